@@ -1,0 +1,237 @@
+-- Payment intents, transfers, their events and the outbox.
+-- No foreign key into public.tenants from these tables: every insert would lock the same hot parent row,
+-- and public.authorize() has resolved the tenant in the same transaction.
+
+set role stalela_owner;
+
+create table payments.intent_transitions (
+    from_status text not null,
+    event text not null,
+    to_status text not null,
+    event_type text not null,
+    triggered_by text[] not null,
+    primary key (from_status, event)
+);
+comment on table payments.intent_transitions is
+'Every move a payment intent can make; payments.advance_intent makes no other. Rows: shared/states.';
+
+create table payments.transfer_transitions (
+    from_state text not null,
+    event text not null,
+    to_state text not null,
+    event_type text not null,
+    triggered_by text[] not null,
+    primary key (from_state, event)
+);
+comment on table payments.transfer_transitions is
+'Every move a transfer can make and who may cause it; payments.advance_transfer makes no other. Rows: shared/states.';
+
+create table payments.payment_intents (
+    payment_intent_id text primary key,
+    tenant_id text not null,
+    environment text not null check (environment in ('sandbox', 'production')),
+    status text not null check (
+        status in ('requires_payment_method', 'processing', 'succeeded', 'canceled', 'expired')
+    ),
+    amount_minor bigint not null check (amount_minor > 0),
+    currency text not null references public.currencies (code),
+    amount_received_minor bigint not null default 0 check (amount_received_minor >= 0),
+    payment_method_types text[] not null check (cardinality(payment_method_types) > 0),
+    description text check (length(description) <= 500),
+    customer jsonb,
+    customer_sealed text,
+    metadata jsonb not null default '{}' check (jsonb_typeof(metadata) = 'object'),
+    return_url text,
+    client_secret text not null,
+    last_error jsonb,
+    cancellation_reason text,
+    latest_transfer_id text,
+    created_by text not null,
+    version bigint not null default 0,
+    created_at timestamptz not null default now(),
+    updated_at timestamptz not null default now(),
+    expires_at timestamptz not null,
+    canceled_at timestamptz,
+    -- Succeeded means paid in full, and paid in full means succeeded.
+    check ((status = 'succeeded') = (amount_received_minor >= amount_minor)),
+    check (status <> 'canceled' or canceled_at is not null),
+    check (status <> 'processing' or latest_transfer_id is not null)
+);
+comment on table payments.payment_intents is
+'What a merchant wants to collect. status moves only through payments.advance_intent; customer holds masked values, customer_sealed the real ones.';
+comment on column payments.payment_intents.client_secret is
+'Lets a payer''s browser confirm or watch this one intent, together with a publishable key; nothing else.';
+alter table payments.payment_intents enable row level security;
+
+create index payment_intents_newest
+on payments.payment_intents (tenant_id, environment, created_at desc, payment_intent_id desc);
+create index payment_intents_by_status
+on payments.payment_intents (tenant_id, environment, status, created_at desc, payment_intent_id desc);
+create index payment_intents_by_amount
+on payments.payment_intents (tenant_id, environment, amount_minor, created_at desc, payment_intent_id desc);
+create index payment_intents_by_metadata on payments.payment_intents using gin (metadata jsonb_path_ops);
+create index payment_intents_to_expire
+on payments.payment_intents (expires_at) where status = 'requires_payment_method';
+create index payment_intents_currency on payments.payment_intents (currency);
+
+create table payments.transfers (
+    transfer_id text primary key,
+    tenant_id text not null,
+    environment text not null check (environment in ('sandbox', 'production')),
+    payment_intent_id text references payments.payment_intents (payment_intent_id),
+    intent text not null check (intent in ('AUTH', 'CAPTURE', 'PUSH', 'PULL')),
+    rail text not null references rails.rails (rail),
+    state text not null check (
+        state in ('INITIATED', 'SUBMITTED', 'ACCEPTED', 'SETTLED', 'RETURNED', 'FAILED')
+    ),
+    amount_minor bigint not null check (amount_minor > 0),
+    currency text not null references public.currencies (code),
+    payer_sealed text not null,
+    payer_masked text not null,
+    payer_hash text not null,
+    rail_ref text,
+    receipt text,
+    failure jsonb,
+    late boolean not null default false,
+    review_reason text,
+    version bigint not null default 0,
+    created_at timestamptz not null default now(),
+    updated_at timestamptz not null default now(),
+    submitted_at timestamptz,
+    settled_at timestamptz,
+    check ((state = 'FAILED') = (failure is not null)),
+    check ((state in ('SETTLED', 'RETURNED')) = (settled_at is not null) or state = 'RETURNED'),
+    check (state = 'INITIATED' or submitted_at is not null or state = 'FAILED')
+);
+comment on table payments.transfers is
+'One attempt to move money on one rail. state moves only through payments.advance_transfer; review_reason not null means a person must look.';
+alter table payments.transfers enable row level security;
+
+-- The payer is never asked twice at once: at most one open transfer per intent, whoever calls.
+create unique index transfers_one_open_per_intent
+on payments.transfers (payment_intent_id) where state in ('INITIATED', 'SUBMITTED', 'ACCEPTED');
+create index transfers_of_intent on payments.transfers (payment_intent_id);
+create index transfers_newest on payments.transfers (tenant_id, environment, created_at desc, transfer_id desc);
+create unique index transfers_rail_ref on payments.transfers (rail, environment, rail_ref) where rail_ref is not null;
+-- One receipt pays for one transfer.
+create unique index transfers_receipt on payments.transfers (rail, environment, receipt) where receipt is not null;
+create index transfers_in_review on payments.transfers (updated_at) where review_reason is not null;
+create index transfers_currency on payments.transfers (currency);
+
+create table payments.attempts (
+    transfer_id text not null references payments.transfers (transfer_id),
+    number integer not null check (number > 0),
+    tenant_id text not null,
+    environment text not null,
+    callback_token_hash text not null unique,
+    started_at timestamptz not null default now(),
+    answered_at timestamptz,
+    outcome text,
+    code text,
+    primary key (transfer_id, number)
+);
+comment on table payments.attempts is
+'One request to a rail, written before it is sent: a row without answer is an unknown outcome, never a failure.';
+alter table payments.attempts enable row level security;
+
+create sequence payments.event_position;
+comment on sequence payments.event_position is 'Orders the events of one intent and its transfers in a single timeline.';
+
+create table payments.intent_events (
+    event_id text primary key,
+    position bigint not null default nextval('payments.event_position') unique,
+    -- Readers that follow a cursor consume only rows below pg_snapshot_xmin: a smaller position can commit later.
+    xid xid8 not null default pg_current_xact_id(),
+    tenant_id text not null,
+    environment text not null,
+    payment_intent_id text not null references payments.payment_intents (payment_intent_id),
+    seq bigint not null,
+    type text not null,
+    payload jsonb not null,
+    traceparent text,
+    occurred_at timestamptz not null default now(),
+    unique (payment_intent_id, seq)
+);
+comment on table payments.intent_events is 'Append-only: what happened to an intent, numbered per intent. References only, no personal data.';
+alter table payments.intent_events enable row level security;
+create index intent_events_of_tenant on payments.intent_events (tenant_id, environment, position);
+
+create table payments.transfer_events (
+    event_id text primary key,
+    position bigint not null default nextval('payments.event_position') unique,
+    xid xid8 not null default pg_current_xact_id(),
+    tenant_id text not null,
+    environment text not null,
+    transfer_id text not null references payments.transfers (transfer_id),
+    payment_intent_id text,
+    seq bigint not null,
+    type text not null,
+    payload jsonb not null,
+    traceparent text,
+    occurred_at timestamptz not null default now(),
+    unique (transfer_id, seq)
+);
+comment on table payments.transfer_events is 'Append-only: what happened to a transfer, numbered per transfer. References only, no personal data.';
+alter table payments.transfer_events enable row level security;
+create index transfer_events_of_tenant on payments.transfer_events (tenant_id, environment, position);
+create index transfer_events_of_intent on payments.transfer_events (payment_intent_id, position);
+
+create table payments.outbox (
+    outbox_id bigint generated always as identity primary key,
+    event_id text not null,
+    destination text not null,
+    tenant_id text not null,
+    environment text not null,
+    ordering_key text not null,
+    seq bigint not null,
+    event_type text not null,
+    status text not null default 'pending' check (status in ('pending', 'in_flight', 'delivered', 'dead')),
+    attempts integer not null default 0,
+    next_attempt_at timestamptz not null default now(),
+    lease_until timestamptz,
+    last_error text,
+    created_at timestamptz not null default now(),
+    unique (event_id, destination)
+) with (fillfactor = 70, autovacuum_vacuum_scale_factor = 0.01);
+comment on table payments.outbox is
+'One row per event and destination, written in the transaction of the event; destinations come from public.event_subscriptions.';
+alter table payments.outbox enable row level security;
+create index outbox_due on payments.outbox (next_attempt_at, outbox_id) where status = 'pending';
+create index outbox_of_tenant on payments.outbox (tenant_id, environment);
+
+create table payments.stream_tokens (
+    token_hash text primary key,
+    tenant_id text not null,
+    environment text not null,
+    payment_intent_id text not null references payments.payment_intents (payment_intent_id),
+    expires_at timestamptz not null default now() + interval '60 seconds',
+    used_at timestamptz
+);
+comment on table payments.stream_tokens is 'Single-use right to open the event stream of one intent, 60 seconds long.';
+alter table payments.stream_tokens enable row level security;
+create index stream_tokens_of_intent on payments.stream_tokens (payment_intent_id);
+create index stream_tokens_expiry on payments.stream_tokens (expires_at);
+create index stream_tokens_of_tenant on payments.stream_tokens (tenant_id, environment);
+
+create table payments.streams (
+    stream_id text primary key,
+    tenant_id text not null,
+    environment text not null,
+    payment_intent_id text not null references payments.payment_intents (payment_intent_id),
+    expires_at timestamptz not null default now() + interval '15 minutes'
+);
+comment on table payments.streams is 'Open event streams: the function may read the events of these intents and of no other.';
+alter table payments.streams enable row level security;
+create index streams_of_intent on payments.streams (payment_intent_id);
+create index streams_expiry on payments.streams (expires_at);
+create index streams_of_tenant on payments.streams (tenant_id, environment);
+
+alter table payments.intent_transitions enable row level security;
+alter table payments.transfer_transitions enable row level security;
+
+create type payments.begun as (answer public.answer, instruction jsonb);
+comment on type payments.begun is 'Either a stored answer to replay, or the instruction to send to the rail.';
+create type payments.asked as (answer public.answer, work jsonb);
+comment on type payments.asked is 'Either the current intent, or what to ask the rail about first.';
+
+reset role;
