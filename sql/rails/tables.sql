@@ -66,7 +66,7 @@ create index credentials_rail on rails.credentials (rail);
 
 create table rails.callbacks (
     callback_id bigint generated always as identity primary key,
-    rail text not null references rails.rails (rail),
+    rail text not null,
     tenant_id text,
     environment text,
     transfer_id text references payments.transfers (transfer_id),
@@ -85,7 +85,6 @@ comment on table rails.callbacks is
 alter table rails.callbacks enable row level security;
 create index callbacks_of_transfer on rails.callbacks (transfer_id);
 create index callbacks_of_tenant on rails.callbacks (tenant_id, environment, received_at desc);
-create index callbacks_rail on rails.callbacks (rail);
 
 create table rails.callback_dispositions (
     callback_id bigint not null references rails.callbacks (callback_id),
