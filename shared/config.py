@@ -1,0 +1,108 @@
+"""The settings of one function, read once at start. Nothing else reads the environment.
+
+A name in the environment is the field's name in capitals: DATA_API_URL, VAULT_KEYS. Lists and
+mappings are JSON. `Settings(...)` takes explicit values only (the local gateway builds one per
+function); `Settings.from_environment()` is for a bundle and its own process.
+"""
+
+from collections.abc import Iterable
+from typing import Self
+
+from pydantic import Field, SecretStr, ValidationError
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+
+
+class ConfigError(Exception):
+    """One sentence per setting that is missing or wrong. Never holds a value."""
+
+    def __init__(self, problems: Iterable[str]) -> None:
+        self.problems = tuple(problems)
+        super().__init__(" ".join(self.problems))
+
+
+class Settings(BaseSettings):
+    """Everything a function may be told from outside. A secret prints as stars."""
+
+    model_config = SettingsConfigDict(frozen=True, extra="ignore", hide_input_in_errors=True)
+
+    function_name: str = Field(pattern=r"^[a-z][a-z0-9_]*$")
+    data_api_url: str = Field(pattern=r"^https?://")
+    data_api_token: SecretStr
+    data_api_key: SecretStr = SecretStr("")  # hosted: the publishable key; own PostgREST: none
+    supabase_url: str = Field(pattern=r"^https?://")
+    functions_url: str = Field(pattern=r"^https?://")  # public base: https://…/functions/v1
+    vault_keys: dict[str, SecretStr] = Field(default_factory=dict)  # see shared/vault.py
+    internal_tokens: list[SecretStr] = Field(default_factory=list, max_length=2)
+    daraja_sandbox_url: str = "https://sandbox.safaricom.co.ke"
+    daraja_production_url: str = "https://api.safaricom.co.ke"
+    trusted_proxies: int = Field(default=0, ge=0, le=10)  # proxies of ours in front of us
+    callback_sources: list[str] = Field(default_factory=list)  # CIDRs; empty: not checked
+    ip_requests_per_s: int = Field(default=50, ge=0)  # 0 switches the limit off
+    ip_burst: int = Field(default=200, ge=1)
+    global_requests_per_s: int = Field(default=1000, ge=0)  # per instance; 0 switches it off
+    global_burst: int = Field(default=2000, ge=1)
+    environment_name: str = "local"  # local, staging, production: where this process runs
+    log_level: str = Field(default="info", pattern=r"^(debug|info|warning|error)$")
+    version: str = "0"
+    host: str = "0.0.0.0"  # noqa: S104  every platform we deploy to forwards to all interfaces
+    port: int = Field(default=8080, ge=1, le=65535)
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],  # noqa: ARG003  the base class names its arguments
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        return (init_settings,)
+
+    @classmethod
+    def from_environment(cls, required: Iterable[str] = ()) -> "Settings":
+        """Read the environment. required: more names this function cannot start without.
+
+        Raises ConfigError with every missing or wrong name at once.
+        """
+        problems: list[str] = []
+        read: Settings | None = None
+        try:
+            read = _FromEnvironment()  # type: ignore[call-arg]  # the environment fills it
+        except ValidationError as invalid:
+            problems += [_sentence(error["loc"], error["type"], error["msg"])
+                         for error in invalid.errors(include_input=False)]
+        values = read.model_dump() if read else {}
+        problems += [_missing(name) for name in required
+                     if read is not None and not values.get(name.lower())]
+        if problems or read is None:
+            raise ConfigError(problems)
+        return read
+
+    def require(self, *names: str) -> Self:
+        """These settings, or ConfigError naming every one of `names` that is empty."""
+        problems = [_missing(name) for name in names if not getattr(self, name.lower())]
+        if problems:
+            raise ConfigError(problems)
+        return self
+
+
+class _FromEnvironment(Settings):
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],  # noqa: ARG003
+        init_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        return (env_settings,)
+
+
+def _missing(name: str) -> str:
+    return f"{name.upper()} is not set."
+
+
+def _sentence(location: tuple[int | str, ...], kind: str, message: str) -> str:
+    name = ".".join(str(part) for part in location).upper()
+    return _missing(name) if kind == "missing" else f"{name} is wrong: {message}."
