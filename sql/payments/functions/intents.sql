@@ -22,7 +22,7 @@ begin
     answer := public.claim_idempotency(
         caller, 'POST /payment-intents', create_intent.idempotency_key, create_intent.body_hash
     );
-    if answer is not null then
+    if answer.body is not null then
         return answer;
     end if;
     foreach method in array create_intent.payment_method_types loop
@@ -139,7 +139,7 @@ begin
         seen.caller, 'POST /payment-intents/{id}/cancel', cancel_intent.idempotency_key,
         cancel_intent.body_hash || ':' || cancel_intent.payment_intent_id
     );
-    if answer is not null then
+    if answer.body is not null then
         return answer;
     end if;
     canceled := payments.advance_intent(

@@ -16,7 +16,8 @@ declare
     after_id text;
     condition text := '';
     rows text[];
-    last record;
+    last_at timestamptz;
+    last_id text;
     body text;
 begin
     if list_intents.page_after is not null then
@@ -54,7 +55,7 @@ begin
     using caller.tenant_id, caller.environment, filters, after_at, after_id;
 
     if cardinality(rows) > list_intents.page_size then
-        select i.created_at, i.payment_intent_id into last
+        select i.created_at, i.payment_intent_id into last_at, last_id
         from payments.payment_intents as i
         where i.payment_intent_id = rows[list_intents.page_size]::json ->> 'id';
     end if;
@@ -63,8 +64,8 @@ begin
         array_to_string(rows[1:list_intents.page_size], ','),
         json_build_object(
             'limit', list_intents.page_size,
-            'has_more', last is not null,
-            'next_cursor', (extract(epoch from last.created_at) * 1000000)::bigint || '.' || last.payment_intent_id
+            'has_more', last_id is not null,
+            'next_cursor', (extract(epoch from last_at) * 1000000)::bigint || '.' || last_id
         )
     );
     return row(200, body, caller.rate);

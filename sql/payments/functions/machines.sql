@@ -12,9 +12,13 @@ as $$
 #variable_conflict use_column
 declare
     moved payments.payment_intents;
-    type text;
-    stands text;
+    was text;
 begin
+    select i.status into was
+    from payments.payment_intents as i
+    where i.payment_intent_id = advance_intent.payment_intent_id
+    for update;
+
     update payments.payment_intents as i
     set
         status = x.to_status,
@@ -38,28 +42,24 @@ begin
     returning i.* into moved;
 
     if not found then
-        select i.status into stands
-        from payments.payment_intents as i
-        where i.payment_intent_id = advance_intent.payment_intent_id;
         perform public.refuse(
             '40911',
-            format('A payment intent that is %s cannot %s.', stands, advance_intent.event),
+            format('A payment intent that is %s cannot %s.', was, advance_intent.event),
             jsonb_build_object(
-                'current_state', stands,
+                'current_state', was,
                 'allowed', coalesce((
                     select jsonb_agg(x.event order by x.event)
                     from payments.intent_transitions as x
-                    where x.from_status = stands and 'api' = any(x.triggered_by)
+                    where x.from_status = was and 'api' = any(x.triggered_by)
                 ), '[]')
             )
         );
     end if;
 
-    select x.event_type into type
-    from payments.intent_transitions as x
-    where x.event = advance_intent.event and x.to_status = moved.status
-    limit 1;
-    perform payments.record_intent_event(moved, type, jsonb_build_object(
+    perform payments.record_intent_event(moved, (
+        select x.event_type from payments.intent_transitions as x
+        where x.from_status = was and x.event = advance_intent.event
+    ), jsonb_build_object(
         'status', moved.status,
         'amount', public.format_amount(moved.amount_minor, moved.currency),
         'amount_received', public.format_amount(moved.amount_received_minor, moved.currency),
@@ -84,7 +84,6 @@ as $$
 declare
     moved payments.transfers;
     was text;
-    type text;
 begin
     select t.state into was
     from payments.transfers as t
@@ -109,7 +108,7 @@ begin
         and x.from_state = t.state
         and x.event = advance_transfer.event
         and advance_transfer.triggered_by = any(x.triggered_by)
-    returning t.*, x.event_type into moved, type;
+    returning t.* into moved;
 
     if not found then
         perform public.refuse(
@@ -119,7 +118,10 @@ begin
         );
     end if;
 
-    perform payments.record_transfer_event(moved, type, jsonb_strip_nulls(jsonb_build_object(
+    perform payments.record_transfer_event(moved, (
+        select x.event_type from payments.transfer_transitions as x
+        where x.from_state = was and x.event = advance_transfer.event
+    ), jsonb_strip_nulls(jsonb_build_object(
         'payment_intent_id', moved.payment_intent_id,
         'state', moved.state,
         'rail', moved.rail,

@@ -1,0 +1,198 @@
+-- An attempt to collect: begin (before the rail is called), record (after it answered), release (nothing was sent).
+
+set role stalela_owner;
+
+create function payments.begin_transfer(
+    payment_intent_id text, idempotency_key text, body_hash text, rail text,
+    payer_sealed text, payer_masked text, payer_hash text
+)
+returns payments.begun
+language plpgsql
+volatile
+security definer -- callers may not write transfers
+set search_path = ''
+as $$
+#variable_conflict use_column
+declare
+    seen record;
+    intent payments.payment_intents;
+    answer public.answer;
+    transfer payments.transfers;
+    credentials rails.credentials;
+    rules rails.rails;
+    token text := payments.random_secret();
+begin
+    select * into seen from payments.visible_intent(begin_transfer.payment_intent_id, 'payments:write', 'write', true);
+    intent := seen.intent;
+    answer := public.claim_idempotency(
+        seen.caller, 'POST /payment-intents/{id}/confirm', begin_transfer.idempotency_key,
+        begin_transfer.body_hash || ':' || intent.payment_intent_id
+    );
+    if answer.body is not null then
+        -- A claim whose first request died keeps no answer; what became of it is the intent as it stands.
+        if answer.status is null then
+            answer := row(200, payments.intent_resource(intent, seen.reveal_secret),
+                (seen.caller).rate || '{"Idempotent-Replayed": "true"}');
+        end if;
+        return row(answer, null);
+    end if;
+
+    if not begin_transfer.rail = any(intent.payment_method_types) then
+        perform public.refuse(
+            '42261', format('This intent takes %s.', array_to_string(intent.payment_method_types, ', ')),
+            jsonb_build_object('errors', jsonb_build_array(jsonb_build_object(
+                'pointer', '/payment_method/type',
+                'detail', format('not one of payment_method_types: %s', array_to_string(intent.payment_method_types, ', '))
+            )))
+        );
+    end if;
+    if intent.status = 'requires_payment_method' and intent.expires_at <= now() then
+        perform public.refuse('40911', 'This payment intent has expired; create a new one.',
+            '{"current_state": "expired", "allowed": []}');
+    end if;
+    select c.* into credentials
+    from rails.credentials as c
+    where c.tenant_id = intent.tenant_id and c.environment = intent.environment and c.rail = begin_transfer.rail;
+    if not found then
+        perform public.refuse('42260', format(
+            'No %s credentials for %s yet: put them with PUT /functions/v1/merchants/credentials/%s.',
+            begin_transfer.rail, intent.environment, begin_transfer.rail
+        ));
+    end if;
+    select r.* into rules from rails.rails as r where r.rail = begin_transfer.rail;
+
+    insert into payments.transfers (
+        transfer_id, tenant_id, environment, payment_intent_id, intent, rail, state, amount_minor, currency,
+        payer_sealed, payer_masked, payer_hash
+    )
+    select
+        public.new_id('tr'), intent.tenant_id, intent.environment, intent.payment_intent_id, 'PULL',
+        begin_transfer.rail, 'INITIATED', intent.amount_minor - intent.amount_received_minor, intent.currency,
+        begin_transfer.payer_sealed, begin_transfer.payer_masked, begin_transfer.payer_hash
+    -- The move is asked for below; this keeps the one-open-transfer constraint from answering in its place.
+    where intent.status = 'requires_payment_method'
+    returning * into transfer;
+    perform payments.advance_intent(
+        intent.payment_intent_id, 'confirm', jsonb_build_object('transfer_id', transfer.transfer_id)
+    );
+    perform payments.record_transfer_event(transfer, 'transfer.initiated', jsonb_build_object(
+        'payment_intent_id', transfer.payment_intent_id,
+        'state', transfer.state,
+        'rail', transfer.rail,
+        'amount', public.format_amount(transfer.amount_minor, transfer.currency),
+        'currency', transfer.currency
+    ));
+    perform payments.advance_transfer(transfer.transfer_id, 'submit', 'api');
+    insert into payments.attempts (transfer_id, number, tenant_id, environment, callback_token_hash)
+    values (
+        transfer.transfer_id, 1, transfer.tenant_id, transfer.environment,
+        encode(sha256(convert_to(token, 'utf8')), 'hex')
+    );
+    insert into rails.watches (transfer_id, tenant_id, environment, due_at, horizon_at)
+    values (
+        transfer.transfer_id, transfer.tenant_id, transfer.environment,
+        now() + make_interval(secs => rules.query_waits_s[1]),
+        now() + make_interval(secs => rules.horizon_s)
+    );
+    perform public.bind_idempotency(
+        seen.caller, 'POST /payment-intents/{id}/confirm', begin_transfer.idempotency_key, intent.payment_intent_id
+    );
+
+    return row(null::public.answer, jsonb_build_object(
+        'transfer_id', transfer.transfer_id,
+        'tenant_id', transfer.tenant_id,
+        'environment', transfer.environment,
+        'rail', transfer.rail,
+        'amount_minor', transfer.amount_minor,
+        'currency', transfer.currency,
+        'callback_token', token,
+        -- Printed in the payer's message: public text, at most 12 characters.
+        'account_reference', upper(right(intent.payment_intent_id, 12)),
+        'description', coalesce(left(intent.description, 13), 'Payment'),
+        'credentials_sealed', credentials.sealed,
+        'headers', (seen.caller).rate
+    ));
+end
+$$;
+comment on function payments.begin_transfer is
+'Before the rail is called: claims the key, moves the intent to processing, writes transfer, attempt, callback token (hash) and watch. The instruction carries the token in clear, this once.';
+
+create function payments.record_submission(transfer_id text, idempotency_key text, event jsonb)
+returns public.answer
+language plpgsql
+volatile
+security definer -- callers may not write transfers
+set search_path = ''
+as $$
+#variable_conflict use_column
+declare
+    caller public.caller := public.caller();
+    transfer payments.transfers;
+    intent payments.payment_intents;
+    answer public.answer;
+begin
+    select t.* into transfer
+    from payments.transfers as t
+    where
+        t.transfer_id = record_submission.transfer_id
+        and t.tenant_id = caller.tenant_id and t.environment = caller.environment;
+    if not found then
+        perform public.refuse('40401', format('There is no transfer %s here.', record_submission.transfer_id));
+    end if;
+    update payments.attempts as a
+    set answered_at = now(), outcome = record_submission.event ->> 'outcome', code = record_submission.event ->> 'code'
+    where a.transfer_id = record_submission.transfer_id and a.number = 1;
+    perform rails.apply_event(record_submission.transfer_id, record_submission.event, 'submit', true);
+
+    select i.* into intent
+    from payments.payment_intents as i
+    where i.payment_intent_id = transfer.payment_intent_id;
+    answer := row(200, payments.intent_resource(intent, not 'payments:confirm' = any(caller.scopes)), caller.rate);
+    perform public.remember_answer(
+        caller, 'POST /payment-intents/{id}/confirm', record_submission.idempotency_key, intent.payment_intent_id, answer
+    );
+    return answer;
+end
+$$;
+comment on function payments.record_submission is
+'After the rail answered (or fell silent): applies the event and stores the answer of the confirm request. A callback may have come first.';
+
+create function payments.release_submission(transfer_id text, idempotency_key text, reason text, retry_after integer)
+returns void
+language plpgsql
+volatile
+security definer -- callers may not write transfers
+set search_path = ''
+as $$
+#variable_conflict use_column
+declare
+    caller public.caller := public.caller();
+begin
+    perform from payments.transfers as t
+    where
+        t.transfer_id = release_submission.transfer_id
+        and t.tenant_id = caller.tenant_id and t.environment = caller.environment;
+    if not found then
+        perform public.refuse('40401', format('There is no transfer %s here.', release_submission.transfer_id));
+    end if;
+    update payments.attempts as a
+    set answered_at = now(), outcome = 'failed_retryable', code = release_submission.reason
+    where a.transfer_id = release_submission.transfer_id and a.number = 1;
+    perform rails.apply_event(
+        release_submission.transfer_id,
+        jsonb_build_object(
+            'outcome', 'failed_retryable', 'source', 'submit', 'reason', 'RAIL_UNAVAILABLE',
+            'message', release_submission.reason, 'retry_after_s', release_submission.retry_after
+        ),
+        'submit', true
+    );
+    -- Nothing left the house, so the same key may try again.
+    perform public.forget_idempotency(
+        caller, 'POST /payment-intents/{id}/confirm', release_submission.idempotency_key
+    );
+end
+$$;
+comment on function payments.release_submission is
+'Nothing was sent to the rail: the transfer fails and says so, the intent takes another attempt, the key is free again.';
+
+reset role;

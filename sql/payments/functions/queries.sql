@@ -1,0 +1,48 @@
+-- A merchant or the reconciler asks the rail about a transfer; what it answers is recorded here.
+
+set role stalela_owner;
+
+create function payments.ask_rail(payment_intent_id text)
+returns payments.asked
+language plpgsql
+volatile
+security definer -- callers may not read transfers
+set search_path = ''
+as $$
+#variable_conflict use_column
+declare
+    seen record;
+    work jsonb;
+begin
+    select * into seen from payments.visible_intent(ask_rail.payment_intent_id, 'payments:write', 'write', false);
+    work := rails.take_query((seen.intent).latest_transfer_id);
+    return row(
+        row(200, payments.intent_resource(seen.intent, seen.reveal_secret), (seen.caller).rate)::public.answer, work
+    );
+end
+$$;
+comment on function payments.ask_rail is
+'What to ask the rail about this intent now; work is null when the outcome is known, the rail gave no reference, or it was asked less than 5 seconds ago.';
+
+create function payments.record_query(transfer_id text, event jsonb)
+returns public.answer
+language plpgsql
+volatile
+security definer -- callers may not write transfers
+set search_path = ''
+as $$
+#variable_conflict use_column
+declare
+    intent payments.payment_intents;
+begin
+    perform rails.apply_query(record_query.transfer_id, record_query.event);
+    select i.* into intent
+    from payments.payment_intents as i
+    inner join payments.transfers as t on t.payment_intent_id = i.payment_intent_id
+    where t.transfer_id = record_query.transfer_id;
+    return row(200, payments.intent_resource(intent, false), '{}'::jsonb);
+end
+$$;
+comment on function payments.record_query is 'Applies what the rail said when asked, plans the next question, returns the intent.';
+
+reset role;

@@ -1,0 +1,57 @@
+-- Who may see and who may call. Nobody has a grant on a table: reads and writes are functions.
+
+set role stalela_owner;
+
+create policy payment_intents_select_own on payments.payment_intents
+for select to authenticated
+using (tenant_id = (select public.tenant_id()) and environment = (select public.environment()));
+
+create policy transfers_select_own on payments.transfers
+for select to authenticated
+using (tenant_id = (select public.tenant_id()) and environment = (select public.environment()));
+
+create policy attempts_select_own on payments.attempts
+for select to authenticated
+using (tenant_id = (select public.tenant_id()) and environment = (select public.environment()));
+
+create policy intent_events_select_own on payments.intent_events
+for select to authenticated
+using (tenant_id = (select public.tenant_id()) and environment = (select public.environment()));
+
+create policy transfer_events_select_own on payments.transfer_events
+for select to authenticated
+using (tenant_id = (select public.tenant_id()) and environment = (select public.environment()));
+
+create policy outbox_select_own on payments.outbox
+for select to authenticated
+using (tenant_id = (select public.tenant_id()) and environment = (select public.environment()));
+
+create policy stream_tokens_select_own on payments.stream_tokens
+for select to authenticated
+using (tenant_id = (select public.tenant_id()) and environment = (select public.environment()));
+
+create policy streams_select_own on payments.streams
+for select to authenticated
+using (tenant_id = (select public.tenant_id()) and environment = (select public.environment()));
+
+create trigger intent_events_append_only
+before update or delete or truncate on payments.intent_events
+for each statement execute function public.forbid_change();
+
+create trigger transfer_events_append_only
+before update or delete or truncate on payments.transfer_events
+for each statement execute function public.forbid_change();
+
+grant execute on function
+payments.create_intent, payments.get_intent, payments.list_intents, payments.update_intent, payments.cancel_intent,
+payments.list_intent_events, payments.begin_transfer, payments.record_submission, payments.release_submission,
+payments.ask_rail, payments.record_query, payments.issue_stream_token, payments.open_stream, payments.read_streams
+to fn_payment_intents;
+
+grant execute on function payments.record_query to fn_reconcile;
+
+-- Cron runs as postgres, which may do nothing here but this.
+grant usage on schema payments to postgres;
+grant execute on function payments.expire_intents, payments.purge_streams to postgres;
+
+reset role;

@@ -1,0 +1,247 @@
+-- What a rail says becomes a transfer's state here and nowhere else, whether it came by answer, callback or query.
+
+set role stalela_owner;
+
+create function rails.apply_event(transfer_id text, event jsonb, source text, trusted boolean)
+returns text
+language plpgsql
+volatile
+security definer -- callers may not write transfers
+set search_path = ''
+as $$
+#variable_conflict use_column
+declare
+    transfer payments.transfers;
+    watch rails.watches;
+    rules rails.rails;
+    known rails.reason_codes;
+    outcome text := event ->> 'outcome';
+    receipt text := event ->> 'receipt';
+    stands text;
+begin
+    -- Intent before transfer, here as everywhere, so that two of us cannot wait for each other.
+    perform from payments.payment_intents as i
+    where i.payment_intent_id = (
+        select t.payment_intent_id from payments.transfers as t where t.transfer_id = apply_event.transfer_id
+    )
+    for update;
+    select t.* into transfer from payments.transfers as t where t.transfer_id = apply_event.transfer_id for update;
+    select w.* into watch from rails.watches as w where w.transfer_id = apply_event.transfer_id for update;
+    select r.* into rules from rails.rails as r where r.rail = transfer.rail;
+
+    if transfer.rail_ref is null and event ->> 'rail_ref' is not null and transfer.state in ('SUBMITTED', 'FAILED') then
+        -- A callback that overtook the push answer brings the reference along.
+        update payments.transfers as t
+        set rail_ref = apply_event.event ->> 'rail_ref'
+        where t.transfer_id = apply_event.transfer_id;
+    elsif event ->> 'rail_ref' <> transfer.rail_ref then
+        perform payments.review_transfer(transfer.transfer_id, 'reference_mismatch');
+        return 'parked:reference_mismatch';
+    end if;
+
+    if source <> 'submit' and outcome = 'unknown' and event ->> 'code' is not null then
+        select k.* into known
+        from rails.reason_codes as k
+        where k.rail = transfer.rail and k.channel = 'stk' and k.code = apply_event.event ->> 'code';
+        if known.code is null then
+            perform public.raise_alert(
+                'unknown_rail_code', 'warning', transfer.rail || ':' || (event ->> 'code'),
+                transfer.tenant_id, transfer.environment, jsonb_build_object('transfer_id', transfer.transfer_id)
+            );
+        elsif
+            source = 'query' and watch.code = known.code
+            and watch.code_since <= now() - make_interval(secs => known.repeat_after_s)
+        then
+            outcome := known.repeat_outcome;
+        else
+            outcome := known.outcome;
+        end if;
+    end if;
+
+    if outcome = 'pending' then
+        if transfer.state = 'SUBMITTED' and event ->> 'rail_ref' is not null then
+            perform payments.advance_transfer(
+                transfer.transfer_id, 'accept', source, jsonb_build_object('rail_ref', event ->> 'rail_ref')
+            );
+            return 'applied';
+        end if;
+        return 'ignored:still_pending';
+    elsif outcome in ('failed_final', 'failed_retryable') then
+        return rails.apply_failure(transfer, event || jsonb_build_object('outcome', outcome), source, trusted);
+    elsif outcome = 'succeeded' then
+        if
+            (event ->> 'amount_minor')::bigint <> transfer.amount_minor
+            or event ->> 'currency' <> transfer.currency
+            or (source = 'callback' and event ->> 'amount_minor' is null)
+        then
+            perform payments.review_transfer(
+                transfer.transfer_id, 'amount_mismatch', jsonb_build_object('told_minor', event -> 'amount_minor')
+            );
+            return 'parked:amount_mismatch';
+        end if;
+        return rails.apply_success(transfer, watch, rules, receipt, source, trusted);
+    elsif outcome = 'returned' then
+        perform payments.advance_transfer(transfer.transfer_id, 'return', source);
+        return 'applied';
+    end if;
+
+    if source = 'callback' then
+        perform rails.watch_soon(transfer, null);
+        return 'awaiting_query:unknown';
+    end if;
+    return 'ignored:unknown';
+end
+$$;
+comment on function rails.apply_event is
+'Applies one RailEvent under the locks of intent and transfer and returns the disposition, "name" or "name:reason". source: submit, callback, query; trusted false means only a query may decide.';
+
+create function rails.apply_failure(transfer payments.transfers, event jsonb, source text, trusted boolean)
+returns text
+language plpgsql
+volatile
+security definer -- callers may not write transfers
+set search_path = ''
+as $$
+#variable_conflict use_column
+declare
+    failure jsonb := rails.failure_of(transfer.rail, event);
+    intent payments.payment_intents;
+begin
+    if transfer.state in ('SETTLED', 'RETURNED') then
+        -- A failure never undoes a success: money going back is a return, with a record of its own.
+        return 'ignored:failure_after_success';
+    elsif transfer.state = 'FAILED' then
+        return 'ignored:already_failed';
+    elsif not trusted then
+        perform rails.watch_soon(transfer, null);
+        return 'awaiting_query:untrusted_source';
+    end if;
+
+    perform payments.advance_transfer(
+        transfer.transfer_id, 'fail', source,
+        jsonb_build_object('failure', failure, 'rail_ref', event ->> 'rail_ref')
+    );
+    delete from rails.watches as w where w.transfer_id = (apply_failure.transfer).transfer_id;
+    select i.* into intent
+    from payments.payment_intents as i
+    where i.payment_intent_id = (apply_failure.transfer).payment_intent_id;
+    -- Another attempt may have paid, or may be running, by now.
+    if intent.status = 'processing' and intent.latest_transfer_id = transfer.transfer_id then
+        perform payments.advance_intent(
+            intent.payment_intent_id, 'fail', jsonb_build_object('failure', failure)
+        );
+    end if;
+    return 'applied';
+end
+$$;
+comment on function rails.apply_failure is 'A rail says nothing moved: the transfer fails, its intent takes another attempt. A success stays a success.';
+
+create function rails.apply_success(
+    transfer payments.transfers, watch rails.watches, rules rails.rails, receipt text, source text, trusted boolean
+)
+returns text
+language plpgsql
+volatile
+security definer -- callers may not write transfers
+set search_path = ''
+as $$
+#variable_conflict use_column
+declare
+    proof text := coalesce(receipt, watch.claimed_receipt);
+    paid payments.payment_intents;
+begin
+    if transfer.state = 'SETTLED' then
+        if proof is null or proof = transfer.receipt then
+            return 'duplicate';
+        elsif transfer.receipt is not null then
+            perform payments.review_transfer(transfer.transfer_id, 'second_receipt');
+            return 'parked:second_receipt';
+        elsif rails.receipt_taken(transfer, proof) then
+            perform payments.review_transfer(transfer.transfer_id, 'receipt_of_another_transfer');
+            return 'parked:receipt_of_another_transfer';
+        end if;
+        -- Settled by a query, which tells no receipt; here it is.
+        perform payments.annotate_transfer(
+            transfer.transfer_id, 'transfer.receipt_recorded', jsonb_build_object('receipt', proof)
+        );
+        return 'applied';
+    elsif transfer.state = 'RETURNED' then
+        return 'ignored:already_returned';
+    elsif transfer.review_reason in ('amount_mismatch', 'reference_mismatch') then
+        return 'ignored:in_review';
+    elsif rails.receipt_taken(transfer, proof) then
+        perform payments.review_transfer(transfer.transfer_id, 'receipt_of_another_transfer');
+        return 'parked:receipt_of_another_transfer';
+    elsif source = 'callback' and (
+        not trusted
+        or transfer.state = 'FAILED'
+        or transfer.amount_minor > rules.confirm_above_minor
+    ) then
+        perform rails.watch_soon(transfer, receipt);
+        return 'awaiting_query:' || case
+            when not trusted then 'untrusted_source'
+            when transfer.state = 'FAILED' then 'success_after_failure'
+            else 'above_confirmation_amount'
+        end;
+    elsif transfer.state = 'FAILED' and proof is null then
+        return 'ignored:no_receipt';
+    end if;
+
+    perform payments.advance_transfer(
+        transfer.transfer_id, 'settle', source, jsonb_build_object('receipt', proof)
+    );
+    delete from rails.watches as w where w.transfer_id = (apply_success.transfer).transfer_id;
+    paid := payments.advance_intent(
+        transfer.payment_intent_id, 'settle',
+        jsonb_build_object('received_minor', transfer.amount_minor, 'transfer_id', transfer.transfer_id)
+    );
+    if paid.amount_received_minor > paid.amount_minor then
+        perform public.raise_alert(
+            'intent_overpaid', 'warning', paid.payment_intent_id, paid.tenant_id, paid.environment,
+            jsonb_build_object('transfer_id', transfer.transfer_id, 'received_minor', paid.amount_received_minor)
+        );
+    end if;
+    return 'applied';
+end
+$$;
+comment on function rails.apply_success is
+'A rail says money moved: settles once, or waits for a query when it comes from a strange address, contradicts a failure or exceeds the confirmation amount. A receipt pays for one transfer only.';
+
+create function rails.receipt_taken(transfer payments.transfers, receipt text)
+returns boolean
+language sql
+stable
+security definer -- callers may not read transfers
+set search_path = ''
+as $$
+    select exists (
+        select from payments.transfers as t
+        where
+            t.rail = transfer.rail and t.environment = transfer.environment
+            and t.receipt = receipt_taken.receipt and t.transfer_id <> transfer.transfer_id
+    );
+$$;
+comment on function rails.receipt_taken is 'Whether another transfer already claims this receipt; the unique index decides the race.';
+
+create function rails.watch_soon(transfer payments.transfers, receipt text)
+returns void
+language plpgsql
+volatile
+security definer -- callers may not write watches
+set search_path = ''
+as $$
+begin
+    insert into rails.watches as w (transfer_id, tenant_id, environment, due_at, horizon_at, claimed_receipt)
+    select
+        transfer.transfer_id, transfer.tenant_id, transfer.environment, now(),
+        now() + make_interval(secs => r.horizon_s), watch_soon.receipt
+    from rails.rails as r
+    where r.rail = transfer.rail
+    on conflict (transfer_id) do update
+    set due_at = now(), claimed_receipt = coalesce(excluded.claimed_receipt, w.claimed_receipt);
+    perform public.poke('reconcile');
+end
+$$;
+comment on function rails.watch_soon is 'Asks the reconciler to query this transfer now; keeps the receipt of a success that waits for it.';
+
+reset role;

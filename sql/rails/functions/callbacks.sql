@@ -1,0 +1,185 @@
+-- Callbacks: kept as they came, then concluded from, in one transaction.
+
+set role stalela_owner;
+
+create function rails.receive_callback(
+    rail text, token_hash text, source_address text, source_trusted boolean, headers jsonb,
+    body_sealed text, body_hash text, events jsonb, problem text
+)
+returns jsonb
+language plpgsql
+volatile
+security definer -- callers may not write callbacks
+set search_path = ''
+as $$
+#variable_conflict use_column
+declare
+    attempt payments.attempts;
+    told text;
+    kept rails.callbacks;
+    earlier rails.callbacks;
+    key text;
+    disposition text;
+begin
+    select a.* into attempt from payments.attempts as a where a.callback_token_hash = receive_callback.token_hash;
+    -- Only a body with a token of ours may claim the identity of a rail's message; a forger cannot occupy it.
+    key := case
+        when attempt.transfer_id is not null and events is not null then concat_ws(
+            '|', receive_callback.rail, attempt.transfer_id, events -> 0 ->> 'rail_ref', events -> 0 ->> 'code'
+        )
+        else concat_ws('|', receive_callback.rail, 'raw', receive_callback.token_hash, receive_callback.body_hash)
+    end;
+    loop
+        insert into rails.callbacks (
+            rail, tenant_id, environment, transfer_id, dedupe_key, token_hash, source_address, source_trusted,
+            headers, body_sealed, events, problem
+        ) values (
+            receive_callback.rail, attempt.tenant_id, attempt.environment, attempt.transfer_id, key,
+            receive_callback.token_hash, receive_callback.source_address, receive_callback.source_trusted,
+            receive_callback.headers, receive_callback.body_sealed, receive_callback.events, receive_callback.problem
+        )
+        on conflict (dedupe_key) do nothing
+        returning * into kept;
+        exit when found;
+
+        select c.* into earlier from rails.callbacks as c where c.dedupe_key = key;
+        if earlier.events is not distinct from receive_callback.events then
+            return jsonb_build_object('disposition', 'duplicate', 'transfer_id', attempt.transfer_id);
+        end if;
+        -- Same identity, other content: keep this one too, for a person.
+        key := key || '|' || receive_callback.body_hash;
+        problem := 'contradicts an earlier callback of the same identity';
+    end loop;
+
+    disposition := rails.conclude_callback(kept.callback_id, receive_callback.problem);
+    return jsonb_build_object(
+        'disposition', split_part(disposition, ':', 1),
+        'reason', nullif(split_part(disposition, ':', 2), ''),
+        'transfer_id', attempt.transfer_id
+    );
+end
+$$;
+comment on function rails.receive_callback is
+'Stores the sealed body, then applies its events to the transfer its token belongs to; a repeated callback changes nothing. Returns {disposition, reason, transfer_id}.';
+
+create function rails.conclude_callback(callback_id bigint, problem text)
+returns text
+language plpgsql
+volatile
+security definer -- callers may not write dispositions
+set search_path = ''
+as $$
+#variable_conflict use_column
+declare
+    kept rails.callbacks;
+    disposition text;
+    told jsonb;
+begin
+    select c.* into kept from rails.callbacks as c where c.callback_id = conclude_callback.callback_id;
+    if kept.transfer_id is null then
+        disposition := 'parked:unknown_token';
+    elsif conclude_callback.problem is not null then
+        disposition := 'parked:' || translate(conclude_callback.problem, ':', ' ');
+        perform rails.watch_soon(t, null) from payments.transfers as t where t.transfer_id = kept.transfer_id
+            and t.state in ('SUBMITTED', 'ACCEPTED');
+    else
+        begin
+            for told in select e from jsonb_array_elements(kept.events) as e loop
+                disposition := rails.apply_event(kept.transfer_id, told, 'callback', kept.source_trusted);
+            end loop;
+        exception when others then
+            -- The body is kept whatever happens; a task concludes again.
+            disposition := 'failed:' || sqlstate || ' ' || translate(sqlerrm, ':', ' ');
+        end;
+    end if;
+
+    insert into rails.callback_dispositions (callback_id, number, tenant_id, environment, disposition, reason)
+    select
+        kept.callback_id, count(*) + 1, kept.tenant_id, kept.environment,
+        split_part(disposition, ':', 1), nullif(split_part(disposition, ':', 2), '')
+    from rails.callback_dispositions as d
+    where d.callback_id = kept.callback_id;
+    if disposition like 'parked%' or disposition like 'failed%' then
+        perform public.raise_alert(
+            'callback_parked', 'warning', coalesce(kept.transfer_id, kept.rail || ' unmatched'), kept.tenant_id,
+            kept.environment, jsonb_build_object('callback_id', kept.callback_id, 'disposition', disposition)
+        );
+    end if;
+    return disposition;
+end
+$$;
+comment on function rails.conclude_callback is 'Draws the conclusion from one stored callback and appends it; whatever goes wrong, the callback stays and an alert opens.';
+
+create function rails.retry_failed_callbacks()
+returns integer
+language plpgsql
+volatile
+security definer -- callers may not read callbacks
+set search_path = ''
+as $$
+declare
+    again bigint;
+    tried integer := 0;
+begin
+    for again in
+        select d.callback_id
+        from rails.callback_dispositions as d
+        where
+            d.disposition = 'failed' and d.number < 10
+            and not exists (
+                select from rails.callback_dispositions as later
+                where later.callback_id = d.callback_id and later.number > d.number
+            )
+        order by d.callback_id
+        limit 100
+    loop
+        perform rails.conclude_callback(again, null);
+        tried := tried + 1;
+    end loop;
+    return tried;
+end
+$$;
+comment on function rails.retry_failed_callbacks is 'Concludes again from callbacks whose first conclusion failed (a lock, a bug since fixed), ten times at most. A cron task.';
+
+create function rails.list_parked_callbacks(before_id bigint, page_size integer)
+returns public.answer
+language plpgsql
+volatile
+security definer -- callers may not read callbacks
+set search_path = ''
+as $$
+#variable_conflict use_column
+declare
+    caller public.caller := public.authorize('callbacks:read', 'read');
+    body text;
+begin
+    select string_agg(row_to_json(parked)::text, ',' order by parked.id desc) into body
+    from (
+        select
+            c.callback_id as id, c.rail, c.transfer_id, d.reason, c.source_address, c.source_trusted,
+            c.events, c.received_at
+        from rails.callbacks as c
+        inner join lateral (
+            select l.disposition, l.reason
+            from rails.callback_dispositions as l
+            where l.callback_id = c.callback_id
+            order by l.number desc
+            limit 1
+        ) as d on d.disposition in ('parked', 'failed')
+        where
+            c.callback_id < list_parked_callbacks.before_id
+            -- An unmatched callback belongs to nobody: only the platform's operators see it.
+            and (
+                'operations:read' = any(caller.scopes)
+                or (c.tenant_id = caller.tenant_id and c.environment = caller.environment)
+            )
+        order by c.callback_id desc
+        limit list_parked_callbacks.page_size
+    ) as parked;
+    return row(200, format('{"data":[%s]}', body), caller.rate);
+end
+$$;
+comment on function rails.list_parked_callbacks is
+'Callbacks that wait for a person, newest first: a tenant''s own, or all of them for operators (operations:read).';
+
+reset role;

@@ -1,0 +1,155 @@
+-- Whom to ask the rail about, when, and for how long.
+
+set role stalela_owner;
+
+create function rails.work_item(transfer payments.transfers)
+returns jsonb
+language sql
+stable
+security definer -- callers may not read credentials
+set search_path = ''
+as $$
+    select jsonb_build_object(
+        'transfer_id', transfer.transfer_id,
+        'tenant_id', transfer.tenant_id,
+        'environment', transfer.environment,
+        'rail', transfer.rail,
+        'rail_ref', transfer.rail_ref,
+        'amount_minor', transfer.amount_minor,
+        'currency', transfer.currency,
+        'submitted_at', transfer.submitted_at,
+        'credentials_sealed', c.sealed
+    )
+    from rails.credentials as c
+    where c.tenant_id = transfer.tenant_id and c.environment = transfer.environment and c.rail = transfer.rail;
+$$;
+comment on function rails.work_item is 'All a rail client needs to ask about one transfer; null when the tenant has removed its credentials.';
+
+create function rails.take_query(transfer_id text)
+returns jsonb
+language plpgsql
+volatile
+security definer -- callers may not write watches
+set search_path = ''
+as $$
+#variable_conflict use_column
+declare
+    transfer payments.transfers;
+begin
+    select t.* into transfer from payments.transfers as t where t.transfer_id = take_query.transfer_id;
+    if transfer.rail_ref is null then
+        return null;
+    end if;
+    update rails.watches as w
+    set asked_at = now(), queries = w.queries + 1, due_at = greatest(w.due_at, now() + interval '60 seconds')
+    where
+        w.transfer_id = take_query.transfer_id
+        and (w.asked_at is null or w.asked_at <= now() - interval '5 seconds');
+    if not found then
+        return null;
+    end if;
+    return rails.work_item(transfer);
+end
+$$;
+comment on function rails.take_query is 'The query for one transfer, if its outcome is open and the rail was not asked in the last 5 seconds.';
+
+create function rails.claim_queries(max_rows integer)
+returns setof jsonb
+language plpgsql
+volatile
+security definer -- callers may not write watches
+set search_path = ''
+as $$
+#variable_conflict use_column
+declare
+    due rails.watches;
+    transfer payments.transfers;
+    rules rails.rails;
+    work jsonb;
+    overdue text;
+begin
+    for due in
+        update rails.watches as w
+        -- Also a lease: whoever claimed it and died gives it back after a minute.
+        set due_at = now() + interval '60 seconds', asked_at = now(), queries = w.queries + 1
+        where w.transfer_id = any(array(
+            select d.transfer_id
+            from rails.watches as d
+            where d.due_at <= now()
+            order by d.due_at
+            limit claim_queries.max_rows
+            for update skip locked
+        ))
+        returning w.*
+    loop
+        select t.* into transfer from payments.transfers as t where t.transfer_id = due.transfer_id;
+        select r.* into rules from rails.rails as r where r.rail = transfer.rail;
+        work := rails.work_item(transfer);
+        overdue := case
+            when due.horizon_at <= now() then 'no_answer_within_horizon'
+            when work is null then 'credentials_removed'
+            when
+                transfer.rail_ref is null
+                and transfer.submitted_at + make_interval(secs => rules.unanswerable_after_s) <= now()
+                then 'rail_gave_no_reference'
+        end;
+        if overdue is not null then
+            -- Still not failed: a callback may yet come, and a person decides.
+            update rails.watches as w set due_at = 'infinity' where w.transfer_id = due.transfer_id;
+            perform payments.review_transfer(due.transfer_id, overdue);
+        elsif transfer.rail_ref is null then
+            update rails.watches as w
+            set due_at = transfer.submitted_at + make_interval(secs => rules.unanswerable_after_s)
+            where w.transfer_id = due.transfer_id;
+        else
+            return next work;
+        end if;
+    end loop;
+end
+$$;
+comment on function rails.claim_queries is
+'Leases up to max_rows silent transfers for a minute and returns what to ask; those nobody can answer for any more go to review.';
+
+create function rails.apply_query(transfer_id text, event jsonb)
+returns text
+language plpgsql
+volatile
+security definer -- callers may not write watches
+set search_path = ''
+as $$
+#variable_conflict use_column
+declare
+    disposition text := rails.apply_event(apply_query.transfer_id, apply_query.event, 'query', true);
+begin
+    -- Gone when the outcome is final.
+    update rails.watches as w
+    set
+        due_at = now() + make_interval(secs => r.query_waits_s[least(w.queries + 1, cardinality(r.query_waits_s))]),
+        code_since = case when w.code is not distinct from apply_query.event ->> 'code' then w.code_since else now() end,
+        code = apply_query.event ->> 'code'
+    from payments.transfers as t
+    inner join rails.rails as r on r.rail = t.rail
+    where w.transfer_id = apply_query.transfer_id and t.transfer_id = w.transfer_id;
+    return disposition;
+end
+$$;
+comment on function rails.apply_query is 'Applies the answer of a status query and plans the next one along rails.query_waits_s.';
+
+create function rails.poke_reconcile()
+returns boolean
+language plpgsql
+volatile
+security definer -- callers may not read watches
+set search_path = ''
+as $$
+begin
+    if not exists (select from rails.watches as w where w.due_at <= now()) then
+        return false;
+    end if;
+    perform public.poke('reconcile');
+    return true;
+end
+$$;
+comment on function rails.poke_reconcile is 'Wakes the reconcile function when a transfer is due to be asked about. A cron task.';
+
+reset role;

@@ -1,0 +1,76 @@
+-- What a rail accepts and what its codes mean.
+
+set role stalela_owner;
+
+create function rails.check_amount(rail text, amount_minor bigint, currency text)
+returns void
+language plpgsql
+stable
+security definer -- callers may not read rails
+set search_path = ''
+as $$
+#variable_conflict use_column
+declare
+    rules rails.rails;
+    broken text;
+begin
+    select r.* into rules from rails.rails as r where r.rail = check_amount.rail and r.enabled;
+    if not found then
+        perform public.refuse('42261', format('%s is not a payment method here.', check_amount.rail), jsonb_build_object(
+            'errors', jsonb_build_array(jsonb_build_object(
+                'pointer', '/payment_method_types',
+                'detail', format('must be among: %s', (
+                    select string_agg(r.rail, ', ' order by r.rail) from rails.rails as r where r.enabled
+                ))
+            ))
+        ));
+    end if;
+    if not check_amount.currency = any(rules.currencies) then
+        perform public.refuse('42251', format('%s takes %s, not %s.', rules.name,
+            array_to_string(rules.currencies, ', '), check_amount.currency), jsonb_build_object(
+            'errors', jsonb_build_array(jsonb_build_object(
+                'pointer', '/currency', 'detail', format('%s takes %s', rules.name, array_to_string(rules.currencies, ', '))
+            ))
+        ));
+    end if;
+    broken := case
+        when check_amount.amount_minor % rules.step_minor <> 0 then rules.step_rule
+        when check_amount.amount_minor not between rules.min_minor and rules.max_minor then format(
+            '%s takes %s to %s %s', rules.name,
+            public.format_amount(rules.min_minor, check_amount.currency),
+            public.format_amount(rules.max_minor, check_amount.currency), check_amount.currency
+        )
+    end;
+    if broken is not null then
+        perform public.refuse('42251', broken || '.', jsonb_build_object(
+            'errors', jsonb_build_array(jsonb_build_object('pointer', '/amount', 'detail', broken))
+        ));
+    end if;
+end
+$$;
+comment on function rails.check_amount is 'Refuses (42251, 42261) an amount or currency this rail cannot take; every limit is a column of rails.rails.';
+
+create function rails.failure_of(rail text, event jsonb)
+returns jsonb
+language sql
+stable
+security definer -- callers may not read reason codes
+set search_path = ''
+as $$
+    select jsonb_build_object(
+        'code', coalesce(failure_of.event ->> 'reason', known.reason, 'UNKNOWN_RAIL_ERROR'),
+        'message', coalesce(known.meaning, failure_of.event ->> 'message', 'The rail refused without saying why.'),
+        'rail_code', failure_of.event ->> 'code',
+        'retryable', coalesce(known.payer_may_retry, failure_of.event ->> 'outcome' = 'failed_retryable'),
+        'retry_after', coalesce((failure_of.event ->> 'retry_after_s')::integer, known.retry_after_s)
+    )
+    from (select) as one
+    left join rails.reason_codes as known
+        on known.rail = failure_of.rail
+        and known.code = failure_of.event ->> 'code'
+        and known.channel = case when failure_of.event ->> 'source' = 'submit' then 'api' else 'stk' end;
+$$;
+comment on function rails.failure_of is
+'last_error of an intent from a rail event: {code, message, rail_code, retryable, retry_after}. retryable: the payer may try again.';
+
+reset role;

@@ -1,0 +1,39 @@
+-- Who may see and who may call. Nobody has a grant on a table: reads and writes are functions.
+
+set role stalela_owner;
+
+create policy credentials_select_own on rails.credentials
+for select to authenticated
+using (tenant_id = (select public.tenant_id()) and environment = (select public.environment()));
+
+create policy callbacks_select_own on rails.callbacks
+for select to authenticated
+using (tenant_id = (select public.tenant_id()) and environment = (select public.environment()));
+
+create policy callback_dispositions_select_own on rails.callback_dispositions
+for select to authenticated
+using (tenant_id = (select public.tenant_id()) and environment = (select public.environment()));
+
+create policy watches_select_own on rails.watches
+for select to authenticated
+using (tenant_id = (select public.tenant_id()) and environment = (select public.environment()));
+
+create trigger callbacks_append_only
+before update or delete or truncate on rails.callbacks
+for each statement execute function public.forbid_change();
+
+create trigger callback_dispositions_append_only
+before update or delete or truncate on rails.callback_dispositions
+for each statement execute function public.forbid_change();
+
+grant execute on function rails.receive_callback to fn_momo_callback;
+grant execute on function rails.claim_queries, rails.list_parked_callbacks to fn_reconcile;
+grant execute on function
+rails.put_credentials, rails.list_credentials, rails.open_credentials, rails.record_credentials_test,
+rails.delete_credentials, rails.claim_reseal, rails.record_reseal
+to fn_merchants;
+
+grant usage on schema rails to postgres;
+grant execute on function rails.poke_reconcile, rails.retry_failed_callbacks to postgres;
+
+reset role;
