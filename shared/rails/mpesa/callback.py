@@ -1,0 +1,92 @@
+"""The STK result callback, read without I/O. Rails reference 2.5; nothing in it is signed."""
+
+import re
+from dataclasses import replace
+from datetime import UTC, datetime
+
+from shared.phones import mask
+from shared.rails.base import CallbackNotUnderstood, Outcome, RailEvent, Source
+from shared.rails.mpesa import stk, wire
+
+_RAIL_REF_MAX = 100
+_MASKED_BY_RAIL = re.compile(r"[0-9 ]*\*{3,}[0-9 ]*")
+_PAYER = re.compile(r"254[0-9]{9}")
+
+
+def read_callback(body: bytes) -> RailEvent:
+    """Read one callback. CallbackNotUnderstood for any body that is not a complete STK result.
+
+    A success without receipt or amount is UNKNOWN: believed only when a query says the same.
+    """
+    try:
+        return _read(body)
+    except wire.NotReadable as problem:
+        raise CallbackNotUnderstood(str(problem)) from None
+
+
+def _read(body: bytes) -> RailEvent:
+    envelope = wire.node(wire.read_object(body).get("body"), "Body")
+    result = wire.node(envelope.get("stkcallback"), "stkCallback")
+    code = wire.code(result.get("resultcode"), "ResultCode")
+    if not code:
+        raise wire.NotReadable("ResultCode is missing")
+    event = stk.stk_event(
+        Source.CALLBACK, _rail_ref(result), code, wire.text(result.get("resultdesc"))
+    )
+    if event.outcome is not Outcome.SUCCEEDED:
+        return event
+    return _with_payment(event, _items(result.get("callbackmetadata")))
+
+
+def _with_payment(event: RailEvent, items: wire.Node) -> RailEvent:
+    receipt = wire.text(items.get("mpesareceiptnumber"), 40) or None
+    amount = wire.amount(items["amount"]) if items.get("amount") is not None else None
+    return replace(
+        event,
+        outcome=Outcome.SUCCEEDED if receipt and amount is not None else Outcome.UNKNOWN,
+        receipt=receipt,
+        amount=amount,
+        payer_masked=_payer_masked(items.get("phonenumber")),
+        occurred_at=_instant(items.get("transactiondate")),
+    )
+
+
+def _rail_ref(result: wire.Node) -> str:
+    rail_ref = wire.text(result.get("checkoutrequestid"), _RAIL_REF_MAX)
+    if not rail_ref:
+        raise wire.NotReadable("CheckoutRequestID is missing")
+    return rail_ref
+
+
+def _items(metadata: object) -> wire.Node:
+    """Give values by lower-case name. Order, extra, empty and valueless items do not matter."""
+    if not isinstance(metadata, dict):
+        return {}
+    listed = wire.node(metadata, "CallbackMetadata").get("item")
+    items: wire.Node = {}
+    for item in listed if isinstance(listed, list) else [listed]:
+        if isinstance(item, dict):
+            members = wire.node(item, "Item")
+            name = wire.text(members.get("name")).lower()
+            if members.get("value") is not None:
+                items.setdefault(name, members["value"])
+    return items
+
+
+def _payer_masked(value: object) -> str | None:
+    digits = wire.text(value, 40)
+    if _PAYER.fullmatch(digits):
+        return mask(f"+{digits}")
+    return digits if _MASKED_BY_RAIL.fullmatch(digits) else None
+
+
+def _instant(value: object) -> datetime | None:
+    """Give TransactionDate (EAT) as UTC, None when it is absent or no date: it decides nothing."""
+    written = wire.text(value)
+    if not re.fullmatch(r"[0-9]{14}", written):
+        return None
+    try:
+        eat = datetime.strptime(written, "%Y%m%d%H%M%S").replace(tzinfo=stk.EAT)
+        return eat.astimezone(UTC)
+    except (ValueError, OverflowError):
+        return None
