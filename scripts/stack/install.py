@@ -4,6 +4,7 @@ Runs on the machine's own Python, before there is a virtual environment: standar
 """
 
 import hashlib
+import importlib.util
 import json
 import os
 import platform
@@ -95,10 +96,9 @@ def missing_postgres_packages() -> list[str] | None:
 
 def keep_debian_from_starting_a_cluster() -> None:
     """The package creates and starts a `main` cluster on port 5432; nobody here asked for it."""
-    setting = Path("/etc/postgresql-common/createcluster.conf")
+    setting = Path("/etc/postgresql-common/createcluster.d/stalela.conf")
     if setting.exists():
         return
-    apt("update")
     text = "# Written by Stalela's setup.\ncreate_main_cluster = false\n"
     run(*as_root(), "mkdir", "-p", str(setting.parent))
     subprocess.run(
@@ -115,7 +115,7 @@ def install_node_packages() -> None:
         raise Missing("package-lock.json holds the programs for Linux on x86_64 only.")
     node = shutil.which("node")
     if not node or not shutil.which("npm"):
-        raise Missing(f"Node {NODE_MIN} or newer with npm is needed; install it and run this again.")
+        raise Missing(f"Node {NODE_MIN} or newer with npm is needed and was not found.")
     version = output(node, "--version").lstrip("v")
     if int(version.split(".")[0]) < NODE_MIN:
         raise Missing(f"Node {NODE_MIN} or newer is needed; found {version}.")
@@ -131,7 +131,7 @@ def install_python_packages() -> None:
     uv = TOOLS / "bin/uv"
     if not uv.exists():
         say(f"{UV} into {TOOLS.relative_to(ROOT)}")
-        if subprocess.run([sys.executable, "-c", "import ensurepip"], capture_output=True).returncode:
+        if importlib.util.find_spec("ensurepip") is None:
             apt("update")
             apt("install", "python3-venv")
         run(sys.executable, "-m", "venv", "--clear", str(TOOLS))
@@ -158,7 +158,7 @@ def as_root() -> list[str]:
         raise Missing("packages are missing: run ./scripts/setup once as root, or install sudo.")
     may_ask = [] if sys.stdin.isatty() else ["-n"]
     if subprocess.run(["sudo", *may_ask, "true"]).returncode:
-        raise Missing("packages are missing and sudo was refused: run ./scripts/setup as root once.")
+        raise Missing("packages are missing and sudo refused: run ./scripts/setup as root.")
     return ["sudo", *may_ask]
 
 

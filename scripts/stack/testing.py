@@ -1,0 +1,41 @@
+"""Places for stacks that live as long as one test session."""
+
+import os
+import shutil
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from scripts.stack.places import ROOT
+
+BLOCK = 5  # ports of one stack
+FIRST, LAST = 20_000, 32_000  # below the range the kernel gives to outgoing connections
+
+
+def free_block() -> int:
+    """The first port of a free block; where the search begins depends on the process."""
+    blocks = (LAST - FIRST) // BLOCK
+    for step in range(blocks):
+        base = FIRST + (os.getpid() * 7 + step) % blocks * BLOCK
+        if all(_is_free(port) for port in range(base, base + BLOCK)):
+            return base
+    raise OSError(f"no {BLOCK} free ports in a row between {FIRST} and {LAST}")
+
+
+@contextmanager
+def session_state(name: str) -> Iterator[Path]:
+    """A state directory of this process, removed at the end."""
+    path = ROOT / ".stalela" / f"test-{os.getpid()}-{name}"
+    path.mkdir(mode=0o755, parents=True)
+    try:
+        yield path
+    finally:
+        shutil.rmtree(path, ignore_errors=True)
+
+
+def _is_free(port: int) -> bool:
+    with socket.socket() as probe, suppress(OSError):
+        probe.bind(("127.0.0.1", port))
+        return True
+    return False

@@ -1,0 +1,42 @@
+"""What tests share: a cluster, fresh databases, a whole stack. Each stops what it started."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from scripts.stack.database import Database, Databases
+from scripts.stack.postgres import Cluster
+from scripts.stack.testing import free_block, session_state
+
+
+@pytest.fixture(scope="session")
+def cluster() -> Iterator[Cluster]:
+    """A Postgres cluster for database tests: no fsync, no cron, gone after the session."""
+    with session_state("sql") as state:
+        running = Cluster(state, free_block(), fsync=False, cron=False)
+        try:
+            running.start()
+            yield running
+        finally:
+            running.stop()
+            running.erase()
+
+
+@pytest.fixture(scope="session")
+def databases(cluster: Cluster) -> Databases:
+    """Makes databases from `sql/`: the template is built once per session."""
+    return Databases(cluster)
+
+
+@pytest.fixture
+def database(databases: Databases) -> Iterator[Database]:
+    """A fresh database of this test alone."""
+    with databases.fresh_database() as fresh:
+        yield fresh
+
+
+@pytest.fixture(scope="module")
+def module_database(databases: Databases) -> Iterator[Database]:
+    """A fresh database that the tests of one module share."""
+    with databases.fresh_database() as fresh:
+        yield fresh
