@@ -1,0 +1,34 @@
+-- Refusing a request.
+
+set role stalela_owner;
+
+create function public.refuse(code text, message text, extras jsonb default '{}')
+returns void
+language plpgsql
+volatile
+set search_path = ''
+as $$
+begin
+    -- PTnnn: the Data API answers nnn. Its client shows detail and hint, never the HTTP status.
+    raise exception using
+        errcode = 'PT' || left(code, 3), message = message, detail = code, hint = extras::text;
+end
+$$;
+comment on function public.refuse is
+'Ends the transaction with a code of public.error_codes. extras: errors [{pointer, detail}], retry_after (seconds), current_state, allowed.';
+
+create function public.refuse_field(code text, pointer text, message text)
+returns void
+language sql
+volatile
+set search_path = ''
+as $$
+    select public.refuse(refuse_field.code, refuse_field.message, jsonb_build_object(
+        'errors', jsonb_build_array(
+            jsonb_build_object('pointer', refuse_field.pointer, 'detail', refuse_field.message)
+        )
+    ));
+$$;
+comment on function public.refuse_field is 'Refuses because of one field, named by its JSON pointer.';
+
+reset role;
