@@ -1,0 +1,77 @@
+"""The query parameters of GET /payment-intents."""
+
+import re
+from datetime import datetime
+from typing import Annotated, Any, Literal
+
+from fastapi import Query
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
+
+from shared.errors import FieldNotSupported, InvalidParameter
+from shared.money import Money
+
+_METADATA = re.compile(r"metadata\[([^\[\]]{1,40})\]")
+
+Status = Literal["requires_payment_method", "processing", "succeeded", "canceled", "expired"]
+
+
+class Filters(BaseModel):
+    """All must hold. `metadata[order]=20418` filters by one metadata key; amounts need `currency`."""
+
+    model_config = ConfigDict(extra="allow")
+
+    limit: Annotated[int, Field(ge=1, le=100)] = 20
+    cursor: Annotated[str | None, Field(max_length=80)] = None
+    status: Status | None = None
+    currency: Annotated[str | None, Field(max_length=8)] = None
+    created_after: AwareDatetime | None = None
+    created_before: AwareDatetime | None = None
+    amount_gte: Annotated[str | None, Field(max_length=32)] = None
+    amount_lte: Annotated[str | None, Field(max_length=32)] = None
+
+    def arguments(self) -> dict[str, Any]:
+        """Give the arguments of payments.list_intents. Refuses parameters we do not know by name."""
+        found: dict[str, Any] = {
+            "status": self.status,
+            "currency": self.currency,
+            "created_after": _iso(self.created_after),
+            "created_before": _iso(self.created_before),
+            "amount_gte_minor": self._minor("amount_gte"),
+            "amount_lte_minor": self._minor("amount_lte"),
+            "metadata": self._metadata() or None,
+        }
+        return {
+            "filters": {name: value for name, value in found.items() if value is not None},
+            "page_size": self.limit,
+            "page_after": self.cursor,
+        }
+
+    def _minor(self, name: str) -> int | None:
+        value = getattr(self, name)
+        if value is None:
+            return None
+        if self.currency is None:
+            raise InvalidParameter(
+                f"{name} needs currency beside it, which says how many decimals it has.",
+                errors=[{"pointer": "/currency", "detail": f"required with {name}", "in": "query"}],
+            )
+        return Money.parse(value, self.currency, pointer=f"/{name}", positive=False).minor
+
+    def _metadata(self) -> dict[str, str]:
+        wanted: dict[str, str] = {}
+        for name, value in (self.model_extra or {}).items():
+            key = _METADATA.fullmatch(name)
+            if key is None:
+                raise FieldNotSupported(
+                    f"The parameter {name} is not supported.",
+                    errors=[{"pointer": f"/{name}", "detail": "is not supported", "in": "query"}],
+                )
+            wanted[key[1]] = str(value)
+        return wanted
+
+
+ListFilters = Annotated[Filters, Query()]
+
+
+def _iso(at: datetime | None) -> str | None:
+    return at.isoformat() if at else None

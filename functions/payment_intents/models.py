@@ -1,0 +1,240 @@
+"""The wire shapes of /payment-intents. Money is a decimal string beside its currency."""
+
+from datetime import datetime
+from typing import Annotated, Any, Literal
+
+from pydantic import AnyUrl, BaseModel, ConfigDict, Field, StringConstraints, model_validator
+
+from shared.errors import PatchFieldNotAllowed
+
+_FIXED = ("amount", "currency", "payment_method_types", "customer", "return_url", "expires_in")
+
+MetadataKey = Annotated[str, StringConstraints(min_length=1, max_length=40)]
+MetadataValue = Annotated[str, StringConstraints(max_length=500)]
+Metadata = Annotated[dict[MetadataKey, MetadataValue], Field(max_length=50)]
+Amount = Annotated[str, Field(examples=["100.00"], max_length=32)]
+Currency = Annotated[str, Field(examples=["KES"], max_length=8)]
+Description = Annotated[str, StringConstraints(strip_whitespace=True, max_length=500)]
+
+
+class _Body(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+
+class Customer(_Body):
+    """Who pays, as the merchant knows them. Personal values are stored sealed and shown masked."""
+
+    reference: Annotated[str, StringConstraints(max_length=128)] | None = None
+    name: Annotated[str, StringConstraints(max_length=200)] | None = None
+    email: Annotated[str, StringConstraints(max_length=254, pattern=r"^[^@\s]+@[^@\s]+$")] | None = None
+
+
+class CreatePaymentIntent(_Body):
+    """What to collect. `expires_in` is seconds, one minute to thirty days."""
+
+    model_config = ConfigDict(
+        extra="forbid",
+        strict=True,
+        json_schema_extra={
+            "examples": [
+                {
+                    "amount": "100.00",
+                    "currency": "KES",
+                    "payment_method_types": ["mpesa"],
+                    "description": "Order 20418",
+                    "metadata": {"order": "20418"},
+                }
+            ]
+        },
+    )
+
+    amount: Amount
+    currency: Currency
+    payment_method_types: Annotated[list[str], Field(min_length=1, max_length=10)] = ["mpesa"]
+    description: Description | None = None
+    customer: Customer | None = None
+    metadata: Metadata = {}
+    return_url: Annotated[AnyUrl, Field(strict=False)] | None = None
+    expires_in: Annotated[int, Field(ge=60, le=2_592_000)] = 86_400
+
+
+class UpdatePaymentIntent(_Body):
+    """What may change before the first attempt. A metadata key with null goes away (RFC 7396)."""
+
+    description: Description | None = None
+    metadata: Annotated[dict[MetadataKey, MetadataValue | None], Field(max_length=50)] = {}
+
+    @model_validator(mode="before")
+    @classmethod
+    def _only_what_may_change(cls, body: Any) -> Any:
+        fixed = [name for name in _FIXED if isinstance(body, dict) and name in body]
+        if fixed:
+            raise PatchFieldNotAllowed(
+                f"{fixed[0]} cannot change after creation; cancel this intent and create another.",
+                errors=[
+                    {"pointer": f"/{name}", "detail": "cannot change after creation"}
+                    for name in fixed
+                ],
+            )
+        return body
+
+    @model_validator(mode="after")
+    def _something(self) -> "UpdatePaymentIntent":
+        if not self.model_fields_set:
+            raise ValueError("give description or metadata")
+        return self
+
+
+class MobileMoney(_Body):
+    """A mobile money account: the rail, and the payer's phone in any form people type."""
+
+    type: Annotated[str, Field(examples=["mpesa"])]
+    phone: Annotated[str, Field(examples=["0712 345 678"], max_length=32)]
+
+
+class ConfirmPaymentIntent(_Body):
+    """How the payer pays."""
+
+    payment_method: MobileMoney
+
+
+class CancelPaymentIntent(_Body):
+    """Why, for the record."""
+
+    reason: (
+        Literal["requested_by_customer", "duplicate", "fraudulent", "abandoned"] | None
+    ) = None
+
+
+class LastError(BaseModel):
+    """Why the latest attempt failed. `retryable`: the payer may try again as things are."""
+
+    code: str
+    message: str
+    rail_code: str | None
+    retryable: bool
+    retry_after: int | None
+
+
+class NextAction(BaseModel):
+    """What the payer has to do now."""
+
+    type: Literal["approve_on_phone"]
+    rail: str
+    phone: str
+    expires_at: datetime
+
+
+class LatestTransfer(BaseModel):
+    """The newest attempt to move the money."""
+
+    id: str
+    rail: str
+    state: Literal["INITIATED", "SUBMITTED", "ACCEPTED", "SETTLED", "RETURNED", "FAILED"]
+    payer: str
+    receipt: str | None
+    needs_review: bool
+    late: bool
+
+
+class MaskedCustomer(BaseModel):
+    """The customer with personal values masked."""
+
+    reference: str | None
+    name: str | None
+    email: str | None
+
+
+class PaymentIntent(BaseModel):
+    """One thing a merchant wants to collect, and how far that got."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "id": "pi_01kaj3v7wvf4fr8mnp5sye2s6k",
+                    "object": "payment_intent",
+                    "status": "requires_payment_method",
+                    "amount": "100.00",
+                    "currency": "KES",
+                    "amount_received": "0.00",
+                    "payment_method_types": ["mpesa"],
+                    "description": "Order 20418",
+                    "customer": None,
+                    "metadata": {"order": "20418"},
+                    "return_url": None,
+                    "client_secret": "pics_4be1c0…",
+                    "last_error": None,
+                    "next_action": None,
+                    "latest_transfer": None,
+                    "environment": "sandbox",
+                    "cancellation_reason": None,
+                    "created_at": "2026-11-21T08:00:00.123456+00:00",
+                    "expires_at": "2026-11-22T08:00:00.123456+00:00",
+                    "canceled_at": None,
+                }
+            ]
+        }
+    )
+
+    id: str
+    object: Literal["payment_intent"]
+    status: Literal["requires_payment_method", "processing", "succeeded", "canceled", "expired"]
+    amount: str
+    currency: str
+    amount_received: str
+    payment_method_types: list[str]
+    description: str | None
+    customer: MaskedCustomer | None
+    metadata: dict[str, str]
+    return_url: str | None
+    client_secret: str | None
+    last_error: LastError | None
+    next_action: NextAction | None
+    latest_transfer: LatestTransfer | None
+    environment: Literal["sandbox", "production"]
+    cancellation_reason: str | None
+    created_at: datetime
+    expires_at: datetime
+    canceled_at: datetime | None
+
+
+class Pagination(BaseModel):
+    """`next_cursor` goes into `cursor` of the next request; null on the last page."""
+
+    limit: int
+    has_more: bool
+    next_cursor: str | None
+
+
+class PaymentIntentPage(BaseModel):
+    """Newest first."""
+
+    data: list[PaymentIntent]
+    pagination: Pagination
+
+
+class TimelineEvent(BaseModel):
+    """One thing that happened to the intent (`pi_…`) or to one of its transfers (`tr_…`)."""
+
+    id: str
+    position: int
+    type: str
+    subject: str
+    seq: int
+    data: dict[str, Any]
+    occurred_at: datetime
+
+
+class Timeline(BaseModel):
+    """Everything that happened, in order."""
+
+    data: list[TimelineEvent]
+
+
+class StreamToken(BaseModel):
+    """Opens GET /{id}/events as a stream, once, within 60 seconds."""
+
+    object: Literal["stream_token"]
+    token: str
+    expires_at: datetime
