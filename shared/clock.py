@@ -1,4 +1,4 @@
-"""Instants: aware, UTC, and RFC 3339 on the wire. Rules take time as an argument; edges ask here."""
+"""Instants: aware, UTC, RFC 3339 on the wire. Rules take time as an argument; edges ask here."""
 
 from datetime import UTC, datetime
 

@@ -5,6 +5,7 @@ mappings are JSON. `Settings(...)` takes explicit values only (the local gateway
 function); `Settings.from_environment()` is for a bundle and its own process.
 """
 
+import os
 from collections.abc import Iterable
 from typing import Self
 
@@ -64,17 +65,17 @@ class Settings(BaseSettings):
 
         Raises ConfigError with every missing or wrong name at once.
         """
-        problems: list[str] = []
-        read: Settings | None = None
+        wanted = [name.upper() for name in required]
+        problems = [_missing(name) for name in wanted if not os.environ.get(name)]
         try:
-            read = _FromEnvironment()  # type: ignore[call-arg]  # the environment fills it
+            read = _FromEnvironment()  # the environment fills it
         except ValidationError as invalid:
-            problems += [_sentence(error["loc"], error["type"], error["msg"])
-                         for error in invalid.errors(include_input=False)]
-        values = read.model_dump() if read else {}
-        problems += [_missing(name) for name in required
-                     if read is not None and not values.get(name.lower())]
-        if problems or read is None:
+            found = (
+                _sentence(error["loc"], error["type"], error["msg"])
+                for error in invalid.errors(include_input=False)
+            )
+            raise ConfigError(dict.fromkeys([*found, *problems])) from None
+        if problems:
             raise ConfigError(problems)
         return read
 

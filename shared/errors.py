@@ -31,18 +31,9 @@ import json
 from collections.abc import Iterable, Mapping
 from typing import Any, ClassVar, NotRequired, TypedDict
 
-
-class FieldError(TypedDict):
-    """One field and the rule it broke. `in` is body when absent, else query, header or path."""
-
-    pointer: str
-    detail: str
-
-
-# `in` is a keyword, so the optional member needs the functional form.
-LocatedFieldError = TypedDict(
-    "LocatedFieldError", {"pointer": str, "detail": str, "in": NotRequired[str]}
-)
+# One field and the rule it broke. `in` is the body when absent, else query, header or path; it is
+# a keyword, which is why this is not a class.
+FieldError = TypedDict("FieldError", {"pointer": str, "detail": str, "in": NotRequired[str]})
 
 BY_CODE: dict[str, type["StalelaError"]] = {}
 
@@ -62,7 +53,7 @@ class StalelaError(Exception):
         self,
         message: str = "",
         *,
-        errors: Iterable[FieldError | LocatedFieldError] = (),
+        errors: Iterable[FieldError] = (),
         retry_after: int | None = None,
         extras: Mapping[str, Any] | None = None,
     ) -> None:

@@ -16,19 +16,21 @@ from datetime import UTC, datetime
 from functools import cache
 from typing import Any, Final
 
-ALLOWED: Final = frozenset(
-    """
-    api_version app_role attempt attempts batch bucket bytes callback_id claimed code count
-    correlation_ref currency delay_s delivered delivery_id dependency deployment disposition
-    duration_ms environment error_code error_type error_where event_id event_type failed
-    function http_status intent_state interval_s job key_id key_version lane latency_ms level
-    limit method operation outcome payment_intent_id phase pid port position processing_ms
-    queue rail rail_code rail_ref reason remaining request_id result retry_after retry_after_s
-    route rows rpc scope session_id source source_trusted sqlstate state status subject_id
-    task tenant_id to_state trace_id transfer_id url_host user_id version wait_ms
-    amount_minor
-    """.split()
-)
+# fmt: off
+ALLOWED: Final = frozenset((
+    "amount_minor", "api_version", "app_role", "attempt", "attempts", "batch", "bucket",
+    "bytes", "callback_id", "claimed", "code", "correlation_ref", "count", "currency",
+    "delay_s", "delivered", "delivery_id", "dependency", "deployment", "disposition",
+    "duration_ms", "environment", "error_code", "error_type", "error_where", "event_id",
+    "event_type", "failed", "function", "http_status", "intent_state", "interval_s", "job",
+    "key_id", "key_version", "lane", "latency_ms", "level", "limit", "method", "operation",
+    "outcome", "payment_intent_id", "phase", "pid", "port", "position", "processing_ms",
+    "queue", "rail", "rail_code", "rail_ref", "reason", "remaining", "request_id", "result",
+    "retry_after", "retry_after_s", "route", "rows", "rpc", "scope", "session_id", "source",
+    "source_trusted", "sqlstate", "state", "status", "subject_id", "task", "tenant_id",
+    "to_state", "trace_id", "transfer_id", "url_host", "user_id", "version", "wait_ms",
+))
+# fmt: on
 _TEXT_LIMIT: Final = 300  # a log line is for reading, and a long text is rarely a fact
 _LEVELS: Final = {"debug": 10, "info": 20, "warning": 30, "error": 40}
 
@@ -105,9 +107,7 @@ def _logger() -> Any:
     )
 
 
-def _add_context(
-    _: object, __: str, line: MutableMapping[str, Any]
-) -> MutableMapping[str, Any]:
+def _add_context(_: object, __: str, line: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
     return {**_context.get(), **line}
 
 

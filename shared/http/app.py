@@ -1,0 +1,149 @@
+"""Makes the ASGI app of a function: its router inside the frame that all functions share."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any, Final
+
+from fastapi import APIRouter, FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.responses import Response
+from starlette.routing import Match
+
+from shared import log
+from shared.config import Settings
+from shared.errors import (
+    AuthenticationRequired,
+    BodyTooLarge,
+    InternalError,
+    InvalidRequest,
+    MethodNotAllowed,
+    NotAcceptable,
+    NotFound,
+    StalelaError,
+    TokenInvalid,
+    UnsupportedMediaType,
+)
+from shared.http import health
+from shared.http.frame import Frame, docs_url
+from shared.http.metrics import Metrics
+from shared.http.openapi import install_openapi
+from shared.http.problem import problem_response
+from shared.http.user_token import TokenVerifier
+from shared.http.validation import error_from_validation
+
+MAX_BODY_BYTES: Final = 64 * 1024
+
+_BY_STATUS: Final[dict[int, type[StalelaError]]] = {
+    401: AuthenticationRequired,
+    403: TokenInvalid,
+    404: NotFound,
+    405: MethodNotAllowed,
+    406: NotAcceptable,
+    413: BodyTooLarge,
+    415: UnsupportedMediaType,
+}
+# Starlette names the status; these say what to do.
+_MESSAGES: Final = {
+    404: "there is nothing at this path",
+    405: "this path does not take this method; see the Allow header",
+}
+
+
+def create_app(
+    settings: Settings,
+    router: APIRouter,
+    *,
+    title: str,
+    description: str,
+    max_body_bytes: int = MAX_BODY_BYTES,
+) -> FastAPI:
+    """The app of one function. What lives as long as it goes on `app.state` afterwards.
+
+    `app.state` has settings, metrics and token_verifier. `app.state.database`, when set, is asked
+    by /readyz and closed at shutdown.
+    """
+    log.configure(settings.log_level)
+    app = FastAPI(
+        title=title,
+        description=description,
+        version=settings.version,
+        openapi_url="/openapi.json",
+        docs_url=None,
+        redoc_url=None,
+        redirect_slashes=False,
+        lifespan=_lifespan,
+        # The frame has its own traces and metrics; these would cost every request.
+        telemetry={
+            "tracing": False,
+            "metrics": False,
+            "logs": False,
+            "operation_spans": False,
+            "auto_configure": False,
+        },
+    )
+    metrics = Metrics(settings.function_name)
+    app.state.settings = settings
+    app.state.metrics = metrics
+    app.state.token_verifier = TokenVerifier(settings.supabase_url)
+    app.include_router(health.router)
+    app.include_router(router)
+    app.add_middleware(Frame, settings=settings, metrics=metrics, max_body_bytes=max_body_bytes)
+    app.add_exception_handler(StalelaError, _refused)
+    app.add_exception_handler(RequestValidationError, _invalid)
+    app.add_exception_handler(HTTPException, _by_status)
+    install_openapi(app, settings)
+    return app
+
+
+@asynccontextmanager
+async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
+    yield
+    database = getattr(app.state, "database", None)
+    if database is not None:
+        await database.aclose()
+
+
+async def _refused(request: Request, error: Exception) -> Response:
+    assert isinstance(error, StalelaError)
+    if isinstance(error, InternalError):
+        log.error("request_failed", error)
+    return _problem(request, error)
+
+
+async def _invalid(request: Request, error: Exception) -> Response:
+    assert isinstance(error, RequestValidationError)
+    content_type = request.headers.get("content-type", "")
+    return _problem(
+        request, error_from_validation(error.errors(), error.body, content_type=content_type)
+    )
+
+
+async def _by_status(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    fallback = InvalidRequest if error.status_code < 500 else InternalError
+    kind = _BY_STATUS.get(error.status_code, fallback)
+    message = _MESSAGES.get(error.status_code, error.detail if error.status_code < 500 else "")
+    extras: dict[str, Any] = {}
+    if error.status_code == 405:
+        extras["headers"] = {"Allow": ", ".join(_methods(request))}
+    return _problem(request, kind(message, extras=extras))
+
+
+def _methods(request: Request) -> list[str]:
+    """Every method some route takes at this path; the router would name only the first's."""
+    found: set[str] = set()
+    for method in ("GET", "POST", "PUT", "PATCH", "DELETE"):
+        scope = {**request.scope, "method": method}
+        if any(route.matches(scope)[0] is Match.FULL for route in request.app.router.routes):
+            found.add(method)
+    return sorted({*found, "OPTIONS"})
+
+
+def _problem(request: Request, error: StalelaError) -> Response:
+    log.bind(code=error.code)
+    return problem_response(
+        error,
+        docs_url=docs_url(request.app.state.settings),
+        request_id=request.state.request_id,
+    )

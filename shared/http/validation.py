@@ -1,0 +1,151 @@
+"""From a validation error of pydantic to a problem that names each field and its rule.
+
+What the caller sent is never repeated, only where it stood: a value may be a secret.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+from shared.errors import (
+    FieldError,
+    FieldNotSupported,
+    IdempotencyKeyInvalid,
+    InvalidRequest,
+    NotFound,
+    StalelaError,
+    UnsupportedMediaType,
+)
+
+_NAME_LIMIT: Final = 100  # characters of a field name the caller invented
+_ERRORS_LIMIT: Final = 20
+
+
+# pydantic error type -> the rule, as a sentence about the field. ctx holds the limits.
+_RULES: Final[Mapping[str, str]] = {
+    "missing": "is required",
+    "string_type": "must be a string",
+    "int_type": "must be a whole number",
+    "int_parsing": "must be a whole number",
+    "int_from_float": "must be a whole number",
+    "bool_type": "must be true or false",
+    "bool_parsing": "must be true or false",
+    "float_type": "must be a number",
+    "list_type": "must be a list",
+    "tuple_type": "must be a list",
+    "dict_type": "must be an object",
+    "model_type": "must be an object",
+    "model_attributes_type": "must be an object",
+    "none_required": "must be null",
+    "string_too_short": "has at least {min_length} characters",
+    "string_too_long": "has at most {max_length} characters",
+    "string_pattern_mismatch": "must match {pattern}",
+    "string_unicode": "must be valid Unicode text",
+    "too_short": "has at least {min_length} items",
+    "too_long": "has at most {max_length} items",
+    "greater_than": "must be more than {gt}",
+    "greater_than_equal": "must be at least {ge}",
+    "less_than": "must be less than {lt}",
+    "less_than_equal": "must be at most {le}",
+    "enum": "must be {expected}",
+    "literal_error": "must be {expected}",
+    "union_tag_invalid": "must be one of {expected_tags}",
+    "union_tag_not_found": "needs {discriminator}",
+    "datetime_type": "must be a time such as 2026-11-21T07:10:00Z",
+    "datetime_parsing": "must be a time such as 2026-11-21T07:10:00Z",
+    "datetime_from_date_parsing": "must be a time such as 2026-11-21T07:10:00Z",
+    "timezone_aware": "needs its zone, such as 2026-11-21T07:10:00Z",
+    "url_parsing": "must be a URL",
+    "url_scheme": "must be a URL with scheme {expected_schemes}",
+    "uuid_parsing": "must be a UUID",
+}
+
+
+def error_from_validation(
+    problems: Sequence[Mapping[str, Any]], body: object, *, content_type: str
+) -> StalelaError:
+    """The error that `problems` (as `RequestValidationError.errors()`) amount to.
+
+    body: what was parsed, to tell a field from the tag of a union in a location.
+    """
+    first = problems[0]
+    if first["type"] == "json_invalid":
+        return InvalidRequest("the body is not valid JSON")
+    places = {problem["loc"][0] for problem in problems}
+    if "path" in places:
+        return NotFound("there is nothing at this path")
+    if any(_is_idempotency_key(problem) for problem in problems):
+        return IdempotencyKeyInvalid("Idempotency-Key: must be 1 to 128 visible ASCII characters")
+    if _is_unparsed_body(first) and not _is_json(content_type):
+        return UnsupportedMediaType("send the body as application/json")
+    return _fields(problems, body)
+
+
+def _fields(problems: Sequence[Mapping[str, Any]], body: object) -> StalelaError:
+    unknown = [problem for problem in problems if problem["type"] == "extra_forbidden"]
+    shown = (unknown or list(problems))[:_ERRORS_LIMIT]
+    errors = [_field_error(problem, body) for problem in shown]
+    if unknown:
+        return FieldNotSupported(errors[0]["detail"], errors=errors)
+    name = errors[0]["pointer"].removeprefix("/") or "body"
+    return InvalidRequest(f"{name}: {errors[0]['detail']}", errors=errors)
+
+
+def _field_error(problem: Mapping[str, Any], body: object) -> FieldError:
+    place, *path = problem["loc"]
+    if place == "body":
+        return {"pointer": pointer(_without_tags(path, body)), "detail": _rule(problem)}
+    return {"pointer": pointer(path), "detail": _rule(problem), "in": str(place)}
+
+
+def pointer(path: Sequence[str | int]) -> str:
+    """The JSON pointer (RFC 6901) of `path`; "" is the whole document."""
+    parts = (str(part).replace("~", "~0").replace("/", "~1")[:_NAME_LIMIT] for part in path)
+    return "".join(f"/{part}" for part in parts)
+
+
+def _rule(problem: Mapping[str, Any]) -> str:
+    kind, name = problem["type"], str(problem["loc"][-1])[:_NAME_LIMIT]
+    if kind == "extra_forbidden":
+        what = "field" if problem["loc"][0] == "body" else "parameter"
+        return f"{what} '{name}' is not supported yet"
+    template = _RULES.get(kind)
+    if template is None:
+        # A validator of ours says its rule itself; pydantic's other texts hold no input either.
+        return str(problem["msg"]).removeprefix("Value error, ")
+    return template.format_map(problem.get("ctx") or {})
+
+
+def _without_tags(path: Sequence[str | int], body: object) -> list[str | int]:
+    """`path` without the steps that are not in the body: the tag of a union, a branch's name."""
+    kept: list[str | int] = []
+    node = body
+    for index, step in enumerate(path):
+        inside = _has(node, step)
+        if inside or index + 1 == len(path):
+            kept.append(step)
+        if inside:
+            node = node[step]  # type: ignore[index]  # _has looked
+    return kept
+
+
+def _has(node: object, step: str | int) -> bool:
+    if isinstance(node, dict):
+        return step in node
+    return isinstance(node, list) and isinstance(step, int) and step < len(node)
+
+
+def _is_unparsed_body(problem: Mapping[str, Any]) -> bool:
+    # A body that is no JSON reaches the model as bytes; an absent one is "missing".
+    return bool(problem["loc"] == ("body",) and problem["type"] != "missing")
+
+
+def _is_idempotency_key(problem: Mapping[str, Any]) -> bool:
+    place, name = problem["loc"][0], str(problem["loc"][-1])
+    return bool(place == "header" and name.lower() == "idempotency-key")
+
+
+def _is_json(content_type: str) -> bool:
+    essence = content_type.partition(";")[0].strip().lower()
+    return essence == "application/json" or (
+        essence.startswith("application/") and essence.endswith("+json")
+    )
