@@ -1,0 +1,304 @@
+"""What every rail promises, asked of each rail in the registry through recorded bodies.
+
+A new rail joins by its line in the registry and its folder under tests/fixtures/rails.
+"""
+
+import csv
+import json
+import logging
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+import respx
+from pydantic import SecretStr
+
+from shared.config import Settings
+from shared.money import Money
+from shared.rails import registry
+from shared.rails.base import (
+    RAIL_UNAVAILABLE,
+    UNKNOWN_RAIL_ERROR,
+    CallbackNotUnderstood,
+    CallbackRequest,
+    HoldsConnections,
+    Instruction,
+    Outcome,
+    Rail,
+    RailEvent,
+    RailUnavailable,
+)
+
+ROOT = Path(__file__).parents[2]
+FIXTURES = ROOT / "tests/fixtures/rails"
+RAILS = tuple(registry.MODULES)
+HOST = "https://rail.example"
+
+SILENCES = {
+    "read timeout": httpx.ReadTimeout("no answer"),
+    "connection reset": httpx.ReadError("reset"),
+    "closed without an answer": httpx.RemoteProtocolError("closed"),
+    "write broken off": httpx.WriteError("broken pipe"),
+    "write timeout": httpx.WriteTimeout("stuck"),
+    "bad gateway": httpx.Response(502),
+    "html error": httpx.Response(500, text="<html>oops</html>"),
+    "html with 200": httpx.Response(200, text="<html>maintenance</html>"),
+    "empty with 200": httpx.Response(200),
+    "truncated json": httpx.Response(200, text='{"ResponseCode":"0"'),
+    "json of another kind": httpx.Response(200, json=[1, 2, 3]),
+    "empty object": httpx.Response(200, json={}),
+    "huge": httpx.Response(200, content=b" " * 1_000_000),
+    "redirect": httpx.Response(302, headers={"location": HOST}),
+}
+NOTHING_LEFT = {
+    "refused or no such host": httpx.ConnectError("refused"),
+    "connect timeout": httpx.ConnectTimeout("no route"),
+    "no free connection": httpx.PoolTimeout("busy"),
+}
+
+
+@dataclass(frozen=True)
+class Setup:
+    """One rail with its recorded world; `routes` by verb."""
+
+    name: str
+    rail: Rail
+    recorded: dict[str, Any]
+    routes: dict[str, respx.Route]
+
+    def instruction(self) -> Instruction:
+        fields = dict(self.recorded["instruction"])
+        amount = Money(fields.pop("amount_minor"), fields.pop("currency"))
+        return Instruction(
+            transfer_id="tr_contract",
+            tenant_id="tn_contract",
+            environment="sandbox",
+            amount=amount,
+            credentials=json.dumps(self.recorded["credentials"]).encode(),
+            **fields,
+        )
+
+    async def ask(self, verb: str) -> RailEvent:
+        return await getattr(self.rail, verb)(self.instruction())
+
+    async def answer_with_code(self, channel: str, code: str) -> RailEvent:
+        template = self.recorded["codes"][channel]
+        known, _, fragment = code.partition("/")
+        written = {
+            key: value.replace("{code}", known).replace("{text}", f"Error: {fragment.upper()}")
+            for key, value in template["body"].items()
+        }
+        self.routes[template["verb"]].mock(httpx.Response(template["status"], json=written))
+        return await self.ask(template["verb"])
+
+
+@pytest.fixture(params=RAILS)
+async def setup(request: pytest.FixtureRequest) -> AsyncIterator[Setup]:
+    name: str = request.param
+    rail = registry.build(name, settings())
+    recorded = json.loads((FIXTURES / name / "contract.json").read_text())
+    with respx.mock(base_url=HOST, assert_all_called=False) as world:
+        for step in recorded["prelude"]:
+            answer(world, step)
+        routes = {verb: answer(world, recorded[verb]) for verb in ("submit", "query")}
+        routes["prelude"] = world.routes[0]
+        yield Setup(name, rail, recorded, routes)
+        if isinstance(rail, HoldsConnections):
+            await rail.aclose()
+
+
+def settings() -> Settings:
+    return Settings(
+        function_name="contract",
+        data_api_url="http://data.example",
+        data_api_token=SecretStr("none"),
+        supabase_url="http://data.example",
+        functions_url="http://data.example/functions/v1",
+        daraja_sandbox_url=HOST,
+        daraja_production_url="https://live.example",
+    )
+
+
+def answer(world: respx.MockRouter, step: dict[str, Any]) -> respx.Route:
+    route = world.request(step["method"], step["path"])
+    route.mock(httpx.Response(step["status"], json=step["body"]))
+    return route
+
+
+def say(route: respx.Route, outcome: httpx.Response | Exception) -> None:
+    if isinstance(outcome, Exception):
+        route.mock(side_effect=outcome)
+    else:
+        route.mock(outcome)
+
+
+def reason_codes() -> Iterator[dict[str, str]]:
+    for path in sorted((ROOT / "shared/rails").rglob("rails.reason_codes.csv")):
+        with path.open(encoding="utf-8", newline="") as file:
+            yield from csv.DictReader(file)
+
+
+def rails_rows() -> Iterator[dict[str, str]]:
+    for path in sorted((ROOT / "shared/rails").rglob("rails.rails.csv")):
+        with path.open(encoding="utf-8", newline="") as file:
+            yield from csv.DictReader(file)
+
+
+def recorded_callbacks() -> list[Path]:
+    bodies = FIXTURES.glob("*/callbacks/*.json")
+    return sorted(path for path in bodies if not path.name.endswith(".events.json"))
+
+
+async def test_submit_sends_exactly_once_per_call(setup: Setup) -> None:
+    first = await setup.ask("submit")
+    sent_by_first = setup.routes["submit"].call_count
+    await setup.ask("submit")
+
+    assert first.outcome is Outcome.PENDING
+    assert first.rail_ref == setup.recorded["instruction"]["rail_ref"]
+    assert (sent_by_first, setup.routes["submit"].call_count) == (1, 2)
+
+
+@pytest.mark.parametrize("silence", SILENCES.values(), ids=SILENCES)
+@pytest.mark.parametrize("verb", ["submit", "query"])
+async def test_silence_is_unknown_and_not_repeated(
+    setup: Setup, verb: str, silence: httpx.Response | Exception
+) -> None:
+    say(setup.routes[verb], silence)
+
+    event = await setup.ask(verb)
+
+    assert (event.outcome, event.reason) == (Outcome.UNKNOWN, RAIL_UNAVAILABLE)
+    assert event.receipt is None
+    assert setup.routes[verb].call_count == 1
+
+
+@pytest.mark.parametrize("trouble", NOTHING_LEFT.values(), ids=NOTHING_LEFT)
+@pytest.mark.parametrize("verb", ["submit", "query"])
+async def test_nothing_sent_raises_unavailable_with_a_wait(
+    setup: Setup, verb: str, trouble: Exception
+) -> None:
+    say(setup.routes[verb], trouble)
+
+    with pytest.raises(RailUnavailable) as caught:
+        await setup.ask(verb)
+
+    assert (caught.value.retry_after or 0) > 0
+    assert setup.routes[verb].call_count == 1
+
+
+@pytest.mark.parametrize("trouble", [*SILENCES.values(), *NOTHING_LEFT.values()])
+async def test_trouble_before_the_charge_sends_no_charge(
+    setup: Setup, trouble: httpx.Response | Exception
+) -> None:
+    say(setup.routes["prelude"], trouble)
+
+    with pytest.raises(RailUnavailable):
+        await setup.ask("submit")
+
+    assert setup.routes["submit"].call_count == 0
+
+
+async def test_query_moves_nothing_and_may_be_repeated(setup: Setup) -> None:
+    first, second = await setup.ask("query"), await setup.ask("query")
+
+    assert first == second
+    assert setup.routes["submit"].call_count == 0
+
+
+@pytest.mark.parametrize(
+    ("setup", "row"),
+    [
+        pytest.param(row["rail"], row, id=f"{row['rail']} {row['channel']} {row['code']}")
+        for row in reason_codes()
+    ],
+    indirect=["setup"],
+)
+async def test_known_code_translates_as_its_row_says(setup: Setup, row: dict[str, str]) -> None:
+    event = await setup.answer_with_code(row["channel"], row["code"])
+
+    assert event.code == row["code"].partition("/")[0]
+    assert (event.outcome, event.reason) == expected_of(row)
+    assert event.retry_after_s == (int(row["retry_after_s"]) if row["retry_after_s"] else None)
+
+
+def expected_of(row: dict[str, str]) -> tuple[str, str | None]:
+    if row["channel"] == "api" and row["outcome"] == "pending":
+        return "unknown", UNKNOWN_RAIL_ERROR  # a charge without a reference is not pending
+    return row["outcome"], row["reason"] or None
+
+
+async def test_unknown_code_is_unknown_and_says_so(setup: Setup) -> None:
+    for channel in setup.recorded["codes"]:
+        event = await setup.answer_with_code(channel, setup.recorded["unknown_code"])
+
+        assert (event.outcome, event.reason) == (Outcome.UNKNOWN, UNKNOWN_RAIL_ERROR)
+
+
+@pytest.mark.parametrize("path", recorded_callbacks(), ids=lambda p: f"{p.parts[-3]} {p.stem}")
+def test_recorded_callback_reads_as_recorded(path: Path) -> None:
+    rail = registry.build(path.parts[-3], settings())
+
+    events = rail.read_callback(CallbackRequest(path.read_bytes()))
+
+    expected = json.loads(path.with_suffix(".events.json").read_text())
+    assert [event.to_json() for event in events] == expected
+
+
+@pytest.mark.parametrize(
+    "path", sorted(FIXTURES.glob("*/refused/*")), ids=lambda p: f"{p.parts[-3]} {p.stem}"
+)
+def test_forged_or_malformed_callback_is_refused(path: Path) -> None:
+    rail = registry.build(path.parts[-3], settings())
+
+    with pytest.raises(CallbackNotUnderstood) as caught:
+        rail.read_callback(CallbackRequest(path.read_bytes()))
+
+    assert caught.value.reason
+
+
+async def test_nothing_secret_or_personal_is_printed_or_logged(
+    setup: Setup, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+
+    event = await setup.ask("submit")
+    await setup.ask("query")
+
+    printed = f"{setup.instruction()!r} {event.payer_masked} {event.message} {caplog.text}"
+    secrets = [v for k, v in setup.recorded["credentials"].items() if "key" in k or "secret" in k]
+    private = [*secrets, setup.recorded["instruction"]["payer"][1:] + ","]
+    assert [value for value in private if value in printed] == []
+
+
+def test_registry_and_rows_name_the_same_rails() -> None:
+    assert sorted(row["rail"] for row in rails_rows()) == sorted(RAILS)
+    assert {row["rail"] for row in reason_codes()} == set(RAILS)
+
+
+def test_every_rail_has_its_recordings() -> None:
+    assert {p.parts[-3] for p in recorded_callbacks()} == set(RAILS)
+    assert {p.parts[-3] for p in FIXTURES.glob("*/refused/*")} == set(RAILS)
+
+
+def test_importing_the_registry_imports_no_rail() -> None:
+    code = (
+        "import sys, shared.rails.registry as r;"
+        "print([m for m in r.MODULES.values() if m in sys.modules], 'httpx' in sys.modules)"
+    )
+
+    printed = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+
+    assert printed.stdout.strip() == "[] False"
+
+
+def test_an_unknown_rail_is_named() -> None:
+    with pytest.raises(registry.UnknownRail, match="pigeon"):
+        registry.build("pigeon", settings())
