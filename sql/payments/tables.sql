@@ -227,6 +227,8 @@ create index streams_of_tenant on payments.streams (tenant_id, environment);
 alter table payments.intent_transitions enable row level security;
 alter table payments.transfer_transitions enable row level security;
 
+create type payments.sight as (caller public.caller, intent payments.payment_intents, reveal_secret boolean);
+comment on type payments.sight is 'An intent, who looks at it, and whether they may see its client secret.';
 create type payments.begun as (answer public.answer, instruction jsonb);
 comment on type payments.begun is 'Either a stored answer to replay, or the instruction to send to the rail.';
 create type payments.asked as (answer public.answer, work jsonb);

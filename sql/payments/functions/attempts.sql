@@ -14,7 +14,7 @@ set search_path = ''
 as $$
 #variable_conflict use_column
 declare
-    seen record;
+    seen payments.sight;
     intent payments.payment_intents;
     answer public.answer;
     transfer payments.transfers;
@@ -22,7 +22,7 @@ declare
     rules rails.rails;
     token text := payments.random_secret();
 begin
-    select * into seen from payments.visible_intent(begin_transfer.payment_intent_id, 'payments:write', 'write', true);
+    seen := payments.visible_intent(begin_transfer.payment_intent_id, 'payments:write', 'write', true);
     intent := seen.intent;
     answer := public.claim_idempotency(
         seen.caller, 'POST /payment-intents/{id}/confirm', begin_transfer.idempotency_key,
@@ -34,7 +34,7 @@ begin
             answer := row(200, payments.intent_resource(intent, seen.reveal_secret),
                 (seen.caller).rate || '{"Idempotent-Replayed": "true"}');
         end if;
-        return row(answer, null);
+        return row(answer, null::jsonb);
     end if;
 
     if not begin_transfer.rail = any(intent.payment_method_types) then

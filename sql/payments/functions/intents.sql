@@ -65,9 +65,9 @@ set search_path = ''
 as $$
 #variable_conflict use_column
 declare
-    seen record;
+    seen payments.sight;
 begin
-    select * into seen from payments.visible_intent(get_intent.payment_intent_id, 'payments:read', 'read', false);
+    seen := payments.visible_intent(get_intent.payment_intent_id, 'payments:read', 'read', false);
     return row(200, payments.intent_resource(seen.intent, seen.reveal_secret), (seen.caller).rate);
 end
 $$;
@@ -82,10 +82,10 @@ set search_path = ''
 as $$
 #variable_conflict use_column
 declare
-    seen record;
+    seen payments.sight;
     changed payments.payment_intents;
 begin
-    select * into seen from payments.visible_intent(update_intent.payment_intent_id, 'payments:write', 'write', true);
+    seen := payments.visible_intent(update_intent.payment_intent_id, 'payments:write', 'write', true);
     if not seen.reveal_secret then
         perform public.refuse('40311', 'A client secret confirms an intent; changing it needs the scope payments:write.');
     end if;
@@ -127,11 +127,11 @@ set search_path = ''
 as $$
 #variable_conflict use_column
 declare
-    seen record;
+    seen payments.sight;
     answer public.answer;
     canceled payments.payment_intents;
 begin
-    select * into seen from payments.visible_intent(cancel_intent.payment_intent_id, 'payments:write', 'write', true);
+    seen := payments.visible_intent(cancel_intent.payment_intent_id, 'payments:write', 'write', true);
     if not seen.reveal_secret then
         perform public.refuse('40311', 'A client secret confirms an intent; canceling it needs the scope payments:write.');
     end if;

@@ -83,10 +83,10 @@ set search_path = ''
 as $$
 #variable_conflict use_column
 declare
-    seen record;
+    seen payments.sight;
     timeline text;
 begin
-    select * into seen from payments.visible_intent(list_intent_events.payment_intent_id, 'payments:read', 'read', false);
+    seen := payments.visible_intent(list_intent_events.payment_intent_id, 'payments:read', 'read', false);
     select string_agg(row_to_json(entry)::text, ',' order by entry.position) into timeline
     from (
         select e.event_id as id, e.position, e.type, e.payment_intent_id as subject, e.seq, e.payload as data, e.occurred_at

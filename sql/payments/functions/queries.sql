@@ -11,10 +11,10 @@ set search_path = ''
 as $$
 #variable_conflict use_column
 declare
-    seen record;
+    seen payments.sight;
     work jsonb;
 begin
-    select * into seen from payments.visible_intent(ask_rail.payment_intent_id, 'payments:write', 'write', false);
+    seen := payments.visible_intent(ask_rail.payment_intent_id, 'payments:write', 'write', false);
     work := rails.take_query((seen.intent).latest_transfer_id);
     return row(
         row(200, payments.intent_resource(seen.intent, seen.reveal_secret), (seen.caller).rate)::public.answer, work
@@ -34,7 +34,20 @@ as $$
 #variable_conflict use_column
 declare
     intent payments.payment_intents;
+    caller public.caller;
 begin
+    -- The reconciler asks for everybody; anybody else asks for their own.
+    if current_setting('role') <> 'fn_reconcile' then
+        caller := public.caller();
+        if not exists (
+            select from payments.transfers as t
+            where
+                t.transfer_id = record_query.transfer_id
+                and t.tenant_id = caller.tenant_id and t.environment = caller.environment
+        ) then
+            perform public.refuse('40401', format('There is no transfer %s here.', record_query.transfer_id));
+        end if;
+    end if;
     perform rails.apply_query(record_query.transfer_id, record_query.event);
     select i.* into intent
     from payments.payment_intents as i

@@ -46,10 +46,8 @@ $$;
 comment on function payments.intent_resource is
 'The wire shape of a payment intent as JSON text, in one order; the client secret only for those who hold a secret key.';
 
-create function payments.visible_intent(
-    payment_intent_id text, scope text, bucket text, lock boolean,
-    out caller public.caller, out intent payments.payment_intents, out reveal_secret boolean
-)
+create function payments.visible_intent(payment_intent_id text, scope text, bucket text, lock boolean)
+returns payments.sight
 language plpgsql
 volatile
 security definer -- callers may not read intents
@@ -57,11 +55,13 @@ set search_path = ''
 as $$
 #variable_conflict use_column
 declare
+    caller public.caller;
+    intent payments.payment_intents;
     secret_hash text := nullif(pg_catalog.current_setting('request.headers', true), '')::jsonb
         ->> 'x-stalela-client-secret-hash';
-begin
     -- A payer's browser holds a publishable key and the secret of this one intent, never a secret key.
-    reveal_secret := secret_hash is null;
+    reveal_secret boolean := secret_hash is null;
+begin
     caller := public.authorize(case when reveal_secret then scope else 'payments:confirm' end, bucket);
 
     if lock then
@@ -79,6 +79,7 @@ begin
     then
         perform public.refuse('40401', format('There is no payment intent %s here.', visible_intent.payment_intent_id));
     end if;
+    return row(caller, intent, reveal_secret);
 end
 $$;
 comment on function payments.visible_intent is

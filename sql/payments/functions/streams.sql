@@ -11,11 +11,11 @@ set search_path = ''
 as $$
 #variable_conflict use_column
 declare
-    seen record;
+    seen payments.sight;
     token text := payments.random_secret();
     expires timestamptz;
 begin
-    select * into seen from payments.visible_intent(issue_stream_token.payment_intent_id, 'payments:read', 'read', false);
+    seen := payments.visible_intent(issue_stream_token.payment_intent_id, 'payments:read', 'read', false);
     insert into payments.stream_tokens (token_hash, tenant_id, environment, payment_intent_id)
     values (
         encode(sha256(convert_to(token, 'utf8')), 'hex'), (seen.caller).tenant_id, (seen.caller).environment,
@@ -36,11 +36,11 @@ set search_path = ''
 as $$
 #variable_conflict use_column
 declare
-    seen record;
+    seen payments.sight;
     opened payments.streams;
 begin
     if open_stream.token_hash is null then
-        select * into seen from payments.visible_intent(open_stream.payment_intent_id, 'payments:read', 'read', false);
+        seen := payments.visible_intent(open_stream.payment_intent_id, 'payments:read', 'read', false);
         insert into payments.streams (stream_id, tenant_id, environment, payment_intent_id)
         values (
             payments.random_secret(), (seen.caller).tenant_id, (seen.caller).environment, open_stream.payment_intent_id

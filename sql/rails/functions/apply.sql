@@ -17,7 +17,6 @@ declare
     known rails.reason_codes;
     outcome text := event ->> 'outcome';
     receipt text := event ->> 'receipt';
-    stands text;
 begin
     -- Intent before transfer, here as everywhere, so that two of us cannot wait for each other.
     perform from payments.payment_intents as i

@@ -15,7 +15,6 @@ as $$
 #variable_conflict use_column
 declare
     attempt payments.attempts;
-    told text;
     kept rails.callbacks;
     earlier rails.callbacks;
     key text;
@@ -72,40 +71,40 @@ as $$
 #variable_conflict use_column
 declare
     kept rails.callbacks;
-    disposition text;
+    concluded text;
     told jsonb;
 begin
     select c.* into kept from rails.callbacks as c where c.callback_id = conclude_callback.callback_id;
     if kept.transfer_id is null then
-        disposition := 'parked:unknown_token';
+        concluded := 'parked:unknown_token';
     elsif conclude_callback.problem is not null then
-        disposition := 'parked:' || translate(conclude_callback.problem, ':', ' ');
+        concluded := 'parked:' || translate(conclude_callback.problem, ':', ' ');
         perform rails.watch_soon(t, null) from payments.transfers as t where t.transfer_id = kept.transfer_id
             and t.state in ('SUBMITTED', 'ACCEPTED');
     else
         begin
             for told in select e from jsonb_array_elements(kept.events) as e loop
-                disposition := rails.apply_event(kept.transfer_id, told, 'callback', kept.source_trusted);
+                concluded := rails.apply_event(kept.transfer_id, told, 'callback', kept.source_trusted);
             end loop;
         exception when others then
             -- The body is kept whatever happens; a task concludes again.
-            disposition := 'failed:' || sqlstate || ' ' || translate(sqlerrm, ':', ' ');
+            concluded := 'failed:' || sqlstate || ' ' || translate(sqlerrm, ':', ' ');
         end;
     end if;
 
     insert into rails.callback_dispositions (callback_id, number, tenant_id, environment, disposition, reason)
-    select
-        kept.callback_id, count(*) + 1, kept.tenant_id, kept.environment,
-        split_part(disposition, ':', 1), nullif(split_part(disposition, ':', 2), '')
-    from rails.callback_dispositions as d
-    where d.callback_id = kept.callback_id;
-    if disposition like 'parked%' or disposition like 'failed%' then
+    values (
+        kept.callback_id,
+        1 + (select count(*) from rails.callback_dispositions as d where d.callback_id = kept.callback_id),
+        kept.tenant_id, kept.environment, split_part(concluded, ':', 1), nullif(split_part(concluded, ':', 2), '')
+    );
+    if concluded like 'parked%' or concluded like 'failed%' then
         perform public.raise_alert(
             'callback_parked', 'warning', coalesce(kept.transfer_id, kept.rail || ' unmatched'), kept.tenant_id,
-            kept.environment, jsonb_build_object('callback_id', kept.callback_id, 'disposition', disposition)
+            kept.environment, jsonb_build_object('callback_id', kept.callback_id, 'disposition', concluded)
         );
     end if;
-    return disposition;
+    return concluded;
 end
 $$;
 comment on function rails.conclude_callback is 'Draws the conclusion from one stored callback and appends it; whatever goes wrong, the callback stays and an alert opens.';
@@ -150,7 +149,7 @@ set search_path = ''
 as $$
 #variable_conflict use_column
 declare
-    caller public.caller := public.authorize('callbacks:read', 'read');
+    caller public.caller := public.authorize('payments:read', 'read');
     body text;
 begin
     select string_agg(row_to_json(parked)::text, ',' order by parked.id desc) into body
@@ -170,7 +169,7 @@ begin
             c.callback_id < list_parked_callbacks.before_id
             -- An unmatched callback belongs to nobody: only the platform's operators see it.
             and (
-                'operations:read' = any(caller.scopes)
+                public.holds_scope(caller.scopes, 'platform:operate')
                 or (c.tenant_id = caller.tenant_id and c.environment = caller.environment)
             )
         order by c.callback_id desc
@@ -180,6 +179,6 @@ begin
 end
 $$;
 comment on function rails.list_parked_callbacks is
-'Callbacks that wait for a person, newest first: a tenant''s own, or all of them for operators (operations:read).';
+'Callbacks that wait for a person, newest first: a tenant''s own, or all of them for operators (platform:operate).';
 
 reset role;
