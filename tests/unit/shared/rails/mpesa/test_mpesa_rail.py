@@ -1,0 +1,291 @@
+"""The M-Pesa rail over a mock transport: what leaves, how often, and what each answer becomes."""
+
+import asyncio
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+
+import httpx
+import pytest
+
+from shared.errors import CredentialsRefused, InvalidAmount, InvalidRequest
+from shared.money import Money
+from shared.rails.base import ChecksCredentials, Instruction, Outcome, RailUnavailable
+from shared.rails.mpesa.client import Budgets, DarajaClient
+from shared.rails.mpesa.rail import MpesaRail
+
+REF = "ws_CO_01032026141503700000111"
+CREDENTIALS = json.dumps(
+    {"consumer_key": "key", "consumer_secret": "secret", "passkey": "pass", "shortcode": "600123"}
+).encode()
+ACCEPTED = httpx.Response(200, json={"ResponseCode": "0", "CheckoutRequestID": REF})
+BAD_TOKEN = httpx.Response(404, json={"errorCode": "404.001.03", "errorMessage": "Invalid Token"})
+
+Reply = Callable[[httpx.Request], httpx.Response]
+
+
+@dataclass
+class Daraja:
+    """Issues tokens T1, T2, …; answers the rest with `replies` in order, the last one repeated."""
+
+    replies: list[httpx.Response | Exception] = field(default_factory=lambda: [ACCEPTED])
+    token_reply: httpx.Response | Exception | None = None
+    seen: list[httpx.Request] = field(default_factory=list)
+
+    async def __call__(self, request: httpx.Request) -> httpx.Response:
+        self.seen.append(request)
+        if request.url.path == "/oauth/v1/generate":
+            return self._token()
+        await asyncio.sleep(0)
+        reply = self.replies.pop(0) if len(self.replies) > 1 else self.replies[0]
+        return _fresh(reply)
+
+    def tokens(self) -> int:
+        return len([r for r in self.seen if r.method == "GET"])
+
+    def posts(self) -> list[httpx.Request]:
+        return [r for r in self.seen if r.method == "POST"]
+
+    def _token(self) -> httpx.Response:
+        if self.token_reply is not None:
+            return _fresh(self.token_reply)
+        return httpx.Response(200, json={"access_token": f"T{self.tokens()}", "expires_in": "3599"})
+
+
+def _fresh(reply: httpx.Response | Exception) -> httpx.Response:
+    """Give a copy: a response is read once."""
+    if isinstance(reply, Exception):
+        raise reply
+    return httpx.Response(reply.status_code, content=reply.content, headers=reply.headers)
+
+
+@pytest.fixture
+def daraja() -> Daraja:
+    return Daraja()
+
+
+@pytest.fixture
+def rail(daraja: Daraja) -> MpesaRail:
+    return rail_of(daraja)
+
+
+def rail_of(daraja: Daraja, budgets: Budgets | None = None) -> MpesaRail:
+    hosts = {"sandbox": "https://sandbox.example", "production": "https://live.example"}
+    client = DarajaClient(hosts, transport=httpx.MockTransport(daraja), budgets=budgets)
+    return MpesaRail(client, lambda: datetime(2026, 3, 1, 11, 15, 2, tzinfo=UTC))
+
+
+def instruction(
+    minor: int = 150000, environment: str = "sandbox", credentials: bytes = CREDENTIALS
+) -> Instruction:
+    return Instruction(
+        transfer_id="tr_1",
+        tenant_id="tn_1",
+        environment=environment,
+        amount=Money(minor, "KES"),
+        credentials=credentials,
+        payer="+254700000111",
+        callback_url="https://pay.example.ke/functions/v1/momo-callback/0a1b2c",
+        account_reference="INV-20418",
+        description="Order 20418",
+        rail_ref=REF,
+        traceparent="00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01",
+    )
+
+
+async def test_a_push_logs_in_and_carries_token_and_trace(rail: MpesaRail, daraja: Daraja) -> None:
+    event = await rail.submit(instruction())
+
+    login, push = daraja.seen
+    assert (event.outcome, event.rail_ref) == (Outcome.PENDING, REF)
+    assert str(login.url).endswith("/oauth/v1/generate?grant_type=client_credentials")
+    assert login.headers["authorization"] == httpx.BasicAuth("key", "secret")._auth_header
+    assert push.headers["authorization"] == "Bearer T1"
+    assert push.headers["traceparent"].startswith("00-4bf92f")
+    assert json.loads(push.content)["Amount"] == 1500
+
+
+async def test_environments_go_to_their_own_hosts_with_their_own_tokens(
+    rail: MpesaRail, daraja: Daraja
+) -> None:
+    await rail.submit(instruction(environment="sandbox"))
+    await rail.submit(instruction(environment="production"))
+
+    assert [r.url.host for r in daraja.seen] == ["sandbox.example"] * 2 + ["live.example"] * 2
+
+
+async def test_a_dead_token_is_refreshed_once_and_the_push_sent_again(
+    rail: MpesaRail, daraja: Daraja
+) -> None:
+    daraja.replies = [BAD_TOKEN, ACCEPTED]
+
+    event = await rail.submit(instruction())
+
+    assert event.outcome is Outcome.PENDING
+    assert [r.headers["authorization"] for r in daraja.posts()] == ["Bearer T1", "Bearer T2"]
+    assert daraja.posts()[0].content == daraja.posts()[1].content
+
+
+async def test_a_token_refused_twice_is_not_tried_a_third_time(
+    rail: MpesaRail, daraja: Daraja
+) -> None:
+    daraja.replies = [BAD_TOKEN]
+
+    event = await rail.submit(instruction())
+
+    assert (event.outcome, event.code) == (Outcome.FAILED_RETRYABLE, "404.001.03")
+    assert (daraja.tokens(), len(daraja.posts())) == (2, 2)
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        httpx.Response(500, json={"errorCode": "500.003.1001"}),
+        httpx.Response(429, json={"errorCode": "500.003.02"}),
+        httpx.Response(400, json={"errorCode": "400.002.02"}),
+        httpx.Response(503, text="unavailable"),
+        httpx.ReadTimeout("silence"),
+    ],
+)
+async def test_nothing_but_a_dead_token_sends_a_push_again(
+    rail: MpesaRail, daraja: Daraja, reply: httpx.Response | Exception
+) -> None:
+    daraja.replies = [reply]
+
+    await rail.submit(instruction())
+
+    assert len(daraja.posts()) == 1
+
+
+async def test_twenty_pushes_at_once_log_in_once_and_prompt_twenty_times(
+    rail: MpesaRail, daraja: Daraja
+) -> None:
+    await asyncio.gather(*(rail.submit(instruction()) for _ in range(20)))
+
+    assert (daraja.tokens(), len(daraja.posts())) == (1, 20)
+
+
+async def test_a_refused_login_fails_the_charge_because_nothing_was_sent(
+    rail: MpesaRail, daraja: Daraja
+) -> None:
+    daraja.token_reply = httpx.Response(400, json={"errorCode": "400.008.01"})
+
+    event = await rail.submit(instruction())
+
+    assert (event.outcome, event.reason) == (Outcome.FAILED_FINAL, "MERCHANT_CONFIGURATION")
+    assert (event.code, daraja.posts()) == ("400.008.01", [])
+
+
+async def test_a_refused_login_tells_nothing_about_a_sent_charge(
+    rail: MpesaRail, daraja: Daraja
+) -> None:
+    daraja.token_reply = httpx.Response(401)
+
+    event = await rail.query(instruction())
+
+    assert (event.outcome, event.reason) == (Outcome.UNKNOWN, "MERCHANT_CONFIGURATION")
+
+
+async def test_malformed_stored_credentials_send_nothing(rail: MpesaRail, daraja: Daraja) -> None:
+    event = await rail.submit(instruction(credentials=b"{}"))
+
+    assert (event.outcome, daraja.seen) == (Outcome.FAILED_FINAL, [])
+
+
+async def test_a_fraction_of_a_shilling_sends_nothing(rail: MpesaRail, daraja: Daraja) -> None:
+    with pytest.raises(InvalidAmount, match="M-Pesa takes whole shillings"):
+        await rail.submit(instruction(minor=150050))
+
+    assert daraja.posts() == []
+
+
+async def test_an_attempt_without_a_reference_cannot_be_asked_about(
+    rail: MpesaRail, daraja: Daraja
+) -> None:
+    unnamed = Instruction("tr_1", "tn_1", "sandbox", Money(100, "KES"), CREDENTIALS)
+
+    event = await rail.query(unnamed)
+
+    assert (event.outcome, daraja.seen) == (Outcome.UNKNOWN, [])
+
+
+async def test_an_answer_that_drips_for_ever_is_silence(daraja: Daraja) -> None:
+    async def drip(request: httpx.Request) -> httpx.Response:
+        if request.method == "GET":
+            return daraja._token()
+        await asyncio.sleep(30)
+        raise AssertionError("the budget did not end the wait")
+
+    client = DarajaClient(
+        {"sandbox": "https://sandbox.example"},
+        transport=httpx.MockTransport(drip),
+        budgets=Budgets(total_s=0.05),
+    )
+
+    event = await MpesaRail(client).submit(instruction())
+
+    assert (event.outcome, event.reason) == (Outcome.UNKNOWN, "RAIL_UNAVAILABLE")
+
+
+async def test_checking_credentials_always_logs_in_anew(rail: MpesaRail, daraja: Daraja) -> None:
+    await rail.check_credentials(CREDENTIALS, "sandbox")
+    await rail.check_credentials(CREDENTIALS, "sandbox")
+
+    assert (daraja.tokens(), daraja.posts()) == (2, [])
+
+
+@pytest.mark.parametrize(
+    ("reply", "kind", "says"),
+    [
+        (
+            httpx.Response(400, json={"errorCode": "400.008.01"}),
+            CredentialsRefused,
+            r"consumer key or secret \(400.008.01\)",
+        ),
+        (httpx.Response(400), CredentialsRefused, r"consumer key or secret \(HTTP 400\)"),
+        (httpx.Response(503), RailUnavailable, "gave no token"),
+        (httpx.Response(200, text="<html>"), RailUnavailable, "gave no token"),
+        (
+            httpx.Response(429, json={"errorCode": "500.003.02"}),
+            RailUnavailable,
+            "gave no token",
+        ),
+        (httpx.ConnectError("no"), RailUnavailable, "cannot be reached"),
+        (httpx.ReadTimeout("no"), RailUnavailable, "in time"),
+    ],
+)
+async def test_checking_credentials_says_why_they_fail(
+    rail: MpesaRail,
+    daraja: Daraja,
+    reply: httpx.Response | Exception,
+    kind: type[Exception],
+    says: str,
+) -> None:
+    daraja.token_reply = reply
+
+    with pytest.raises(kind, match=says):
+        await rail.check_credentials(CREDENTIALS, "sandbox")
+
+
+async def test_checking_malformed_credentials_asks_nobody(rail: MpesaRail, daraja: Daraja) -> None:
+    with pytest.raises(InvalidRequest):
+        await rail.check_credentials(b"{}", "sandbox")
+
+    assert daraja.seen == []
+
+
+async def test_no_cookie_of_one_tenant_travels_with_another(
+    rail: MpesaRail, daraja: Daraja
+) -> None:
+    daraja.replies = [httpx.Response(200, json={}, headers={"set-cookie": "visid=1; Path=/"})]
+
+    await rail.submit(instruction())
+    await rail.submit(instruction())
+
+    assert [r for r in daraja.seen if "cookie" in r.headers] == []
+
+
+def test_the_rail_offers_credential_checks(rail: MpesaRail) -> None:
+    assert isinstance(rail, ChecksCredentials)
+    assert rail.mask_credentials(CREDENTIALS)["shortcode"] == "600123"
