@@ -68,7 +68,8 @@ PHONE = """<article class="phone" id="prompt-{id}" aria-labelledby="ask-{id}">
 </article>"""
 
 IDLE = """<div class="phone idle" id="idle"><div class="screen">
-<p class="status"><span>{clock}</span><span>no service call</span></p><p class="wait">No prompt is open.<br>
+<p class="status"><span>{clock}</span><span>idle</span></p>
+<p class="wait">No prompt is open.<br>
 <small>Confirm a payment with a phone whose last two digits are not a scenario,
 for example 0712 345 678, and it appears here.</small></p></div></div>"""
 

@@ -98,7 +98,7 @@ TABLES = (
     "scenario_uses",
     "tokens",
     "c2b_urls",
-    "facts",,
+    "facts",
 )
 
 
