@@ -58,13 +58,13 @@ create index tenants_plan on public.tenants (plan);
 
 create table public.users (
     user_id uuid primary key,
-    email text not null check (email = lower(email) and length(email) <= 254),
+    email text check (email = lower(email) and length(email) <= 254),
     active_tenant_id text references public.tenants (tenant_id),
     created_at timestamptz not null default now(),
     updated_at timestamptz not null default now()
 );
 comment on table public.users is
-'People, under the id that the platform''s Auth gave them. active_tenant_id is the tenant their next access token names.';
+'People, under the id that the platform''s Auth gave them; no email for one who signed up by phone. active_tenant_id is the tenant their next access token names.';
 alter table public.users enable row level security;
 create index users_active_tenant on public.users (active_tenant_id);
 

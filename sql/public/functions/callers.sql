@@ -11,20 +11,20 @@ set search_path = ''
 as $$
 declare
     headers jsonb := nullif(current_setting('request.headers', true), '')::jsonb;
+    person record;
 begin
     if headers ? 'x-stalela-key-hash' then
         return public.caller_by_key(headers ->> 'x-stalela-key-hash');
-    elsif headers ? 'x-stalela-tenant-id' then
-        return public.caller_by_user(
-            (public.signed_in_user()).user_id,
-            headers ->> 'x-stalela-tenant-id',
-            coalesce(headers ->> 'x-stalela-environment', 'sandbox')
-        );
     elsif headers ? 'x-stalela-client-secret-hash' then
         perform public.refuse('40101', 'A client secret is used together with a publishable key.');
     end if;
-    perform public.signed_in_user();
-    perform public.refuse('40302', 'You do not belong to an organisation yet.');
+    person := public.signed_in_user();
+    if not headers ? 'x-stalela-tenant-id' then
+        perform public.refuse('40302', 'You do not belong to an organisation yet, or your token is older than it.');
+    end if;
+    return public.caller_by_user(
+        person.user_id, headers ->> 'x-stalela-tenant-id', coalesce(headers ->> 'x-stalela-environment', 'sandbox')
+    );
 end
 $$;
 comment on function public.caller is
@@ -119,7 +119,7 @@ begin
     if not found or not headers ? 'x-stalela-user-id' then
         perform public.refuse('40101', 'Send an API key or an access token as Authorization: Bearer.');
     end if;
-    user_id := headers ->> 'x-stalela-user-id';
+    user_id := (headers ->> 'x-stalela-user-id')::uuid;
     email := lower(headers ->> 'x-stalela-user-email');
 end
 $$;

@@ -14,6 +14,18 @@ $$;
 comment on function public.tenant_id is 'The tenant named in the access token; null without one, which matches no row.';
 grant execute on function public.tenant_id to authenticated;
 
+create function public.user_id()
+returns text
+language sql
+stable
+security invoker
+set search_path = ''
+as $$
+    select nullif(current_setting('request.jwt.claims', true), '')::jsonb ->> 'sub';
+$$;
+comment on function public.user_id is 'The person the access token was given to; null without one.';
+grant execute on function public.user_id to authenticated;
+
 create function public.environment()
 returns text
 language sql
@@ -37,7 +49,7 @@ set search_path = ''
 as $$
     select jsonb_set(
         event, '{claims}',
-        (event -> 'claims') - '{tenant_id,app_role,outlet_id}'::text[] || coalesce(
+        ((event -> 'claims') - '{tenant_id,app_role,outlet_id}'::text[]) || coalesce(
             (
                 select jsonb_strip_nulls(jsonb_build_object(
                     'tenant_id', m.tenant_id, 'app_role', m.app_role, 'outlet_id', m.outlet_id

@@ -11,7 +11,8 @@ set search_path = ''
 as $$
 declare
     stored public.idempotency_keys;
-    lease constant interval := '60 seconds';
+    -- Longer than any outside call; an unanswered claim that is older belongs to a request that died.
+    lease constant interval := interval '60 seconds';
 begin
     if key is null or key !~ '^[\x21-\x7e]{1,128}$' then
         perform public.refuse(
@@ -46,9 +47,7 @@ begin
     elsif stored.claimed_at > clock_timestamp() - lease then
         perform public.refuse(
             '40904', 'A request with this Idempotency-Key is still running.',
-            jsonb_build_object('retry_after', greatest(
-                1, ceil(extract(epoch from stored.claimed_at + lease - clock_timestamp()))::integer
-            ))
+            '{"retry_after": 2}'
         );
     end if;
     return row(null, coalesce(stored.resource_id, ''), '{}')::public.answer;
@@ -59,11 +58,12 @@ comment on function public.claim_idempotency is
 
 create function public.bind_idempotency(caller public.caller, route text, key text, resource_id text)
 returns void
-language sql
+language plpgsql
 volatile
 security definer -- callers may not write keys
 set search_path = ''
 as $$
+begin
     update public.idempotency_keys as k
     set resource_id = bind_idempotency.resource_id
     where
@@ -71,6 +71,7 @@ as $$
         and k.environment = (bind_idempotency.caller).environment
         and k.route = bind_idempotency.route
         and k.key = bind_idempotency.key;
+end
 $$;
 comment on function public.bind_idempotency is
 'Notes what a claimed key is about before an outside call, so that a retry after a crash finds it.';
@@ -79,11 +80,12 @@ create function public.remember_answer(
     caller public.caller, route text, key text, resource_id text, answer public.answer
 )
 returns void
-language sql
+language plpgsql
 volatile
 security definer -- callers may not write keys
 set search_path = ''
 as $$
+begin
     update public.idempotency_keys as k
     set
         resource_id = remember_answer.resource_id,
@@ -98,16 +100,18 @@ as $$
         and k.route = remember_answer.route
         and k.key = remember_answer.key
         and k.status is null;
+end
 $$;
 comment on function public.remember_answer is 'Stores the answer of a claimed key, once; in the transaction of the effect.';
 
 create function public.forget_idempotency(caller public.caller, route text, key text)
 returns void
-language sql
+language plpgsql
 volatile
 security definer -- callers may not write keys
 set search_path = ''
 as $$
+begin
     delete from public.idempotency_keys as k
     where
         k.tenant_id = (forget_idempotency.caller).tenant_id
@@ -115,6 +119,7 @@ as $$
         and k.route = forget_idempotency.route
         and k.key = forget_idempotency.key
         and k.status is null;
+end
 $$;
 comment on function public.forget_idempotency is 'Frees a claimed key whose request had no effect, so that it may be sent again; an answered one stays.';
 

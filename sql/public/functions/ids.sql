@@ -10,7 +10,7 @@ set search_path = ''
 as $$
 declare
     alphabet constant text := '0123456789abcdefghjkmnpqrstvwxyz';
-    now_us bigint := extract(epoch from clock_timestamp()) * 1000000;
+    now_us bigint := (extract(epoch from clock_timestamp()) * 1000000)::bigint;
     -- 48 bits of milliseconds, version 7, then the rest of the microsecond as 12 bits (RFC 9562, 6.2, method 3).
     high bigint := ((now_us / 1000) << 16) | 28672 | ((now_us % 1000) * 4096 / 1000);
     -- 62 random bits behind the variant, as gen_random_uuid sets it.

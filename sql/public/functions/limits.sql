@@ -11,7 +11,7 @@ set search_path = ''
 as $$
 declare
     limits record;
-    now_us bigint := extract(epoch from clock_timestamp()) * 1000000;
+    now_us bigint := (extract(epoch from clock_timestamp()) * 1000000)::bigint;
     price_us bigint;
     full_at_us bigint;
 begin
@@ -30,11 +30,11 @@ begin
     if not found then
         raise exception 'there is no rate limit bucket %', bucket;
     elsif limits.rate_per_minute is null then
-        return '{}';
+        return '{}'::jsonb;
     end if;
 
     -- A full bucket lies in the past; each token moves that moment on by its price, at most burst tokens ahead of now.
-    price_us := 60000000 / limits.rate_per_minute;
+    price_us := 60000000::bigint / limits.rate_per_minute;
     insert into public.rate_buckets as b (actor, bucket, full_at_us)
     values ((take_token.caller).actor, take_token.bucket, now_us + price_us)
     on conflict on constraint rate_buckets_pkey do update

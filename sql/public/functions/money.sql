@@ -10,7 +10,7 @@ security definer -- callers may not read currencies
 set search_path = ''
 as $$
 declare
-    scale integer;
+    scale smallint;
     digits text := ltrim(minor::text, '-');
     minus text := case when minor < 0 then '-' else '' end;
 begin
