@@ -31,8 +31,7 @@ class Cluster:
 
     def start(self, log: Log = lambda _name, _line: None) -> None:
         """Make the cluster if there is none, run it, wait for its first answer."""
-        fresh = not (self.data / "PG_VERSION").exists()
-        if fresh:
+        if not (self.data / "PG_VERSION").exists():
             self._initdb()
         self._prepare_socket()
         self._child = Child(
@@ -44,8 +43,9 @@ class Cluster:
         )
         self._child.start()
         self.wait_ready()
-        if fresh:
-            with self.connect("template1") as connection:
+        with self.connect("template1") as connection, connection.transaction():
+            found = connection.execute("select to_regrole('authenticator') is not null").fetchone()
+            if found != (True,):
                 connection.execute((BOOTSTRAP / "roles.sql").read_text())
 
     def stop(self) -> None:

