@@ -10,8 +10,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Protocol, runtime_checkable
 
-from shared.errors import CredentialsRefused as CredentialsRefused
-from shared.errors import RailUnavailable as RailUnavailable
+from shared import errors
 from shared.money import Money
 
 # Reasons that the rails themselves give; every other reason is a row of rails.reason_codes.csv.
@@ -116,8 +115,8 @@ class Rail(Protocol):
     async def submit(self, instruction: Instruction) -> RailEvent:
         """Send the transfer once; silence after sending is UNKNOWN.
 
-        RailUnavailable: it cannot be reached now. InvalidAmount, PhoneInvalid, InvalidParameter:
-        the instruction breaks a rule of the rail, which the message names.
+        RailUnavailable: it cannot be reached now. InvalidAmount, PhoneInvalid, InvalidParameter
+        (shared/errors.py): the instruction breaks a rule of the rail, which the message names.
         """
         ...
 
@@ -153,6 +152,18 @@ class HoldsConnections(Protocol):
     async def aclose(self) -> None:
         """Close them. The rail is not used afterwards."""
         ...
+
+
+class RailUnavailable(errors.RailUnavailable):
+    """The rail cannot be reached and nothing was sent: the transfer may be tried again.
+
+    `retry_after_s`: whole seconds before another attempt makes sense. `reason` is safe to show.
+    """
+
+    def __init__(self, reason: str, retry_after_s: int) -> None:
+        super().__init__(reason, retry_after=retry_after_s)
+        self.reason = reason
+        self.retry_after_s = retry_after_s
 
 
 class CallbackNotUnderstood(ValueError):

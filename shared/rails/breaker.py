@@ -52,7 +52,7 @@ class Breakers:
         if left_s > 0 or state.is_probing:
             raise RailUnavailable(
                 f"The rail {key[0]} failed repeatedly and is being left alone",
-                retry_after=max(1, math.ceil(left_s)),
+                retry_after_s=max(1, math.ceil(left_s)),
             )
         state.is_probing = True
         return True

@@ -8,7 +8,8 @@ from http.cookiejar import CookieJar, DefaultCookiePolicy
 
 import httpx
 
-from shared.rails.base import CredentialsRefused, Outcome, RailUnavailable
+from shared.errors import CredentialsRefused
+from shared.rails.base import Outcome, RailUnavailable
 from shared.rails.mpesa import codes, stk, wire
 from shared.rails.mpesa.credentials import MpesaCredentials
 from shared.rails.mpesa.tokens import Token, Tokens
@@ -107,7 +108,7 @@ class DarajaClient:
         )
         answer = await self._exchange(request, login)
         if answer is None:
-            raise RailUnavailable("M-Pesa gave no token in time", retry_after=RETRY_AFTER_S)
+            raise RailUnavailable("M-Pesa gave no token in time", retry_after_s=RETRY_AFTER_S)
         return read_token(answer.status, answer.body)
 
     async def _post(
@@ -130,7 +131,7 @@ class DarajaClient:
                 return Answer(response.status_code, await _read(response))
         except _NOTHING_SENT as problem:
             raise RailUnavailable(
-                "M-Pesa cannot be reached", retry_after=RETRY_AFTER_S
+                "M-Pesa cannot be reached", retry_after_s=RETRY_AFTER_S
             ) from problem
         except (httpx.HTTPError, TimeoutError):
             return None
@@ -154,7 +155,7 @@ def read_token(status: int, body: bytes) -> Token:
     is_temporary = known is not None and known.outcome is not Outcome.FAILED_FINAL
     if is_temporary or status not in _REFUSALS:
         wait_s = known.retry_after_s if known else None
-        raise RailUnavailable("M-Pesa gave no token", retry_after=wait_s or RETRY_AFTER_S)
+        raise RailUnavailable("M-Pesa gave no token", retry_after_s=wait_s or RETRY_AFTER_S)
     raise CredentialsRefused(
         f"M-Pesa refused the consumer key or secret ({code or f'HTTP {status}'})",
         extras={"rail_code": code or str(status)},

@@ -79,7 +79,7 @@ def setup() -> Setup:
     return Setup()
 
 
-@pytest.mark.parametrize("trouble", [SILENCE, RailUnavailable("down", retry_after=1)])
+@pytest.mark.parametrize("trouble", [SILENCE, RailUnavailable("down", retry_after_s=1)])
 async def test_five_failures_open_it_for_thirty_seconds(
     setup: Setup, trouble: RailEvent | Exception
 ) -> None:
@@ -88,7 +88,7 @@ async def test_five_failures_open_it_for_thirty_seconds(
     with pytest.raises(RailUnavailable) as caught:
         await setup.submit()
 
-    assert caught.value.retry_after == 30
+    assert caught.value.retry_after_s == 30
     assert setup.rail.calls == 5
 
 
@@ -181,7 +181,7 @@ async def test_one_probe_alone_passes_when_the_time_is_up(setup: Setup) -> None:
     setup.rail.hold.set()
 
     assert await probe == PENDING
-    assert caught.value.retry_after == 1
+    assert caught.value.retry_after_s == 1
     assert setup.rail.calls == 6
 
 
@@ -203,7 +203,7 @@ async def test_a_bad_probe_opens_it_again_at_once(setup: Setup) -> None:
     with pytest.raises(RailUnavailable) as caught:
         await setup.submit()
 
-    assert caught.value.retry_after == 30
+    assert caught.value.retry_after_s == 30
 
 
 async def test_a_cancelled_probe_leaves_the_next_one_free(setup: Setup) -> None:
