@@ -5,11 +5,12 @@ mappings are JSON. `Settings(...)` takes explicit values only (the local gateway
 function); `Settings.from_environment()` is for a bundle and its own process.
 """
 
+import json
 import os
 from collections.abc import Iterable
 from typing import Self
 
-from pydantic import Field, SecretStr, ValidationError
+from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 
@@ -24,7 +25,9 @@ class ConfigError(Exception):
 class Settings(BaseSettings):
     """Everything a function may be told from outside. A secret prints as stars."""
 
-    model_config = SettingsConfigDict(frozen=True, extra="ignore", hide_input_in_errors=True)
+    model_config = SettingsConfigDict(
+        frozen=True, extra="ignore", hide_input_in_errors=True, enable_decoding=False
+    )
 
     function_name: str = Field(pattern=r"^[a-z][a-z0-9_]*$")
     data_api_url: str = Field(pattern=r"^https?://")
@@ -47,6 +50,16 @@ class Settings(BaseSettings):
     version: str = "0"
     host: str = "0.0.0.0"  # noqa: S104  every platform we deploy to forwards to all interfaces
     port: int = Field(default=8080, ge=1, le=65535)
+
+    @field_validator("vault_keys", "internal_tokens", "callback_sources", mode="before")
+    @classmethod
+    def _decode_json(cls, value: object) -> object:
+        if not isinstance(value, str):
+            return value
+        try:
+            return json.loads(value)
+        except ValueError:
+            raise ValueError("must be JSON") from None
 
     @classmethod
     def settings_customise_sources(
@@ -106,4 +119,4 @@ def _missing(name: str) -> str:
 
 def _sentence(location: tuple[int | str, ...], kind: str, message: str) -> str:
     name = ".".join(str(part) for part in location).upper()
-    return _missing(name) if kind == "missing" else f"{name} is wrong: {message}."
+    return _missing(name) if kind == "missing" else f"{name} is wrong: {message.removeprefix('Value error, ')}."

@@ -86,16 +86,19 @@ def error_from_sql(
     return known(
         message or "",
         errors=errors,
-        retry_after=None if retry_after is None else int(retry_after),
+        retry_after=retry_after if isinstance(retry_after, int) else None,
         extras=extras,
     )
 
 
 def _decode(hint: str | Mapping[str, Any] | None) -> dict[str, Any]:
-    if not hint:
-        return {}
-    decoded = json.loads(hint) if isinstance(hint, str) else hint
-    return dict(decoded)
+    """The extras; {} for a hint that a person wrote for a person."""
+    if isinstance(hint, str):
+        try:
+            hint = json.loads(hint)
+        except ValueError:
+            return {}
+    return dict(hint) if isinstance(hint, Mapping) else {}
 
 
 class RequestRefused(StalelaError):

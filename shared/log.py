@@ -23,7 +23,7 @@ ALLOWED: Final = frozenset((
     "delay_s", "delivered", "delivery_id", "dependency", "deployment", "disposition",
     "duration_ms", "environment", "error_code", "error_type", "error_where", "event_id",
     "event_type", "failed", "function", "http_status", "intent_state", "interval_s", "job",
-    "key_id", "key_version", "lane", "latency_ms", "level", "limit", "method", "operation",
+    "key_id", "key_version", "lane", "latency_ms", "limit", "method", "operation",
     "outcome", "payment_intent_id", "phase", "pid", "port", "position", "processing_ms",
     "queue", "rail", "rail_code", "rail_ref", "reason", "remaining", "request_id", "result",
     "retry_after", "retry_after_s", "route", "rows", "rpc", "scope", "session_id", "source",
@@ -60,22 +60,22 @@ def bind(**fields: object) -> None:
     _context.set({**_context.get(), **fields})
 
 
-def event(name: str, **fields: object) -> None:
+def event(name: str, /, **fields: object) -> None:
     """Something was decided or done."""
     _write("info", name, fields)
 
 
-def debug(name: str, **fields: object) -> None:
+def debug(name: str, /, **fields: object) -> None:
     """A step on the way, for somebody who is looking."""
     _write("debug", name, fields)
 
 
-def warning(name: str, **fields: object) -> None:
+def warning(name: str, /, **fields: object) -> None:
     """Somebody should know, nobody must get up."""
     _write("warning", name, fields)
 
 
-def error(name: str, cause: BaseException | None = None, **fields: object) -> None:
+def error(name: str, /, cause: BaseException | None = None, **fields: object) -> None:
     """A defect or an outage. `cause` gives its type and its frames, never its text.
 
     The text of an exception may hold what a caller sent; where it was raised cannot.

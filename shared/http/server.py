@@ -7,6 +7,7 @@ if __name__ == "__main__":
 """
 
 import gc
+import logging
 import sys
 from collections.abc import Callable, Iterable
 from importlib import import_module
@@ -37,8 +38,7 @@ def serve(create: "str | Callable[[Settings], FastAPI]", *, secrets: Iterable[st
         app = _resolve(create)(settings)
     except ConfigError as wrong:
         sys.exit("\n".join(wrong.problems))
-    gc.collect()
-    gc.freeze()
+    gc.freeze()  # what was imported is never garbage, so no collection walks it again
     gc.enable()
     _run(app, settings)
 
@@ -54,6 +54,7 @@ def _resolve(create: "str | Callable[[Settings], FastAPI]") -> "Callable[[Settin
 def _run(app: "FastAPI", settings: "Settings") -> None:
     import uvicorn
 
+    _report_to_stderr("uvicorn.error")
     uvicorn.Server(
         uvicorn.Config(
             app,
@@ -71,3 +72,17 @@ def _run(app: "FastAPI", settings: "Settings") -> None:
             timeout_graceful_shutdown=_GRACE_S,
         )
     ).run()
+
+
+def _report_to_stderr(name: str) -> None:
+    """The server's own complaints (an address in use), without the text of exceptions."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.addFilter(_without_trace)
+    logging.getLogger(name).addHandler(handler)
+
+
+def _without_trace(record: logging.LogRecord) -> bool:
+    # The frame has logged the type and the frames; the text may hold what a caller sent.
+    record.exc_info = None
+    record.exc_text = None
+    return record.levelno >= logging.WARNING
