@@ -6,6 +6,7 @@ import pytest
 
 from scripts.stack.database import Database, Databases
 from scripts.stack.postgres import Cluster
+from scripts.stack.stack import Stack
 from scripts.stack.testing import free_block, session_state
 
 
@@ -40,3 +41,20 @@ def module_database(databases: Databases) -> Iterator[Database]:
     """A fresh database that the tests of one module share."""
     with databases.fresh_database() as fresh:
         yield fresh
+
+
+@pytest.fixture(scope="session")
+def stack() -> Iterator[Stack]:
+    """The whole local stack with real pg_cron, on ports of its own, gone after the session."""
+    with session_state("stack") as state, (state / "log").open("w", buffering=1) as log:
+        whole = Stack(
+            state=state,
+            port=free_block(),
+            fsync=False,
+            log=lambda name, line: print(f"{name} | {line}", file=log),
+        )
+        try:
+            yield whole.start()
+        finally:
+            whole.stop()
+            whole.erase()

@@ -38,12 +38,13 @@ SwaggerUIBundle({{url: "{prefix}/openapi.json", dom_id: "#page", deepLinking: tr
 
 @dataclass(frozen=True, slots=True)
 class Surroundings:
-    """What the gateway must know of its stack. overrides: settings of every function, by name."""
+    """What the gateway must know of its stack. overrides: settings of every function."""
 
     state: Path
     ports: Ports
     auth_conninfo: str
     overrides: dict[str, Any]
+    functions: list[str] | None  # folder names; None: all
 
     @property
     def url(self) -> str:
@@ -57,6 +58,8 @@ class Functions:
         self.apps: dict[str, Any] = {}
         for manifest in sorted((ROOT / "functions").glob("*/function.toml")):
             name = manifest.parent.name
+            if around.functions is not None and name not in around.functions:
+                continue
             facts = tomllib.loads(manifest.read_text())
             handler = importlib.import_module(f"functions.{name}.handler")
             settings = function_settings(around, keys, name, facts)
@@ -181,6 +184,7 @@ def main() -> None:
         ports=Ports(int(os.environ["STALELA_PORT"])),
         auth_conninfo=os.environ["STALELA_AUTH_CONNINFO"],
         overrides=json.loads(os.environ.get("STALELA_OVERRIDES", "{}")),
+        functions=json.loads(os.environ.get("STALELA_FUNCTIONS", "null")),
     )
     serve(around)
 

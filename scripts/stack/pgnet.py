@@ -172,5 +172,15 @@ async def _woken(session: Session, timeout_s: float | None) -> None:
         return
 
 
+def main() -> int:
+    """Serve the database named on the command line; exit code 1 when it goes away."""
+    try:
+        asyncio.run(work(sys.argv[1]))
+    except psycopg.OperationalError as lost:
+        print(str(lost).splitlines()[0], flush=True)
+        return 1
+    return 0
+
+
 if __name__ == "__main__":
-    asyncio.run(work(sys.argv[1]))
+    sys.exit(main())

@@ -25,9 +25,9 @@ DEATHS_MAX = 4  # a program that died so often while we waited for it will not c
 class Stack:
     """Postgres, PostgREST, pg_net worker, gateway, Daraja simulator: five supervised processes.
 
-    state: its directory, made when missing. port: the first of five (see PLACES). fsync and cron:
+    state: its directory, made when missing. port: the first of five (places.Ports). fsync and cron:
     off and optional for tests. overrides: settings given to every function, such as
-    {"log_level": "warning"}. Processes that die are started again until stop().
+    {"log_level": "warning"}. functions: folders to serve, all of them by default. Processes that die are started again until stop().
     """
 
     def __init__(
@@ -40,10 +40,11 @@ class Stack:
         cron: bool = True,
         log: Log = lambda _name, _line: None,
         overrides: dict[str, Any] | None = None,
+        functions: tuple[str, ...] | None = None,
     ) -> None:
         self.root, self.state, self.ports = root, state or root / ".stalela", Ports(port)
         self.state.mkdir(mode=0o755, parents=True, exist_ok=True)
-        self.log, self.overrides = log, overrides or {}
+        self.log, self.overrides, self.functions = log, overrides or {}, functions
         self.cluster = Cluster(self.state, self.ports.postgres, fsync=fsync, cron=cron)
         self.keys = Keys(self.state)
         self.database = Database(self.cluster, DATABASE)
@@ -151,6 +152,7 @@ class Stack:
             "STALELA_PORT": str(self.ports.base),
             "STALELA_AUTH_CONNINFO": self._conninfo("supabase_auth_admin"),
             "STALELA_OVERRIDES": json.dumps(self.overrides),
+            "STALELA_FUNCTIONS": json.dumps(self.functions),
         }
 
     def _spawn(self, name: str, command: list[str]) -> None:

@@ -1,0 +1,250 @@
+-- Reference rows. Written by scripts/data from shared/; edit the files named below.
+
+set role stalela_owner;
+
+-- shared/public.plans.csv
+insert into public.plans (plan, description)
+values
+('basic', 'Every new organisation'),
+('pro', 'Organisations with regular traffic'),
+('unlimited', 'No limits: load tests and our own tools')
+on conflict (plan) do update set
+    description = excluded.description;
+
+-- shared/public.app_roles.csv
+insert into public.app_roles (app_role, description, is_platform)
+values
+('owner', 'Everything including other owners; a tenant always has one', 'false'),
+('admin', 'Runs the account: people and keys and credentials', 'false'),
+('developer', 'Builds the integration: payments and keys and webhooks', 'false'),
+('finance', 'Moves money back and out and reads the books', 'false'),
+('cashier', 'Takes payments at one outlet', 'false'),
+('auditor', 'Reads everything and changes nothing', 'false'),
+('operator', 'Works for the platform', 'true')
+on conflict (app_role) do update set
+    description = excluded.description,
+    is_platform = excluded.is_platform;
+
+-- shared/public.scopes.csv
+insert into public.scopes (scope, included_in, key_kinds, description)
+values
+('*', null, '{secret}', 'Everything a tenant may do'),
+('payments:read', null, '{secret}', 'See payment intents and their events'),
+('payments:write', null, '{secret}', 'Create and confirm and cancel payment intents'),
+('payments:confirm', 'payments:write', '{publishable}', 'Confirm or watch one payment intent with its client secret'),
+('refunds:write', null, '{secret}', 'Give money back'),
+('payouts:write', null, '{secret}', 'Send money out'),
+('invoices:read', null, '{secret}', 'See fiscal invoices'),
+('invoices:write', null, '{secret}', 'Issue fiscal invoices'),
+('reports:read', null, '{secret}', 'Read reports and statements'),
+('webhooks:read', null, '{secret}', 'See webhook endpoints and deliveries'),
+('webhooks:write', null, '{secret}', 'Change webhook endpoints and replay deliveries'),
+('account:read', null, '{secret}', 'See the organisation and its people'),
+('audit:read', null, '{secret}', 'Read the audit trail'),
+('api_keys:manage', null, '{secret}', 'Create and rotate and revoke API keys'),
+('team:manage', null, '{secret}', 'Invite people and change or end their roles'),
+('credentials:manage', null, '{secret}', 'Store and test and delete rail credentials'),
+('platform:operate', null, '{}', 'Work on any tenant for the platform')
+on conflict (scope) do update set
+    included_in = excluded.included_in,
+    key_kinds = excluded.key_kinds,
+    description = excluded.description;
+
+-- shared/public.role_scopes.csv
+insert into public.role_scopes (app_role, scope)
+values
+('owner', '*'),
+('admin', 'payments:read'),
+('admin', 'payments:write'),
+('admin', 'refunds:write'),
+('admin', 'payouts:write'),
+('admin', 'invoices:read'),
+('admin', 'invoices:write'),
+('admin', 'reports:read'),
+('admin', 'webhooks:read'),
+('admin', 'webhooks:write'),
+('admin', 'account:read'),
+('admin', 'audit:read'),
+('admin', 'api_keys:manage'),
+('admin', 'team:manage'),
+('admin', 'credentials:manage'),
+('developer', 'payments:read'),
+('developer', 'payments:write'),
+('developer', 'invoices:read'),
+('developer', 'webhooks:read'),
+('developer', 'webhooks:write'),
+('developer', 'account:read'),
+('developer', 'api_keys:manage'),
+('finance', 'payments:read'),
+('finance', 'refunds:write'),
+('finance', 'payouts:write'),
+('finance', 'invoices:read'),
+('finance', 'reports:read'),
+('finance', 'account:read'),
+('finance', 'audit:read'),
+('cashier', 'payments:read'),
+('cashier', 'payments:write'),
+('cashier', 'invoices:read'),
+('cashier', 'invoices:write'),
+('cashier', 'account:read'),
+('auditor', 'payments:read'),
+('auditor', 'invoices:read'),
+('auditor', 'reports:read'),
+('auditor', 'webhooks:read'),
+('auditor', 'account:read'),
+('auditor', 'audit:read'),
+('operator', 'platform:operate'),
+('operator', 'payments:read')
+on conflict (app_role, scope) do nothing;
+
+-- shared/public.function_roles.csv
+insert into public.function_roles (db_role, may_pass_user)
+values
+('fn_payment_intents', 'true'),
+('fn_merchants', 'true'),
+('fn_momo_callback', 'false'),
+('fn_reconcile', 'false')
+on conflict (db_role) do update set
+    may_pass_user = excluded.may_pass_user;
+
+-- shared/public.currencies.csv
+insert into public.currencies (code, name, scale)
+values
+('AED', 'UAE dirham', '2'),
+('ALGO', 'Algo', '6'),
+('AOA', 'Angolan kwanza', '2'),
+('BIF', 'Burundian franc', '0'),
+('BWP', 'Botswana pula', '2'),
+('CDF', 'Congolese franc', '2'),
+('DJF', 'Djibouti franc', '0'),
+('EGP', 'Egyptian pound', '2'),
+('ERN', 'Eritrean nakfa', '2'),
+('ETB', 'Ethiopian birr', '2'),
+('EUR', 'Euro', '2'),
+('GBP', 'Pound sterling', '2'),
+('GHS', 'Ghana cedi', '2'),
+('KES', 'Kenyan shilling', '2'),
+('LSL', 'Lesotho loti', '2'),
+('MAD', 'Moroccan dirham', '2'),
+('MGA', 'Malagasy ariary', '2'),
+('MUR', 'Mauritius rupee', '2'),
+('MWK', 'Malawi kwacha', '2'),
+('MZN', 'Mozambique metical', '2'),
+('NAD', 'Namibia dollar', '2'),
+('NGN', 'Nigerian naira', '2'),
+('RWF', 'Rwanda franc', '0'),
+('SCR', 'Seychelles rupee', '2'),
+('SOS', 'Somali shilling', '2'),
+('SSP', 'South Sudanese pound', '2'),
+('SZL', 'Swazi lilangeni', '2'),
+('TND', 'Tunisian dinar', '3'),
+('TZS', 'Tanzanian shilling', '2'),
+('UGX', 'Uganda shilling', '0'),
+('USD', 'US dollar', '2'),
+('USDC', 'USD Coin', '6'),
+('USDT', 'Tether USD', '6'),
+('XAF', 'Central African CFA franc', '0'),
+('XOF', 'West African CFA franc', '0'),
+('ZAR', 'South African rand', '2'),
+('ZMW', 'Zambian kwacha', '2'),
+('ZWG', 'Zimbabwe Gold', '2'),
+('ZWL', 'Zimbabwe dollar', '2')
+on conflict (code) do update set
+    name = excluded.name,
+    scale = excluded.scale;
+
+-- shared/public.rate_limit_plans.csv
+insert into public.rate_limit_plans (plan, bucket, rate_per_minute, burst)
+values
+('basic', 'write', '10', '10'),
+('basic', 'read', '100', '100'),
+('basic', 'manage', '5', '10'),
+('pro', 'write', '60', '60'),
+('pro', 'read', '600', '200'),
+('pro', 'manage', '10', '30'),
+('unlimited', 'write', null, null),
+('unlimited', 'read', null, null),
+('unlimited', 'manage', null, null)
+on conflict (plan, bucket) do update set
+    rate_per_minute = excluded.rate_per_minute,
+    burst = excluded.burst;
+
+-- shared/public.settings.csv
+insert into public.settings (key, value, comment)
+values
+('api_keys.max_per_tenant', '50', 'Active API keys of one tenant in one environment'),
+('invitations.valid_s', '604800', 'Seconds an invitation may be accepted')
+on conflict (key) do update set
+    value = excluded.value,
+    comment = excluded.comment;
+
+-- shared/public.error_codes.csv
+insert into public.error_codes (code, name, status, title, retryable, remedy)
+values
+('40001', 'InvalidRequest', '400', 'Invalid request', 'false', 'Correct the fields named in errors and send the request again.'),
+('40002', 'IdempotencyKeyInvalid', '400', 'Idempotency-Key is missing or invalid', 'false', 'Send an Idempotency-Key header of 1 to 128 visible ASCII characters.'),
+('40003', 'FieldNotSupported', '400', 'Field is not supported', 'false', 'Leave out the fields named in errors.'),
+('40101', 'AuthenticationRequired', '401', 'Authentication is required', 'false', 'Send an Authorization header with an API key or a user token.'),
+('40102', 'KeyInvalid', '401', 'Key is not valid', 'false', 'Use a key that is neither revoked nor expired.'),
+('40301', 'TokenInvalid', '403', 'Token is not valid', 'false', 'Sign in again and use the new token.'),
+('40302', 'TenantNotOnboarded', '403', 'Tenant is not onboarded', 'false', 'Sign up an organisation first and refresh the token.'),
+('40311', 'ScopeMissing', '403', 'Scope is missing', 'false', 'Use a key that has the scope named in detail.'),
+('40312', 'RoleNotAllowed', '403', 'Role is not allowed to do this', 'false', 'Ask an owner or admin of the organisation.'),
+('40401', 'NotFound', '404', 'Not found', 'false', 'Check the id and the environment of the key.'),
+('40501', 'MethodNotAllowed', '405', 'Method is not allowed', 'false', 'Use one of the methods in the Allow header.'),
+('40601', 'NotAcceptable', '406', 'Not acceptable', 'false', 'Accept application/json.'),
+('40901', 'VersionConflict', '409', 'The resource changed meanwhile', 'true', 'Read the resource and try again.'),
+('40903', 'DuplicateExternalRef', '409', 'External reference exists already', 'false', 'Use the existing resource named in the answer.'),
+('40904', 'RequestInProgress', '409', 'A request with this key is still running', 'true', 'Repeat with the same key after Retry-After.'),
+('40911', 'InvalidTransition', '409', 'Not allowed in the current state', 'false', 'Read the resource; allowed lists the possible moves.'),
+('40914', 'AlreadyExists', '409', 'Already exists', 'false', 'Use the existing resource or another name.'),
+('41301', 'BodyTooLarge', '413', 'Body is too large', 'false', 'Send a smaller body.'),
+('41501', 'UnsupportedMediaType', '415', 'Unsupported media type', 'false', 'Send the body as application/json.'),
+('42202', 'RouteNotFound', '422', 'No rail takes this payment', 'false', 'Choose another payment method or currency.'),
+('42241', 'IdempotencyConflict', '422', 'Idempotency-Key was used with another body', 'false', 'Use a new key or send the first body again.'),
+('42251', 'InvalidAmount', '422', 'Amount is not valid', 'false', 'Send a decimal string with the decimals of the currency.'),
+('42258', 'PatchFieldNotAllowed', '422', 'Field cannot be changed', 'false', 'Change only the fields the documentation lists.'),
+('42259', 'PhoneInvalid', '422', 'Phone number is not valid', 'false', 'Send a mobile number of the rail''s country.'),
+('42260', 'RailNotConfigured', '422', 'Rail is not configured', 'false', 'Store credentials of this rail for this environment first.'),
+('42261', 'PaymentMethodNotAllowed', '422', 'Payment method is not allowed', 'false', 'Use one of payment_method_types of the intent.'),
+('42262', 'InvalidParameter', '422', 'Parameter is not valid', 'false', 'Correct the parameters named in errors.'),
+('42263', 'CredentialsRefused', '422', 'Rail refused the credentials', 'false', 'Store the credentials again as the rail issued them.'),
+('42901', 'RateLimited', '429', 'Too many requests', 'true', 'Wait for Retry-After seconds.'),
+('50000', 'InternalError', '500', 'Internal error', 'false', 'Report the request_id; repeat only with the same Idempotency-Key.'),
+('50301', 'DependencyUnavailable', '503', 'A dependency is unavailable', 'true', 'Repeat with the same Idempotency-Key after Retry-After.'),
+('50302', 'RailUnavailable', '503', 'The rail is unavailable', 'true', 'Nothing was sent; try again after Retry-After.')
+on conflict (code) do update set
+    name = excluded.name,
+    status = excluded.status,
+    title = excluded.title,
+    retryable = excluded.retryable,
+    remedy = excluded.remedy;
+
+-- shared/public.event_subscriptions.csv
+insert into public.event_subscriptions (pattern, destination, enabled, description)
+values
+('transfer.%', 'ledger', 'false', 'The ledger books every transfer event'),
+('payment_intent.%', 'webhooks', 'false', 'Merchants are told about their intents'),
+('payment_intent.succeeded', 'receipts', 'false', 'The payer gets a receipt')
+on conflict (pattern, destination) do update set
+    enabled = excluded.enabled,
+    description = excluded.description;
+
+-- shared/public.cron_tasks.csv
+insert into public.cron_tasks (task, lane, interval_s, lease_s, routine, enabled, description)
+values
+('idempotency.purge', 'fast', '30', '60', 'public.purge_idempotency_keys', 'true', 'Removes idempotency keys after 36 hours'),
+('rate_buckets.purge', 'slow', '600', '60', 'public.purge_rate_buckets', 'true', 'Removes token buckets that are full again'),
+('intents.expire', 'fast', '15', '60', 'payments.expire_intents', 'true', 'Expires unpaid intents whose time is over'),
+('rails.reconcile', 'fast', '5', '60', 'rails.poke_reconcile', 'true', 'Wakes the reconciler when a silent transfer is due to be asked about'),
+('callbacks.retry', 'fast', '60', '120', 'rails.retry_failed_callbacks', 'true', 'Concludes again from callbacks whose conclusion failed'),
+('streams.purge', 'slow', '600', '60', 'payments.purge_streams', 'true', 'Removes spent stream tokens and closed streams')
+on conflict (task) do update set
+    lane = excluded.lane,
+    interval_s = excluded.interval_s,
+    lease_s = excluded.lease_s,
+    routine = excluded.routine,
+    enabled = excluded.enabled,
+    description = excluded.description;
+
+reset role;
