@@ -69,7 +69,9 @@ create index payment_intents_by_status
 on payments.payment_intents (tenant_id, environment, status, created_at desc, payment_intent_id desc);
 create index payment_intents_by_amount
 on payments.payment_intents (tenant_id, environment, amount_minor, created_at desc, payment_intent_id desc);
-create index payment_intents_by_metadata on payments.payment_intents using gin (metadata jsonb_path_ops);
+-- Most intents carry no metadata and need not pay for this index.
+create index payment_intents_by_metadata
+on payments.payment_intents using gin (metadata jsonb_path_ops) where metadata <> '{}';
 create index payment_intents_to_expire
 on payments.payment_intents (expires_at) where status = 'requires_payment_method';
 

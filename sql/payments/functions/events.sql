@@ -4,11 +4,13 @@ set role stalela_owner;
 
 create function payments.traceparent()
 returns text
-language sql
+language plpgsql
 stable
 set search_path = ''
 as $$
-    select nullif(pg_catalog.current_setting('request.headers', true), '')::jsonb ->> 'traceparent';
+begin
+    return nullif(pg_catalog.current_setting('request.headers', true), '')::jsonb ->> 'traceparent';
+end
 $$;
 comment on function payments.traceparent is 'The W3C traceparent of the request this transaction serves; null outside requests.';
 
@@ -16,16 +18,18 @@ create function payments.enqueue(
     event_id text, event_type text, tenant_id text, environment text, ordering_key text, seq bigint
 )
 returns void
-language sql
+language plpgsql
 volatile
 security definer -- callers may not write the outbox
 set search_path = ''
 as $$
+begin
     insert into payments.outbox (event_id, destination, tenant_id, environment, ordering_key, seq, event_type)
     select enqueue.event_id, s.destination, enqueue.tenant_id, enqueue.environment, enqueue.ordering_key,
         enqueue.seq, enqueue.event_type
     from public.event_subscriptions as s
     where s.enabled and enqueue.event_type like s.pattern;
+end
 $$;
 comment on function payments.enqueue is 'One outbox row for each destination that subscribes to this type, in the transaction of the event.';
 

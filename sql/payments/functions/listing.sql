@@ -37,7 +37,7 @@ begin
         case when filters ? 'created_before' then 'i.created_at < ($3 ->> ''created_before'')::timestamptz' end,
         case when filters ? 'amount_gte_minor' then 'i.amount_minor >= ($3 ->> ''amount_gte_minor'')::bigint' end,
         case when filters ? 'amount_lte_minor' then 'i.amount_minor <= ($3 ->> ''amount_lte_minor'')::bigint' end,
-        case when filters ? 'metadata' then 'i.metadata @> ($3 -> ''metadata'')' end,
+        case when filters ? 'metadata' then 'i.metadata <> ''{}'' and i.metadata @> ($3 -> ''metadata'')' end,
         case when after_id is not null then '(i.created_at, i.payment_intent_id) < ($4, $5)' end,
         'true'
     );

@@ -1,47 +1,52 @@
 -- What callers see of an intent, and who may see it.
+-- plpgsql where plain SQL would do: a session plans a plpgsql function once, a SQL function in each query that calls it.
 
 set role stalela_owner;
 
 create function payments.intent_resource(intent payments.payment_intents, reveal_secret boolean)
 returns text
-language sql
+language plpgsql
 stable
 security definer -- callers may not read transfers
 set search_path = ''
 as $$
-    select row_to_json(resource)::text
-    from (
-        select
-            intent.payment_intent_id as id,
-            'payment_intent' as object,
-            intent.status,
-            public.format_amount(intent.amount_minor, intent.currency) as amount,
-            intent.currency,
-            public.format_amount(intent.amount_received_minor, intent.currency) as amount_received,
-            intent.payment_method_types,
-            intent.description,
-            intent.customer,
-            intent.metadata,
-            intent.return_url,
-            case when reveal_secret then intent.client_secret end as client_secret,
-            intent.last_error,
-            case when intent.status = 'processing' and t.state = 'ACCEPTED' then json_build_object(
-                'type', 'approve_on_phone', 'rail', t.rail, 'phone', t.payer_masked,
-                'expires_at', t.submitted_at + make_interval(secs => r.prompt_lifetime_s)
-            ) end as next_action,
-            case when t.transfer_id is not null then json_build_object(
-                'id', t.transfer_id, 'rail', t.rail, 'state', t.state, 'payer', t.payer_masked,
-                'receipt', t.receipt, 'needs_review', t.review_reason is not null, 'late', t.late
-            ) end as latest_transfer,
-            intent.environment,
-            intent.cancellation_reason,
-            intent.created_at,
-            intent.expires_at,
-            intent.canceled_at
-        from (select) as one
-        left join payments.transfers as t on t.transfer_id = intent.latest_transfer_id
-        left join rails.rails as r on r.rail = t.rail
-    ) as resource;
+begin
+    return (
+        select row_to_json(resource)::text
+        from (
+            select
+                intent.payment_intent_id as id,
+                'payment_intent' as object,
+                intent.status,
+                public.format_amount(intent.amount_minor, intent.currency) as amount,
+                intent.currency,
+                public.format_amount(intent.amount_received_minor, intent.currency) as amount_received,
+                intent.payment_method_types,
+                intent.description,
+                intent.customer,
+                intent.metadata,
+                intent.return_url,
+                case when reveal_secret then intent.client_secret end as client_secret,
+                intent.last_error,
+                case when intent.status = 'processing' and t.state = 'ACCEPTED' then json_build_object(
+                    'type', 'approve_on_phone', 'rail', t.rail, 'phone', t.payer_masked,
+                    'expires_at', t.submitted_at + make_interval(secs => r.prompt_lifetime_s)
+                ) end as next_action,
+                case when t.transfer_id is not null then json_build_object(
+                    'id', t.transfer_id, 'rail', t.rail, 'state', t.state, 'payer', t.payer_masked,
+                    'receipt', t.receipt, 'needs_review', t.review_reason is not null, 'late', t.late
+                ) end as latest_transfer,
+                intent.environment,
+                intent.cancellation_reason,
+                intent.created_at,
+                intent.expires_at,
+                intent.canceled_at
+            from (select) as one
+            left join payments.transfers as t on t.transfer_id = intent.latest_transfer_id
+            left join rails.rails as r on r.rail = t.rail
+        ) as resource
+    );
+end
 $$;
 comment on function payments.intent_resource is
 'The wire shape of a payment intent as JSON text, in one order; the client secret only for those who hold a secret key.';
@@ -87,14 +92,16 @@ comment on function payments.visible_intent is
 
 create function payments.random_secret()
 returns text
-language sql
+language plpgsql
 volatile
 set search_path = ''
 as $$
+begin
     -- Three random uuids carry 366 bits; the hash keeps 256 of them.
-    select encode(sha256(
+    return encode(sha256(
         uuid_send(gen_random_uuid()) || uuid_send(gen_random_uuid()) || uuid_send(gen_random_uuid())
     ), 'hex');
+end
 $$;
 comment on function payments.random_secret is '256 random bits as 64 hexadecimal digits.';
 

@@ -208,17 +208,21 @@ comment on function rails.apply_success is
 
 create function rails.receipt_taken(transfer payments.transfers, receipt text)
 returns boolean
-language sql
+language plpgsql
 stable
 security definer -- callers may not read transfers
 set search_path = ''
 as $$
-    select exists (
-        select from payments.transfers as t
-        where
-            t.rail = transfer.rail and t.environment = transfer.environment
-            and t.receipt = receipt_taken.receipt and t.transfer_id <> transfer.transfer_id
+begin
+    return (
+        select exists (
+            select from payments.transfers as t
+            where
+                t.rail = transfer.rail and t.environment = transfer.environment
+                and t.receipt = receipt_taken.receipt and t.transfer_id <> transfer.transfer_id
+        )
     );
+end
 $$;
 comment on function rails.receipt_taken is 'Whether another transfer already claims this receipt; the unique index decides the race.';
 

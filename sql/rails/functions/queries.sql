@@ -4,24 +4,28 @@ set role stalela_owner;
 
 create function rails.work_item(transfer payments.transfers)
 returns jsonb
-language sql
+language plpgsql
 stable
 security definer -- callers may not read credentials
 set search_path = ''
 as $$
-    select jsonb_build_object(
-        'transfer_id', transfer.transfer_id,
-        'tenant_id', transfer.tenant_id,
-        'environment', transfer.environment,
-        'rail', transfer.rail,
-        'rail_ref', transfer.rail_ref,
-        'amount_minor', transfer.amount_minor,
-        'currency', transfer.currency,
-        'submitted_at', transfer.submitted_at,
-        'credentials_sealed', c.sealed
-    )
-    from rails.credentials as c
-    where c.tenant_id = transfer.tenant_id and c.environment = transfer.environment and c.rail = transfer.rail;
+begin
+    return (
+        select jsonb_build_object(
+            'transfer_id', transfer.transfer_id,
+            'tenant_id', transfer.tenant_id,
+            'environment', transfer.environment,
+            'rail', transfer.rail,
+            'rail_ref', transfer.rail_ref,
+            'amount_minor', transfer.amount_minor,
+            'currency', transfer.currency,
+            'submitted_at', transfer.submitted_at,
+            'credentials_sealed', c.sealed
+        )
+        from rails.credentials as c
+        where c.tenant_id = transfer.tenant_id and c.environment = transfer.environment and c.rail = transfer.rail
+    );
+end
 $$;
 comment on function rails.work_item is 'All a rail client needs to ask about one transfer; null when the tenant has removed its credentials.';
 

@@ -52,23 +52,27 @@ comment on function rails.check_amount is 'Refuses (42251, 42261) an amount or c
 
 create function rails.failure_of(rail text, event jsonb)
 returns jsonb
-language sql
+language plpgsql
 stable
 security definer -- callers may not read reason codes
 set search_path = ''
 as $$
-    select jsonb_build_object(
-        'code', coalesce(failure_of.event ->> 'reason', known.reason, 'UNKNOWN_RAIL_ERROR'),
-        'message', coalesce(known.meaning, failure_of.event ->> 'message', 'The rail refused without saying why.'),
-        'rail_code', failure_of.event ->> 'code',
-        'retryable', coalesce(known.payer_may_retry, failure_of.event ->> 'outcome' = 'failed_retryable'),
-        'retry_after', coalesce((failure_of.event ->> 'retry_after_s')::integer, known.retry_after_s)
-    )
-    from (select) as one
-    left join rails.reason_codes as known
-        on known.rail = failure_of.rail
-        and known.code = failure_of.event ->> 'code'
-        and known.channel = case when failure_of.event ->> 'source' = 'submit' then 'api' else 'stk' end;
+begin
+    return (
+        select jsonb_build_object(
+            'code', coalesce(failure_of.event ->> 'reason', known.reason, 'UNKNOWN_RAIL_ERROR'),
+            'message', coalesce(known.meaning, failure_of.event ->> 'message', 'The rail refused without saying why.'),
+            'rail_code', failure_of.event ->> 'code',
+            'retryable', coalesce(known.payer_may_retry, failure_of.event ->> 'outcome' = 'failed_retryable'),
+            'retry_after', coalesce((failure_of.event ->> 'retry_after_s')::integer, known.retry_after_s)
+        )
+        from (select) as one
+        left join rails.reason_codes as known
+            on known.rail = failure_of.rail
+            and known.code = failure_of.event ->> 'code'
+            and known.channel = case when failure_of.event ->> 'source' = 'submit' then 'api' else 'stk' end
+    );
+end
 $$;
 comment on function rails.failure_of is
 'last_error of an intent from a rail event: {code, message, rail_code, retryable, retry_after}. retryable: the payer may try again.';
