@@ -62,7 +62,8 @@ document.addEventListener("submit", async (event) => {
   event.preventDefault();
   const fields = new URLSearchParams(new FormData(form, event.submitter));
   try {
-    await fetch(form.action, { method: "POST", body: fields, redirect: "manual" });
+    // form.action would be the button of that name.
+    await fetch(form.getAttribute("action"), { method: "POST", body: fields, redirect: "manual" });
   } catch {
     return;
   }

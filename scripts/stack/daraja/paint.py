@@ -174,7 +174,7 @@ def _table(name: str, title: str, note: str, columns: tuple[str, ...], rows: str
     return (
         f'<section id="{name}" aria-labelledby="{name}-title"><div class="bar">'
         f'<h2 id="{name}-title">{title} <i>{note}</i></h2></div>'
-        f'<div class="scroll" tabindex="0" role="region" aria-labelledby="{name}-title">'
+        f'<div class="scroll" tabindex="0" role="group" aria-label="{title}, table">'
         f"<table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table></div></section>"
     )
 
