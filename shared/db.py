@@ -8,7 +8,7 @@ database is away, busy or slow becomes DependencyUnavailable; everything else is
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, Final, Self
 
@@ -63,6 +63,10 @@ class Answer:
             return None
         body = row["body"]
         return cls(row["status"], b"" if body is None else body.encode(), row["headers"] or {})
+
+    def with_headers(self, headers: Mapping[str, str]) -> Self:
+        """The same answer with more headers; its own win."""
+        return replace(self, headers={**headers, **self.headers})
 
     def response(self) -> Response:
         """The HTTP answer; JSON unless the headers say otherwise."""

@@ -1,7 +1,7 @@
 """POST /momo-callback/{token}: results of mobile money rails, kept first, then believed or not."""
 
-from ipaddress import ip_address, ip_network
 from hashlib import sha256
+from ipaddress import ip_address, ip_network
 from typing import Annotated, Any, Final
 
 from fastapi import APIRouter, FastAPI, Path, Request
@@ -13,8 +13,7 @@ from shared.config import Settings
 from shared.db import Database
 from shared.http.app import create_app
 from shared.http.caller import digest, function_caller
-from shared.http.limits import client_address
-from shared.http.problem import problem_responses
+from shared.http.problem import answers
 from shared.rails.base import CallbackNotUnderstood, CallbackRequest
 from shared.rails.registry import Rails
 from shared.vault import Vault
@@ -28,39 +27,53 @@ _KEPT_HEADERS: Final = ("content-type", "user-agent", "businessshortcode", "trac
 def create(settings: Settings) -> FastAPI:
     """Build the app."""
     app = create_app(
-        settings, router, title="Mobile money callbacks",
+        settings,
+        router,
+        title="Mobile money callbacks",
         description="Where mobile money rails report results. Answers at once, always the same.",
     )
-    app.state.db, app.state.vault = Database(settings), Vault(settings.vault_keys)
+    app.state.database, app.state.vault = Database(settings), Vault(settings.vault_keys)
     app.state.rails = Rails(settings)
     app.state.sources = [ip_network(source) for source in settings.callback_sources]
     return app
 
 
-@router.post("/{token}", responses={200: {"model": Acknowledged}} | problem_responses(413, 503))
+@router.post("/{token}", responses=answers(Acknowledged, 413, 503))
 async def receive_callback(
     token: Annotated[str, Path(min_length=1, max_length=128)], request: Request
 ) -> JSONResponse:
     """Store, apply, acknowledge; store and apply are one transaction. A replay changes nothing."""
     state = request.app.state
-    body, address = await request.body(), client_address(request)
+    body, address = await request.body(), request.state.client_address
     trusted = not state.sources or any(ip_address(address) in source for source in state.sources)
     events, problem = _read(state.rails, body, dict(request.headers), address)
     token_hash = digest(token)
-    concluded: dict[str, Any] = await state.db.call("rails.receive_callback", {
-        "rail": RAIL,
-        "token_hash": token_hash,
-        "source_address": address,
-        "source_trusted": trusted,
-        "headers": {name: request.headers[name] for name in _KEPT_HEADERS if name in request.headers},
-        # Bodies name people and phones; an operator opens them with the vault key.
-        "body_sealed": state.vault.seal(body, f"callback|{token_hash}"),
-        "body_hash": sha256(body).hexdigest(),
-        "events": events,
-        "problem": problem,
-    }, function_caller(request), idempotent=True)
-    log.event("rail_callback_received", rail=RAIL, transfer_id=concluded["transfer_id"],
-              disposition=concluded["disposition"], reason=concluded.get("reason"))
+    concluded: dict[str, Any] = await state.database.call(
+        "rails.receive_callback",
+        {
+            "rail": RAIL,
+            "token_hash": token_hash,
+            "source_address": address,
+            "source_trusted": trusted,
+            "headers": {
+                name: request.headers[name] for name in _KEPT_HEADERS if name in request.headers
+            },
+            # Bodies name people and phones; an operator opens them with the vault key.
+            "body_sealed": state.vault.seal(body, f"callback|{token_hash}"),
+            "body_hash": sha256(body).hexdigest(),
+            "events": events,
+            "problem": problem,
+        },
+        function_caller(request),
+        idempotent=True,
+    )
+    log.event(
+        "rail_callback_received",
+        rail=RAIL,
+        transfer_id=concluded["transfer_id"],
+        disposition=concluded["disposition"],
+        reason=concluded.get("reason"),
+    )
     return JSONResponse(Acknowledged().model_dump())
 
 

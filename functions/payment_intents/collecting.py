@@ -1,4 +1,4 @@
-"""What takes more than one call: creating with a customer, confirming on a rail, asking the rail."""
+"""What takes more than one call: creating, confirming on a rail, asking the rail."""
 
 from functions.payment_intents.models import CreatePaymentIntent, Customer, MobileMoney
 from shared import log
@@ -26,22 +26,28 @@ class Collector:
         self, body: CreatePaymentIntent, amount: Money, key: str, body_hash: str, caller: Caller
     ) -> Answer:
         """Create the intent: one call. The customer's personal values leave here sealed."""
-        return await self._db.answer("payments.create_intent", {
-            "idempotency_key": key,
-            "body_hash": body_hash,
-            "amount_minor": amount.minor,
-            "currency": amount.currency,
-            "payment_method_types": body.payment_method_types,
-            "description": body.description,
-            "customer": _masked(body.customer),
-            # Bound to the key of this request: the intent's id does not exist yet.
-            "customer_sealed": self._vault.seal(
-                body.customer.model_dump_json().encode(), f"customer|{key}"
-            ) if body.customer else None,
-            "metadata": body.metadata,
-            "return_url": str(body.return_url) if body.return_url else None,
-            "expires_in_s": body.expires_in,
-        }, caller)
+        return await self._db.answer(
+            "payments.create_intent",
+            {
+                "idempotency_key": key,
+                "body_hash": body_hash,
+                "amount_minor": amount.minor,
+                "currency": amount.currency,
+                "payment_method_types": body.payment_method_types,
+                "description": body.description,
+                "customer": _masked(body.customer),
+                # Bound to the key of this request: the intent's id does not exist yet.
+                "customer_sealed": self._vault.seal(
+                    body.customer.model_dump_json().encode(), f"customer|{key}"
+                )
+                if body.customer
+                else None,
+                "metadata": body.metadata,
+                "return_url": str(body.return_url) if body.return_url else None,
+                "expires_in_s": body.expires_in,
+            },
+            caller,
+        )
 
     async def confirm(
         self, payment_intent_id: str, method: MobileMoney, key: str, body_hash: str, caller: Caller
@@ -51,37 +57,61 @@ class Collector:
         Raises RailUnavailable (503) when nothing was sent: the intent then takes another attempt.
         """
         phone = parse_payer_phone(method.phone)
-        begun = await self._db.call("payments.begin_transfer", {
-            "payment_intent_id": payment_intent_id,
-            "idempotency_key": key,
-            "body_hash": body_hash,
-            "rail": method.type,
-            "payer_sealed": self._vault.seal(phone.encode(), f"payer|{payment_intent_id}"),
-            "payer_masked": mask(phone),
-            "payer_hash": self._vault.blind_index(phone, "payer"),
-        }, caller)
-        if begun["instruction"] is None:
-            return Answer.of(begun["answer"])
-        order = begun["instruction"]
+        begun = await self._db.call(
+            "payments.begin_transfer",
+            {
+                "payment_intent_id": payment_intent_id,
+                "idempotency_key": key,
+                "body_hash": body_hash,
+                "rail": method.type,
+                "payer_sealed": self._vault.seal(phone.encode(), f"payer|{payment_intent_id}"),
+                "payer_masked": mask(phone),
+                "payer_hash": self._vault.blind_index(phone, "payer"),
+            },
+            caller,
+        )
+        replayed, order = Answer.from_row(begun["answer"]), begun["instruction"]
+        if replayed is not None:
+            return replayed
         try:
-            event = await self._rails.get(order["rail"]).submit(instruction_from(
-                order, self._vault, payer=phone,
-                callback_url=f"{self._functions_url}/momo-callback/{order['callback_token']}",
-            ))
+            event = await self._rails.get(order["rail"]).submit(
+                instruction_from(
+                    order,
+                    self._vault,
+                    payer=phone,
+                    callback_url=f"{self._functions_url}/momo-callback/{order['callback_token']}",
+                )
+            )
         except base.RailUnavailable as down:
-            await self._db.call("payments.release_submission", {
-                "transfer_id": order["transfer_id"], "idempotency_key": key,
-                "reason": down.reason, "retry_after": down.retry_after_s,
-            }, caller)
+            await self._db.call(
+                "payments.release_submission",
+                {
+                    "transfer_id": order["transfer_id"],
+                    "idempotency_key": key,
+                    "reason": down.reason,
+                    "retry_after": down.retry_after_s,
+                },
+                caller,
+            )
             raise RailUnavailable(
                 f"{order['rail']} cannot be reached and nothing was sent; the intent is unharmed.",
                 retry_after=down.retry_after_s,
             ) from down
-        log.event("transfer_submitted", transfer_id=order["transfer_id"], rail=order["rail"],
-                  outcome=event.outcome)
-        answer = await self._db.answer("payments.record_submission", {
-            "transfer_id": order["transfer_id"], "idempotency_key": key, "event": event.to_json(),
-        }, caller)
+        log.event(
+            "transfer_submitted",
+            transfer_id=order["transfer_id"],
+            rail=order["rail"],
+            outcome=event.outcome,
+        )
+        answer = await self._db.answer(
+            "payments.record_submission",
+            {
+                "transfer_id": order["transfer_id"],
+                "idempotency_key": key,
+                "event": event.to_json(),
+            },
+            caller,
+        )
         return answer.with_headers(order["headers"])
 
     async def reconcile(self, payment_intent_id: str, caller: Caller) -> Answer:
@@ -89,19 +119,26 @@ class Collector:
         asked = await self._db.call(
             "payments.ask_rail", {"payment_intent_id": payment_intent_id}, caller
         )
-        answer, work = Answer.of(asked["answer"]), asked["work"]
+        stands, work = Answer.from_row(asked["answer"]), asked["work"]
+        assert stands is not None, "payments.ask_rail answers"
         if work is None:
-            return answer
+            return stands
         try:
             event = await self._rails.get(work["rail"]).query(instruction_from(work, self._vault))
         except base.RailUnavailable as down:
             raise RailUnavailable(
-                f"{work['rail']} cannot be reached; nothing changed.", retry_after=down.retry_after_s
+                f"{work['rail']} cannot be reached; nothing changed.",
+                retry_after=down.retry_after_s,
             ) from down
-        recorded = await self._db.answer("payments.record_query", {
-            "transfer_id": work["transfer_id"], "event": event.to_json(),
-        }, caller)
-        return recorded.with_headers(answer.headers)
+        recorded = await self._db.answer(
+            "payments.record_query",
+            {
+                "transfer_id": work["transfer_id"],
+                "event": event.to_json(),
+            },
+            caller,
+        )
+        return recorded.with_headers(stands.headers)
 
 
 def _masked(customer: Customer | None) -> dict[str, str | None] | None:

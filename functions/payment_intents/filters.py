@@ -16,7 +16,7 @@ Status = Literal["requires_payment_method", "processing", "succeeded", "canceled
 
 
 class Filters(BaseModel):
-    """All must hold. `metadata[order]=20418` filters by one metadata key; amounts need `currency`."""
+    """All must hold. `metadata[order]=20418` filters by metadata; amounts need `currency`."""
 
     model_config = ConfigDict(extra="allow")
 
@@ -30,7 +30,7 @@ class Filters(BaseModel):
     amount_lte: Annotated[str | None, Field(max_length=32)] = None
 
     def arguments(self) -> dict[str, Any]:
-        """Give the arguments of payments.list_intents. Refuses parameters we do not know by name."""
+        """Give the arguments of payments.list_intents; refuses unknown parameters by name."""
         found: dict[str, Any] = {
             "status": self.status,
             "currency": self.currency,

@@ -12,9 +12,9 @@ from functions.payment_intents.streams import Streams, stream_response, wants_st
 from shared.config import Settings
 from shared.db import Database
 from shared.http.app import create_app
-from shared.http.caller import ApiCaller, OptionalCaller, PayerCaller
+from shared.http.caller import ApiCaller, PayerCaller, StreamCaller
 from shared.http.idempotency import IdempotencyKey, body_hash
-from shared.http.problem import problem_responses
+from shared.http.problem import answers
 from shared.money import Money
 from shared.rails.registry import Rails
 from shared.vault import Vault
@@ -22,26 +22,33 @@ from shared.vault import Vault
 router = APIRouter(tags=["payment intents"])
 
 IntentId = Annotated[
-    str, Path(pattern=r"^pi_[0-7][0-9a-hjkmnp-tv-z]{25}$", examples=["pi_01kaj3v7wvf4fr8mnp5sye2s6k"])
+    str,
+    Path(pattern=r"^pi_[0-7][0-9a-hjkmnp-tv-z]{25}$", examples=["pi_01kaj3v7wvf4fr8mnp5sye2s6k"]),
 ]
-_INTENT = {200: {"model": models.PaymentIntent}}
+_TIMELINE = answers(models.Timeline, 400, 401, 403, 404, 429, 503)
+_TIMELINE[200]["content"] = {"text/event-stream": {"schema": {"type": "string"}}}
 
 
 def create(settings: Settings) -> FastAPI:
     """Build the app. Nothing connects before the first request needs it."""
     app = create_app(
-        settings, router, title="Payment intents",
+        settings,
+        router,
+        title="Payment intents",
         description="What a merchant wants to collect, and how far that got.",
     )
     db, vault = Database(settings), Vault(settings.vault_keys)
-    app.state.db, app.state.vault = db, vault
+    app.state.database = db
     app.state.collector = Collector(db, vault, Rails(settings), settings.functions_url)
     app.state.streams = Streams(db)
     return app
 
 
-@router.post("/", status_code=201, responses={201: {"model": models.PaymentIntent}}
-             | problem_responses(400, 401, 403, 409, 422, 429, 503))
+@router.post(
+    "/",
+    status_code=201,
+    responses=answers(models.PaymentIntent, 400, 401, 403, 409, 422, 429, 503, status=201),
+)
 async def create_payment_intent(
     body: models.CreatePaymentIntent, key: IdempotencyKey, caller: ApiCaller, request: Request
 ) -> Response:
@@ -51,92 +58,148 @@ async def create_payment_intent(
     return (await collector.create(body, amount, key, body_hash(body), caller)).response()
 
 
-@router.get("/", responses={200: {"model": models.PaymentIntentPage}}
-            | problem_responses(400, 401, 403, 422, 429, 503))
-async def list_payment_intents(filters: ListFilters, caller: ApiCaller, request: Request) -> Response:
+@router.get("/", responses=answers(models.PaymentIntentPage, 400, 401, 403, 422, 429, 503))
+async def list_payment_intents(
+    filters: ListFilters, caller: ApiCaller, request: Request
+) -> Response:
     """List intents, newest first, page by page."""
-    db: Database = request.app.state.db
+    db: Database = request.app.state.database
     return (await db.answer("payments.list_intents", filters.arguments(), caller)).response()
 
 
-@router.get("/{payment_intent_id}", responses=_INTENT | problem_responses(401, 403, 404, 429, 503))
-async def get_payment_intent(payment_intent_id: IntentId, caller: PayerCaller, request: Request) -> Response:
+@router.get(
+    "/{payment_intent_id}", responses=answers(models.PaymentIntent, 401, 403, 404, 429, 503)
+)
+async def get_payment_intent(
+    payment_intent_id: IntentId, caller: PayerCaller, request: Request
+) -> Response:
     """Read one intent."""
-    db: Database = request.app.state.db
-    return (await db.answer(
-        "payments.get_intent", {"payment_intent_id": payment_intent_id}, caller
-    )).response()
+    db: Database = request.app.state.database
+    return (
+        await db.answer("payments.get_intent", {"payment_intent_id": payment_intent_id}, caller)
+    ).response()
 
 
-@router.patch("/{payment_intent_id}", responses=_INTENT | problem_responses(400, 401, 403, 404, 409, 422, 429, 503))
+@router.patch(
+    "/{payment_intent_id}",
+    responses=answers(models.PaymentIntent, 400, 401, 403, 404, 409, 422, 429, 503),
+)
 async def update_payment_intent(
-    payment_intent_id: IntentId, body: models.UpdatePaymentIntent, caller: ApiCaller, request: Request
+    payment_intent_id: IntentId,
+    body: models.UpdatePaymentIntent,
+    caller: ApiCaller,
+    request: Request,
 ) -> Response:
     """Change description or metadata before the first attempt."""
-    db: Database = request.app.state.db
-    return (await db.answer("payments.update_intent", {
-        "payment_intent_id": payment_intent_id, "patch": body.model_dump(exclude_unset=True),
-    }, caller)).response()
+    db: Database = request.app.state.database
+    return (
+        await db.answer(
+            "payments.update_intent",
+            {
+                "payment_intent_id": payment_intent_id,
+                "patch": body.model_dump(exclude_unset=True),
+            },
+            caller,
+        )
+    ).response()
 
 
-@router.post("/{payment_intent_id}/confirm", responses=_INTENT
-             | problem_responses(400, 401, 403, 404, 409, 422, 429, 503))
+@router.post(
+    "/{payment_intent_id}/confirm",
+    responses=answers(models.PaymentIntent, 400, 401, 403, 404, 409, 422, 429, 503),
+)
 async def confirm_payment_intent(
-    payment_intent_id: IntentId, body: models.ConfirmPaymentIntent, key: IdempotencyKey,
-    caller: PayerCaller, request: Request,
+    payment_intent_id: IntentId,
+    body: models.ConfirmPaymentIntent,
+    key: IdempotencyKey,
+    caller: PayerCaller,
+    request: Request,
 ) -> Response:
     """Ask the payer: a prompt appears on the phone. Silence of the rail leaves it `processing`."""
     collector: Collector = request.app.state.collector
-    return (await collector.confirm(
-        payment_intent_id, body.payment_method, key, body_hash(body), caller
-    )).response()
+    return (
+        await collector.confirm(
+            payment_intent_id, body.payment_method, key, body_hash(body), caller
+        )
+    ).response()
 
 
-@router.post("/{payment_intent_id}/cancel", responses=_INTENT
-             | problem_responses(400, 401, 403, 404, 409, 422, 429, 503))
+@router.post(
+    "/{payment_intent_id}/cancel",
+    responses=answers(models.PaymentIntent, 400, 401, 403, 404, 409, 422, 429, 503),
+)
 async def cancel_payment_intent(
-    payment_intent_id: IntentId, key: IdempotencyKey, caller: ApiCaller, request: Request,
+    payment_intent_id: IntentId,
+    key: IdempotencyKey,
+    caller: ApiCaller,
+    request: Request,
     body: models.CancelPaymentIntent | None = None,
 ) -> Response:
     """Cancel, unless a rail is working on it."""
     body = body or models.CancelPaymentIntent()
-    db: Database = request.app.state.db
-    return (await db.answer("payments.cancel_intent", {
-        "payment_intent_id": payment_intent_id, "idempotency_key": key,
-        "body_hash": body_hash(body), "reason": body.reason,
-    }, caller)).response()
+    db: Database = request.app.state.database
+    return (
+        await db.answer(
+            "payments.cancel_intent",
+            {
+                "payment_intent_id": payment_intent_id,
+                "idempotency_key": key,
+                "body_hash": body_hash(body),
+                "reason": body.reason,
+            },
+            caller,
+        )
+    ).response()
 
 
-@router.post("/{payment_intent_id}/reconcile", responses=_INTENT
-             | problem_responses(401, 403, 404, 429, 503))
-async def reconcile_payment_intent(payment_intent_id: IntentId, caller: ApiCaller, request: Request) -> Response:
-    """Ask the rail about the running attempt now; at most once in five seconds it is really asked."""
+@router.post(
+    "/{payment_intent_id}/reconcile",
+    responses=answers(models.PaymentIntent, 401, 403, 404, 429, 503),
+)
+async def reconcile_payment_intent(
+    payment_intent_id: IntentId, caller: ApiCaller, request: Request
+) -> Response:
+    """Ask the rail about the running attempt now; really asked at most once in 5 seconds."""
     collector: Collector = request.app.state.collector
     return (await collector.reconcile(payment_intent_id, caller)).response()
 
 
-@router.post("/{payment_intent_id}/stream-token", status_code=201,
-             responses={201: {"model": models.StreamToken}} | problem_responses(401, 403, 404, 429, 503))
-async def create_stream_token(payment_intent_id: IntentId, caller: PayerCaller, request: Request) -> Response:
-    """Exchange a key or client secret for a token that opens the event stream, once, within 60 s."""
-    db: Database = request.app.state.db
-    return (await db.answer(
-        "payments.issue_stream_token", {"payment_intent_id": payment_intent_id}, caller
-    )).response()
+@router.post(
+    "/{payment_intent_id}/stream-token",
+    status_code=201,
+    responses=answers(models.StreamToken, 401, 403, 404, 429, 503, status=201),
+)
+async def create_stream_token(
+    payment_intent_id: IntentId, caller: PayerCaller, request: Request
+) -> Response:
+    """Exchange a credential for a token that opens the event stream, once, within 60 s."""
+    db: Database = request.app.state.database
+    return (
+        await db.answer(
+            "payments.issue_stream_token", {"payment_intent_id": payment_intent_id}, caller
+        )
+    ).response()
 
 
-@router.get("/{payment_intent_id}/events", responses={200: {
-    "model": models.Timeline,
-    "content": {"text/event-stream": {"schema": {"type": "string"}}},
-}} | problem_responses(400, 401, 403, 404, 429, 503))
+@router.get("/{payment_intent_id}/events", responses=_TIMELINE)
 async def list_payment_intent_events(
-    payment_intent_id: IntentId, caller: OptionalCaller, request: Request,
-    token: str | None = None, after: int = 0,
+    payment_intent_id: IntentId,
+    caller: StreamCaller,
+    request: Request,
+    token: str | None = None,
+    after: int = 0,
 ) -> Response:
     """The timeline as JSON; with `Accept: text/event-stream`, status changes as they happen."""
     if wants_stream(request):
         return await stream_response(request, payment_intent_id, caller, token, after)
-    db: Database = request.app.state.db
-    return (await db.answer("payments.list_intent_events", {
-        "payment_intent_id": payment_intent_id, "after_position": after,
-    }, caller)).response()
+    db: Database = request.app.state.database
+    return (
+        await db.answer(
+            "payments.list_intent_events",
+            {
+                "payment_intent_id": payment_intent_id,
+                "after_position": after,
+            },
+            caller,
+        )
+    ).response()

@@ -26,7 +26,9 @@ class Customer(_Body):
 
     reference: Annotated[str, StringConstraints(max_length=128)] | None = None
     name: Annotated[str, StringConstraints(max_length=200)] | None = None
-    email: Annotated[str, StringConstraints(max_length=254, pattern=r"^[^@\s]+@[^@\s]+$")] | None = None
+    email: (
+        Annotated[str, StringConstraints(max_length=254, pattern=r"^[^@\s]+@[^@\s]+$")] | None
+    ) = None
 
 
 class CreatePaymentIntent(_Body):
@@ -101,9 +103,7 @@ class ConfirmPaymentIntent(_Body):
 class CancelPaymentIntent(_Body):
     """Why, for the record."""
 
-    reason: (
-        Literal["requested_by_customer", "duplicate", "fraudulent", "abandoned"] | None
-    ) = None
+    reason: Literal["requested_by_customer", "duplicate", "fraudulent", "abandoned"] | None = None
 
 
 class LastError(BaseModel):

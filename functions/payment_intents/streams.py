@@ -1,4 +1,4 @@
-"""Server-sent events: status changes of intents, from one Data API call per tick for all streams."""
+"""Server-sent events of intents: one Data API call per tick serves all open streams."""
 
 import asyncio
 import json
@@ -34,10 +34,14 @@ class Streams:
         self, payment_intent_id: str, token: str | None, after: int, caller: Caller
     ) -> str:
         """Give the id of a new stream. Raises the refusal of SQL: spent token, not your intent."""
-        opened = await self._db.call("payments.open_stream", {
-            "payment_intent_id": payment_intent_id,
-            "token_hash": sha256(token.encode()).hexdigest() if token else None,
-        }, caller)
+        opened = await self._db.call(
+            "payments.open_stream",
+            {
+                "payment_intent_id": payment_intent_id,
+                "token_hash": sha256(token.encode()).hexdigest() if token else None,
+            },
+            caller,
+        )
         stream_id: str = opened["stream_id"]
         self._queues[stream_id] = asyncio.Queue()
         self._positions[stream_id] = after
@@ -73,7 +77,7 @@ class Streams:
                 )
             except StalelaError as failed:
                 # Nothing is lost: the positions stay where they are and the next tick asks again.
-                log.event("stream_read_failed", level="warning", code=failed.code)
+                log.warning("stream_read_failed", code=failed.code)
                 found = []
             for event in found:
                 self._deliver(event)

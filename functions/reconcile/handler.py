@@ -1,4 +1,4 @@
-"""POST /reconcile: asks the rails about silent transfers. GET /reconcile/parked: what waits for a person."""
+"""Serves /reconcile: asks the rails about silent transfers, shows what waits for a person."""
 
 import asyncio
 from typing import Annotated, Any, Final
@@ -13,7 +13,7 @@ from shared.db import Database
 from shared.errors import StalelaError
 from shared.http.app import create_app
 from shared.http.caller import Caller, InternalCaller, UserCaller
-from shared.http.problem import problem_responses
+from shared.http.problem import answers, problem_responses
 from shared.rails.base import RailUnavailable
 from shared.rails.instructions import instruction_from
 from shared.rails.registry import Rails
@@ -29,10 +29,12 @@ IN_FLIGHT: Final = 4
 def create(settings: Settings) -> FastAPI:
     """Build the app."""
     app = create_app(
-        settings, router, title="Reconcile",
+        settings,
+        router,
+        title="Reconcile",
         description="Asks the rails about transfers that have been silent; never sends a charge.",
     )
-    app.state.db, app.state.vault = Database(settings), Vault(settings.vault_keys)
+    app.state.database, app.state.vault = Database(settings), Vault(settings.vault_keys)
     app.state.rails = Rails(settings)
     app.state.in_flight = asyncio.Semaphore(IN_FLIGHT)
     return app
@@ -42,22 +44,28 @@ def create(settings: Settings) -> FastAPI:
 async def reconcile(caller: InternalCaller, request: Request) -> Reconciled:
     """Ask about every transfer that is due, in leased batches, until none is left."""
     asked = 0
-    while work := await request.app.state.db.call("rails.claim_queries", {"max_rows": BATCH}, caller):
+    while work := await request.app.state.database.call(
+        "rails.claim_queries", {"max_rows": BATCH}, caller
+    ):
         await asyncio.gather(*(_ask(request, item, caller) for item in work))
         asked += len(work)
     return Reconciled(asked=asked)
 
 
-@router.get("/parked", responses={200: {"model": ParkedCallbacks}} | problem_responses(400, 401, 403, 429, 503))
+@router.get("/parked", responses=answers(ParkedCallbacks, 400, 401, 403, 429, 503))
 async def list_parked(
-    caller: UserCaller, request: Request,
-    before: Annotated[int, Query(ge=1)] = 2**62, limit: Annotated[int, Query(ge=1, le=100)] = 20,
+    caller: UserCaller,
+    request: Request,
+    before: Annotated[int, Query(ge=1)] = 2**62,
+    limit: Annotated[int, Query(ge=1, le=100)] = 20,
 ) -> Response:
     """List callbacks that wait for a person, newest first."""
-    db: Database = request.app.state.db
-    return (await db.answer(
-        "rails.list_parked_callbacks", {"before_id": before, "page_size": limit}, caller
-    )).response()
+    db: Database = request.app.state.database
+    return (
+        await db.answer(
+            "rails.list_parked_callbacks", {"before_id": before, "page_size": limit}, caller
+        )
+    ).response()
 
 
 async def _ask(request: Request, item: dict[str, Any], caller: Caller) -> None:
@@ -66,12 +74,21 @@ async def _ask(request: Request, item: dict[str, Any], caller: Caller) -> None:
     async with state.in_flight:
         try:
             event = await state.rails.get(item["rail"]).query(instruction_from(item, state.vault))
-            await state.db.call(
+            await state.database.call(
                 "payments.record_query",
-                {"transfer_id": item["transfer_id"], "event": event.to_json()}, caller,
+                {"transfer_id": item["transfer_id"], "event": event.to_json()},
+                caller,
             )
-            log.event("transfer_queried", transfer_id=item["transfer_id"], rail=item["rail"],
-                      outcome=event.outcome)
+            log.event(
+                "transfer_queried",
+                transfer_id=item["transfer_id"],
+                rail=item["rail"],
+                outcome=event.outcome,
+            )
         except (RailUnavailable, VaultError, StalelaError) as failed:
-            log.event("transfer_query_failed", level="warning", transfer_id=item["transfer_id"],
-                      rail=item["rail"], reason=type(failed).__name__)
+            log.warning(
+                "transfer_query_failed",
+                transfer_id=item["transfer_id"],
+                rail=item["rail"],
+                reason=type(failed).__name__,
+            )

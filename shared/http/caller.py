@@ -6,7 +6,7 @@ of the work. What is not sent cannot leak: API keys and client secrets travel as
 """
 
 import hmac
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import sha256
 from typing import Annotated, Final
 
@@ -93,24 +93,26 @@ class _UserCaller(_Credential):
         return await _user(request, bearer)
 
 
-class _PayerCaller(_Credential):
-    """An API key (publishable or secret), a client secret in `x-client-secret`, or both."""
+class _PayerCaller(_ApiCaller):
+    """As the API caller; a publishable key needs the intent's `x-client-secret` beside it."""
 
     async def __call__(self, request: Request) -> Caller:
         secret = request.headers.get("x-client-secret")
-        bearer = _bearer(request)
-        if bearer is None and not secret:
-            raise AuthenticationRequired("send an API key or the intent's x-client-secret")
-        if secret is not None and not _is_credential(secret):
+        caller = await super().__call__(request)
+        if secret is None:
+            return caller
+        if not _is_credential(secret):
             raise KeyInvalid("x-client-secret is not a client secret")
-        if bearer is not None and not bearer.startswith(_KEY_PREFIXES):
-            raise KeyInvalid("the Authorization header holds no API key")
-        return Caller(
-            request.state.request_id,
-            request.state.traceparent,
-            key_hash=digest(bearer) if bearer else None,
-            client_secret_hash=digest(secret) if secret else None,
-        )
+        return replace(caller, client_secret_hash=digest(secret))
+
+
+class _StreamCaller(_Credential):
+    """As the payer; or nobody, when the query brings a stream token, which speaks for itself."""
+
+    async def __call__(self, request: Request) -> Caller:
+        if "token" in request.query_params:
+            return function_caller(request)
+        return await payer_caller(request)
 
 
 class _InternalCaller(_Credential):
@@ -131,11 +133,13 @@ class _InternalCaller(_Credential):
 api_caller: Final = _ApiCaller("ApiCaller")
 user_caller: Final = _UserCaller("UserCaller")
 payer_caller: Final = _PayerCaller("PayerCaller")
+stream_caller: Final = _StreamCaller("StreamCaller")
 internal_caller: Final = _InternalCaller("InternalCaller")
 
 ApiCaller = Annotated[Caller, Depends(api_caller)]
 UserCaller = Annotated[Caller, Depends(user_caller)]
 PayerCaller = Annotated[Caller, Depends(payer_caller)]
+StreamCaller = Annotated[Caller, Depends(stream_caller)]
 InternalCaller = Annotated[Caller, Depends(internal_caller)]
 FunctionCaller = Annotated[Caller, Depends(function_caller)]
 

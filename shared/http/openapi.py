@@ -25,7 +25,14 @@ _SECURITY_SCHEMES: Final[dict[str, Any]] = {
         "type": "apiKey",
         "in": "header",
         "name": "x-client-secret",
-        "description": "The client secret of one payment intent, for its payer's browser.",
+        "description": "The client secret of one payment intent, for its payer's browser; "
+        "sent beside a publishable key.",
+    },
+    "StreamToken": {
+        "type": "apiKey",
+        "in": "query",
+        "name": "token",
+        "description": "Opens one event stream, once, within 60 seconds of its issue.",
     },
     "InternalToken": {
         "type": "http",
@@ -37,7 +44,8 @@ _SECURITY_SCHEMES: Final[dict[str, Any]] = {
 _ACCEPTS: Final = {
     "ApiCaller": ("ApiKey", "UserToken"),
     "UserCaller": ("UserToken",),
-    "PayerCaller": ("ApiKey", "ClientSecret"),
+    "PayerCaller": ("ApiKey", "UserToken"),
+    "StreamCaller": ("ApiKey", "UserToken", "StreamToken"),
     "InternalCaller": ("InternalToken",),
 }
 _HEADERS: Final[dict[str, Any]] = {

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Any, Final
 
+from pydantic import BaseModel
 from starlette.responses import Response
 
 from shared.errors import BY_CODE, StalelaError
@@ -85,6 +86,13 @@ PROBLEM_SCHEMA: Final[Mapping[str, Any]] = {
 def problem_responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
     """What a route passes to `responses=`: each status with its codes and an example."""
     return {status: _documented(status) for status in statuses}
+
+
+def answers(
+    model: type[BaseModel], *problems: int, status: int = 200
+) -> dict[int | str, dict[str, Any]]:
+    """What a route passes to `responses=`: its answer and the problems it can have."""
+    return {status: {"model": model}, **problem_responses(*problems)}
 
 
 def _documented(status: int) -> dict[str, Any]:
