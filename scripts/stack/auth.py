@@ -247,7 +247,7 @@ def _text(body: Row, name: str) -> str:
 
 
 async def _refusal(_request: Request, refused: Exception) -> Response:
-    assert isinstance(refused, AuthRefused)  # noqa: S101  registered for this class only
+    assert isinstance(refused, AuthRefused)
     body: Row = {"code": refused.status, "error_code": refused.code, "msg": refused.message}
     if refused.weak_password:
         body["weak_password"] = refused.weak_password

@@ -15,6 +15,9 @@ from scripts.stack.postgres import ADMIN, Cluster
 
 Source = Literal["sql", "migrations"]
 
+UNRELEASED = "0"
+START_ANEW = "./scripts/down --erase throws the local data away, then ./scripts/up builds it anew."
+
 HISTORY = """
 create schema if not exists supabase_migrations;
 create table if not exists supabase_migrations.schema_migrations (
@@ -48,35 +51,43 @@ def apply_schema(connection: psycopg.Connection, files: list[Path]) -> None:
 
 
 def apply_migrations(connection: psycopg.Connection, root: Path = ROOT) -> list[str]:
-    """Run the migrations not in the history yet, a transaction each; their names."""
+    """Run the migrations not in the history yet, a transaction each; their versions.
+
+    Before the first migration exists, all of `sql/` is one under version 0.
+    """
     connection.execute(HISTORY)
     history = connection.execute(
         "select version, statements from supabase_migrations.schema_migrations"
     )
     applied: dict[str, list[str] | None] = dict(history.fetchall())
+    planned = {path.stem: [path] for path in migration_files(root)}
+    planned = planned or {f"{UNRELEASED}_sql": schema_files(root)}
     done = []
-    for path in migration_files(root):
-        version, _, name = path.stem.partition("_")
+    for stem, files in planned.items():
+        version, _, name = stem.partition("_")
+        texts = [path.read_text() for path in files]
         if version in applied:
-            _refuse_if_edited(path, applied[version])
+            _refuse_if_edited(stem, applied[version], texts)
             continue
-        with connection.transaction():
-            run_file(connection, path)
-            connection.execute(
-                "insert into supabase_migrations.schema_migrations values (%s, %s, %s)",
-                (version, [path.read_text()], name),
-            )
-        done.append(path.name)
+        _refuse_over_unreleased(applied)
+        apply_schema(connection, files)
+        connection.execute(
+            "insert into supabase_migrations.schema_migrations values (%s, %s, %s)",
+            (version, texts, name),
+        )
+        done.append(version)
     return done
 
 
-def _refuse_if_edited(path: Path, statements: list[str] | None) -> None:
-    # The CLI stores single statements; only what this program stored can be compared.
-    if statements and len(statements) == 1 and statements[0] != path.read_text():
-        raise StackError(
-            f"{path.name} changed after this database ran it: "
-            "./scripts/down --erase throws the local data away, then ./scripts/up builds it anew."
-        )
+def _refuse_if_edited(stem: str, ran: list[str] | None, texts: list[str]) -> None:
+    # The CLI stores single statements; only whole files, as stored here, can be compared.
+    if ran and len(ran) == len(texts) and ran != texts:
+        raise StackError(f"{stem} changed after this database ran it. {START_ANEW}")
+
+
+def _refuse_over_unreleased(applied: dict[str, list[str] | None]) -> None:
+    if UNRELEASED in applied:
+        raise StackError(f"This database was made from sql/ before any migration. {START_ANEW}")
 
 
 def run_file(connection: psycopg.Connection, path: Path) -> None:
@@ -87,8 +98,7 @@ def run_file(connection: psycopg.Connection, path: Path) -> None:
     except psycopg.Error as error:
         position = error.diag.statement_position or error.diag.internal_position
         line = text.count("\n", 0, int(position)) + 1 if position else 0
-        where = error.diag.context or ""
-        raise StackError(f"{path}:{line}: {error} {where}".strip()) from error
+        raise StackError(f"{path}:{line}: {error}") from error
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,9 +128,13 @@ class Databases:
         name = f"template_{source}"
         with self.cluster.connect("template1") as connection:
             found = connection.execute("select from pg_database where datname = %s", (name,))
-            if found.fetchone():
+            if found.fetchone() is not None:
                 return name
-        self.build(name, source)
+        try:
+            self.build(name, source)
+        except BaseException:
+            self.cluster.drop_database(name)  # half a template would be taken for a whole one
+            raise
         return name
 
     def build(self, name: str, source: Source) -> None:

@@ -27,7 +27,7 @@ class Keys:
         else:
             self._facts = _generate()
             self._save()
-        self._private = ECAlgorithm(ECAlgorithm.SHA256).from_jwk(self._facts["signing_key"])
+        self._private = jwt.PyJWK(self._facts["signing_key"], algorithm="ES256")
 
     def __getitem__(self, name: str) -> Any:
         return self._facts[name]
@@ -54,7 +54,7 @@ class Keys:
 
     def verify(self, token: str) -> dict[str, Any]:
         """The claims of a user token of ours. Raises jwt.InvalidTokenError."""
-        public = self._private.public_key()
+        public = jwt.PyJWK(self.jwks()["keys"][0])
         return jwt.decode(token, public, algorithms=["ES256"], audience="authenticated", leeway=30)
 
     def role_token(self, role: str) -> str:

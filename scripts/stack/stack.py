@@ -8,10 +8,8 @@ from pathlib import Path
 from typing import Any, Self
 
 import httpx
-import psycopg
 
-from scripts.stack.database import Database, apply_migrations, apply_schema, schema_files
-from scripts.stack.database import migration_files as _migrations
+from scripts.stack.database import Database, apply_migrations
 from scripts.stack.keys import Keys
 from scripts.stack.places import ROOT, Ports, StackError
 from scripts.stack.postgres import Cluster
@@ -27,7 +25,8 @@ class Stack:
 
     state: its directory, made when missing. port: the first of five (places.Ports). fsync and cron:
     off and optional for tests. overrides: settings given to every function, such as
-    {"log_level": "warning"}. functions: folders to serve, all of them by default. Processes that die are started again until stop().
+    {"log_level": "warning"}. functions: folders to serve, all of them by default. Processes that
+    die are started again until stop().
     """
 
     def __init__(
@@ -106,10 +105,7 @@ class Stack:
         """Bring the database up to date as `postgres`; what was applied."""
         self.cluster.bootstrap(DATABASE)
         with self.database.connect("postgres") as connection:
-            if _migrations(self.root):
-                applied = apply_migrations(connection, self.root)
-            else:
-                applied = self._apply_schema_once(connection)
+            applied = apply_migrations(connection, self.root)
         self._tell_vault()
         return applied
 
@@ -187,14 +183,6 @@ class Stack:
         lines = [f"{name} = {json.dumps(value)}" for name, value in settings.items()]
         path.write_text("\n".join(lines) + "\n")
         return path
-
-    def _apply_schema_once(self, connection: psycopg.Connection) -> list[str]:
-        found = connection.execute("select to_regrole('stalela_owner') is not null").fetchone()
-        files = schema_files(self.root)
-        if found == (True,) or not files:
-            return []
-        apply_schema(connection, files)
-        return [str(path.relative_to(self.root)) for path in files]
 
     def _tell_vault(self) -> None:
         facts = {
