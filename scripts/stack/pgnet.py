@@ -5,8 +5,9 @@ the answers, commit. So answers appear, and the next batch starts, when the slow
 
 Waking: NOTIFY in every business transaction costs most of the throughput, because it takes a global
 lock through each commit. So `net.http_*` notifies only while this worker holds the lock that says
-it sleeps; awake, it looks again within a second by itself, which is what pg_net does too. Inserts
-of one request, 8 clients on two shared cores, fsync on (scripts/stack/README has the command).
+it sleeps; awake, it looks again within a second by itself, which is what pg_net does too. Measured
+with pgbench, 8 clients queueing one request each on two shared cores, fsync on, worker running:
+NOTIFY each time 0.5-0.7 k/s, this 3.4-3.9 k/s, a bare insert without any wake 3.9-8.7 k/s.
 """
 
 import asyncio

@@ -7,7 +7,7 @@ create table cron.job (
     schedule text not null,
     command text not null,
     nodename text not null default 'localhost',
-    nodeport integer not null default inet_server_port(),
+    nodeport integer not null default current_setting('port')::integer,
     database text not null default current_database(),
     username text not null default session_user,
     active boolean not null default true,

@@ -71,7 +71,7 @@ create function net.wake() returns void language sql set search_path = '' as $$
 $$;
 
 -- Wakes the worker only while it sleeps: it then holds this lock. NOTIFY in every business transaction would
--- take a global lock through each commit (8 clients, one core pair, inserts only: see pgnet.py). A caller that
+-- take a global lock through each commit (figures in pgnet.py). A caller that
 -- finds the lock free keeps it shared until its commit, so the worker cannot fall asleep before seeing its row.
 create function net._wake_if_asleep() returns void language plpgsql set search_path = '' as $$
 begin
