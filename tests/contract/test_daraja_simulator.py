@@ -740,6 +740,14 @@ def test_fault_down_can_be_a_spike_arrest(customer: Customer) -> None:
     assert error(customer.push(MANUAL))[:2] == (429, "500.003.02")
 
 
+def test_fault_down_at_the_token_leaves_pushes_alone(customer: Customer) -> None:
+    customer.authenticate()
+    customer.simulator.arm("down", at="token", status=500)
+
+    assert customer.push(MANUAL).status_code == 200
+    assert customer.authenticate().status_code == 500
+
+
 def test_spike_arrest_refuses_what_exceeds_the_rate(customer: Customer) -> None:
     customer.authenticate()
     customer.simulator.settings(spike_arrest_per_s=3)
@@ -920,6 +928,20 @@ def test_restart_keeps_books_and_the_callbacks_still_to_come(
         assert simulator.books()[0] == before[0]
         assert customer.query(asked).json()["ResultCode"] == "0"
         assert simulator.log()["counts"]["charges_by_phone"] == {MANUAL: 1, "254712345699": 1}
+
+
+def test_restart_before_the_answer_keeps_the_prompt(tmp_path: Path, receiver: Receiver) -> None:
+    with simulating(tmp_path) as simulator:
+        customer = Customer(simulator, f"{receiver.url}/in/k/1")
+        customer.authenticate()
+        simulator.arm("restart", moment="before_answer")
+
+        with pytest.raises(httpx.TransportError):
+            customer.push(MANUAL)
+
+        until(lambda: b"restarting" in (tmp_path / "log").read_bytes() and "seen")
+        wait_ready(simulator)
+        assert simulator.prompt(MANUAL)["state"] == "open"
 
 
 def test_crash_keeps_the_prompt_open_and_the_payment_booked(

@@ -136,6 +136,11 @@ class Books:
         rows = self._store.execute("select * from prompts where state = 'open' or not contradicted")
         return [Prompt(**row) for row in rows]
 
+    def waiting_prompts(self) -> list[Prompt]:
+        """Open ones, oldest first."""
+        rows = self._store.execute("select * from prompts where state = 'open' order by id")
+        return [Prompt(**row) for row in rows]
+
     def reschedule(self, prompt: Prompt, due_v: float, code: str) -> None:
         self._store.execute(
             "update prompts set ignored = 1, due_v = ?, due_code = ? where id = ?",
@@ -180,11 +185,15 @@ class Books:
         row = {"checkout_request_id": prompt.checkout_request_id, "kind": kind, **parts}
         return self._insert("deliveries", row)
 
-    def waiting(self) -> list[Delivery]:
-        """Deliveries that nobody has attempted yet."""
+    def waiting(self, checkout_request_id: str | None = None) -> list[Delivery]:
+        """Deliveries that nobody has attempted yet, of one prompt or of all."""
         columns = "id, checkout_request_id, kind, url, source, headers, body, due_v"
-        query = f"select {columns} from deliveries where attempted_at is null order by id"  # noqa: S608
-        rows = [dict(row) for row in self._store.execute(query)]
+        query = (
+            f"select {columns} from deliveries where attempted_at is null"  # noqa: S608
+            " and (? is null or checkout_request_id = ?) order by id"
+        )
+        asked = (checkout_request_id, checkout_request_id)
+        rows = [dict(row) for row in self._store.execute(query, asked)]
         return [Delivery(**{**row, "headers": json.loads(row["headers"])}) for row in rows]
 
     def attempt(self, delivery: Delivery) -> bool:
@@ -206,13 +215,23 @@ class Books:
             {**result, "id": delivery.id},
         )
 
-    def ledger(self) -> list[dict[str, Any]]:
-        """Payments, oldest first; amounts in whole shillings."""
-        return [dict(row) for row in self._store.execute("select * from ledger order by paid_at")]
+    def ledger(self, limit: int = -1) -> list[dict[str, Any]]:
+        """Payments, newest first, all of them by default; amounts in whole shillings."""
+        query = "select * from ledger order by paid_at desc, rowid desc limit ?"
+        return [dict(row) for row in self._store.execute(query, (limit,))]
+
+    def received(self, party: str | None = None) -> int:
+        """Whole shillings paid to a till or pay bill so far, or to all of them."""
+        query = "select coalesce(sum(amount), 0) from ledger where ? is null or paid_to = ?"
+        return int(self._store.execute(query, (party, party)).fetchone()[0])
+
+    def shown(self) -> int:
+        """How many prompts there were."""
+        return int(self._store.execute("select count(*) from prompts").fetchone()[0])
 
     def statement(self) -> dict[str, Any]:
         """The ledger with what every party gained or lost; balances sum to zero."""
-        entries = self.ledger()
+        entries = self.ledger()[::-1]
         balances: dict[str, int] = {}
         for entry in entries:
             balances[entry["payer"]] = balances.get(entry["payer"], 0) - entry["amount"]

@@ -26,11 +26,11 @@ def control_routes(world: World, phones: Phones) -> APIRouter:
     _add_faults(router, world)
     _add_prompts(router, world, phones)
     _add_records(router, world)
-    _add_process(router, world)
+    _add_process(router, world, phones)
     return router
 
 
-def _add_process(router: APIRouter, world: World) -> None:
+def _add_process(router: APIRouter, world: World, phones: Phones) -> None:
 
     @router.get("/health")
     async def read_health() -> dict[str, Any]:
@@ -47,6 +47,7 @@ def _add_process(router: APIRouter, world: World) -> None:
     @router.post("/reset")
     async def reset() -> dict[str, Any]:
         """Forgets everything: books, log, tokens, faults, settings."""
+        await phones.forget()
         world.reset()
         return {"status": "empty"}
 

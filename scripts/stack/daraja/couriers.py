@@ -2,7 +2,6 @@
 
 import asyncio
 import time
-from collections import defaultdict
 
 import httpx
 
@@ -20,24 +19,35 @@ class Couriers:
         self._world = world
         self._clients: dict[str | None, httpx.AsyncClient] = {}
         self._tasks: dict[int, asyncio.Task[None]] = {}
-        self._first: defaultdict[str, asyncio.Event] = defaultdict(asyncio.Event)
+        self._first: dict[str, asyncio.Event] = {}
 
-    def collect(self) -> None:
-        """Sends a courier for every waiting delivery that has none yet."""
-        for delivery in self._world.books.waiting():
+    def collect(self, checkout_request_id: str | None = None) -> None:
+        """Sends a courier for each waiting delivery (of one prompt or all) that has none yet."""
+        for delivery in self._world.books.waiting(checkout_request_id):
             if delivery.id not in self._tasks:
                 self._tasks[delivery.id] = asyncio.create_task(self._carry(delivery))
 
     async def first(self, checkout_request_id: str, timeout_s: float) -> None:
+        """Waits for the first attempt; call it before anything could have been sent."""
+        arrived = self._first.setdefault(checkout_request_id, asyncio.Event())
         try:
-            await asyncio.wait_for(self._first[checkout_request_id].wait(), timeout_s)
+            await asyncio.wait_for(arrived.wait(), timeout_s)
         except TimeoutError:
             say("callback_not_first", checkout=checkout_request_id)
+        finally:
+            self._first.pop(checkout_request_id, None)
+
+    async def forget(self) -> None:
+        """Calls every courier back; what was not delivered stays undelivered."""
+        tasks = list(self._tasks.values())
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        self._tasks.clear()
 
     async def stop(self) -> None:
-        for task in self._tasks.values():
-            task.cancel()
-        await asyncio.gather(*self._tasks.values(), return_exceptions=True)
+        """For good."""
+        await self.forget()
         for client in self._clients.values():
             await client.aclose()
 
@@ -60,7 +70,9 @@ class Couriers:
             result = {"error": type(error).__name__}
         latency_ms = round((time.perf_counter() - started) * 1000, 2)
         self._world.books.record(delivery, latency_ms=latency_ms, **result)
-        self._first[delivery.checkout_request_id].set()
+        arrived = self._first.get(delivery.checkout_request_id)
+        if arrived:
+            arrived.set()
         self._world.changes.announce()
         say(f"{delivery.kind}_sent", checkout=delivery.checkout_request_id, **_brief(result))
 

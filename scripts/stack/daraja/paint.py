@@ -82,13 +82,14 @@ def paint_page(world: World, problem: str = "") -> str:
 
 def paint_board(world: World) -> str:
     """The sections that change, each element with an id so that a script can compare them."""
-    prompts = world.books.prompts()
-    return _paint_phones(world, prompts) + _paint_history(prompts) + _paint_books(world)
+    prompts = world.books.prompts(limit=SHOWN)
+    waiting = [each for each in world.books.waiting_prompts() if not each.ignored]
+    history = _paint_history(prompts, world.books.shown())
+    return _paint_phones(world, waiting) + history + _paint_books(world)
 
 
-def _paint_phones(world: World, prompts: list[Prompt]) -> str:
-    waiting = [each for each in prompts if each.state == "open" and not each.ignored]
-    phones = "".join(_paint_phone(world, each) for each in reversed(waiting))
+def _paint_phones(world: World, waiting: list[Prompt]) -> str:
+    phones = "".join(_paint_phone(world, each) for each in waiting[:SHOWN])
     idle = "" if waiting else IDLE.format(clock=f"{datetime.now(EAT):%H:%M}")
     return (
         f'<section id="phones" aria-labelledby="phones-title"><div class="bar">'
@@ -135,16 +136,16 @@ def _paint_phone(world: World, prompt: Prompt) -> str:
     )
 
 
-def _paint_history(prompts: list[Prompt]) -> str:
+def _paint_history(prompts: list[Prompt], count: int) -> str:
     rows = "".join(
         f'<tr><td><time datetime="{each.opened_at}">{_time(each.opened_at)}</time></td>'
         f"<td>+{escape(each.phone)}</td><td>{escape(each.account_reference)}</td>"
         f'<td class="n">{each.amount:,}</td><td>{_outcome(each)}</td>'
         f'<td class="faults">{escape(", ".join(each.selection.names)) or "none"}</td></tr>'
-        for each in prompts[:SHOWN]
+        for each in prompts
     )
     columns = ("Asked", "Phone", "Account", "KSh", "Outcome", "Script")
-    return _table("history", "History", f"{len(prompts)} prompts", columns, rows)
+    return _table("history", "History", f"{count} prompts", columns, rows)
 
 
 def _outcome(prompt: Prompt) -> str:
@@ -156,16 +157,15 @@ def _outcome(prompt: Prompt) -> str:
 
 
 def _paint_books(world: World) -> str:
-    statement = world.books.statement()
     rows = "".join(
         f'<tr><td><time datetime="{each["paid_at"]}">{_time(each["paid_at"])}</time></td>'
         f"<td><code>{escape(each['receipt'])}</code></td><td>+{escape(each['payer'])}</td>"
         f"<td>{escape(each['paid_to'])}</td><td>{escape(each['account_reference'])}</td>"
         f'<td class="n">{each["amount"]:,}</td></tr>'
-        for each in reversed(statement["entries"][-SHOWN:])
+        for each in world.books.ledger(SHOWN)
     )
     columns = ("Paid", "Receipt", "From", "To", "Account", "KSh")
-    return _table("books", "Books", f"KSh {statement['total']:,} in all", columns, rows)
+    return _table("books", "Books", f"KSh {world.books.received():,} in all", columns, rows)
 
 
 def _table(name: str, title: str, note: str, columns: tuple[str, ...], rows: str) -> str:

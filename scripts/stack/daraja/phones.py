@@ -51,10 +51,16 @@ class Phones:
             self._live(prompt)
         self._couriers.collect()
 
-    async def stop(self) -> None:
+    async def forget(self) -> None:
+        """Before the books are emptied: nobody acts any more."""
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._couriers.forget()
+
+    async def stop(self) -> None:
+        """For good."""
+        await self.forget()
         await self._couriers.stop()
 
     def show(self, order: Order, selection: Selection) -> Prompt:
@@ -144,12 +150,12 @@ class Phones:
         with self._world.books.transaction():
             self._world.books.contradicted(prompt)
             self._conclude(prompt, fault.then)
-        self._couriers.collect()
+        self._couriers.collect(prompt.checkout_request_id)
 
     def _decide(self, prompt: Prompt, code: str) -> None:
         with self._world.books.transaction():
             self._conclude(prompt, code)
-        self._couriers.collect()
+        self._couriers.collect(prompt.checkout_request_id)
         say("prompt_closed", checkout=prompt.checkout_request_id, result=code)
         self._world.changes.announce()
 
@@ -206,7 +212,7 @@ class Phones:
             body=wire.callback(liar, "0", rng, varied=self._world.settings.shape_noise),
             due_v=self._world.clock.now() + forged.after_s,
         )
-        self._couriers.collect()
+        self._couriers.collect(prompt.checkout_request_id)
 
     def _confirm_c2b(self, prompt: Prompt) -> None:
         """A paid prompt on a registered short code is confirmed there as well, same receipt."""
@@ -214,7 +220,7 @@ class Phones:
         if registered is None:
             return
         url, version = registered
-        balance = self._world.books.statement()["balances"][prompt.party_b]
+        balance = self._world.books.received(prompt.party_b)
         self._world.books.schedule(
             prompt,
             "c2b_confirmation",

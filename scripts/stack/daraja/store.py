@@ -31,6 +31,8 @@ create table if not exists prompts (
     check ((state = 'open') = (result_code is null)),
     check ((state = 'paid') = (receipt is not null))
 );
+create index if not exists prompts_open on prompts (id) where state = 'open';
+create index if not exists prompts_phone on prompts (phone, id);
 create table if not exists ledger (
     receipt text primary key,
     checkout_request_id text not null unique,
@@ -56,7 +58,8 @@ create table if not exists deliveries (
     answer text,
     error text
 );
-create index if not exists deliveries_waiting on deliveries (id) where attempted_at is null;
+create index if not exists deliveries_waiting
+on deliveries (checkout_request_id) where attempted_at is null;
 create table if not exists requests (
     id integer primary key autoincrement,
     at text not null,
