@@ -9,6 +9,7 @@ from shared.rails.base import CallbackNotUnderstood, Outcome, RailEvent, Source
 from shared.rails.mpesa import stk, wire
 
 _RAIL_REF_MAX = 100
+_BOOKED = frozenset({"amount", "mpesareceiptnumber"})
 _MASKED_BY_RAIL = re.compile(r"[0-9 ]*\*{3,}[0-9 ]*")
 _PAYER = re.compile(r"254[0-9]{9}")
 
@@ -59,7 +60,10 @@ def _rail_ref(result: wire.Node) -> str:
 
 
 def _items(metadata: object) -> wire.Node:
-    """Give values by lower-case name. Order, extra, empty and valueless items do not matter."""
+    """Give values by lower-case name. Order, extra, empty and valueless items do not matter.
+
+    NotReadable when what is booked, amount or receipt, is there twice and differs.
+    """
     if not isinstance(metadata, dict):
         return {}
     listed = wire.node(metadata, "CallbackMetadata").get("item")
@@ -68,8 +72,11 @@ def _items(metadata: object) -> wire.Node:
         if isinstance(item, dict):
             members = wire.node(item, "Item")
             name = wire.text(members.get("name")).lower()
-            if members.get("value") is not None:
-                items.setdefault(name, members["value"])
+            value = members.get("value")
+            if name in _BOOKED and value is not None and items.get(name, value) != value:
+                raise wire.NotReadable(f"{name} is there twice and differs")
+            if value is not None:
+                items.setdefault(name, value)
     return items
 
 
