@@ -1,6 +1,7 @@
 """What tests share: a cluster, fresh databases, a whole stack. Each stops what it started."""
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 
 import pytest
 
@@ -46,15 +47,30 @@ def module_database(databases: Databases) -> Iterator[Database]:
 @pytest.fixture(scope="session")
 def stack() -> Iterator[Stack]:
     """The whole local stack with real pg_cron, on ports of its own, gone after the session."""
-    with session_state("stack") as state, (state / "log").open("w", buffering=1) as log:
-        whole = Stack(
+    with running_stack("stack") as whole:
+        yield whole
+
+
+@pytest.fixture(scope="session")
+def platform() -> Iterator[Stack]:
+    """The same without any function of ours: for tests of the stand-ins, which also kill them."""
+    with running_stack("platform", functions=()) as bare:
+        yield bare
+
+
+@contextmanager
+def running_stack(name: str, functions: tuple[str, ...] | None = None) -> Iterator[Stack]:
+    """A stack of this session; what its processes said is in `log` of its state directory."""
+    with session_state(name) as state, (state / "log").open("w", buffering=1) as log:
+        made = Stack(
             state=state,
             port=free_block(),
             fsync=False,
-            log=lambda name, line: print(f"{name} | {line}", file=log),
+            functions=functions,
+            log=lambda child, line: print(f"{child} | {line}", file=log),
         )
         try:
-            yield whole.start()
+            yield made.start()
         finally:
-            whole.stop()
-            whole.erase()
+            made.stop()
+            made.erase()

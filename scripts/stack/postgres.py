@@ -14,6 +14,11 @@ from scripts.stack.process import Child, Log, wait_until
 ADMIN = "supabase_admin"  # the superuser of hosted projects; `postgres` is none
 BOOTSTRAP = Path(__file__).with_name("sql")
 VERSION_MIN = 15
+TOO_EARLY = (
+    "the database system is starting up",
+    "the database system is not yet accepting connections",
+    "Consistent recovery state has not been yet reached",
+)
 
 
 class Cluster:
@@ -37,7 +42,7 @@ class Cluster:
         self._child = Child(
             "postgres",
             [str(program("postgres")), "-D", str(self.data), *self._settings()],
-            log=log,
+            log=_without_our_knocking(log),
             user=postgres_user(),
             stop_signal=signal.SIGINT,  # "fast": end sessions, write a checkpoint
         )
@@ -161,6 +166,16 @@ class Cluster:
             settings |= {"cron.database_name": "postgres", "cron.host": self.socket}
             settings |= {"cron.log_run": "on", "cron.log_statement": "off"}
         return [word for name, value in settings.items() for word in ("-c", f"{name}={value}")]
+
+
+def _without_our_knocking(log: Log) -> Log:
+    """Drop the server's complaints about being asked too early: wait_ready asks every 10 ms."""
+
+    def write(name: str, line: str) -> None:
+        if not any(words in line for words in TOO_EARLY):
+            log(name, line)
+
+    return write
 
 
 def program(name: str) -> Path:

@@ -48,7 +48,6 @@ class Stack:
         self.keys = Keys(self.state)
         self.database = Database(self.cluster, DATABASE)
         self.children: dict[str, Child] = {}
-        self._http = httpx.Client(timeout=2, trust_env=False)
 
     def start(self) -> Self:
         """Start everything and wait until all of it answers. On failure stop what was started."""
@@ -206,7 +205,7 @@ class Stack:
 
     def _answers(self, url: str) -> bool:
         try:
-            return self._http.get(url).is_success
+            return httpx.get(url, timeout=2, trust_env=False).is_success
         except httpx.TransportError:
             return False
 
