@@ -119,4 +119,6 @@ def _missing(name: str) -> str:
 
 def _sentence(location: tuple[int | str, ...], kind: str, message: str) -> str:
     name = ".".join(str(part) for part in location).upper()
-    return _missing(name) if kind == "missing" else f"{name} is wrong: {message.removeprefix('Value error, ')}."
+    if kind == "missing":
+        return _missing(name)
+    return f"{name} is wrong: {message.removeprefix('Value error, ')}."

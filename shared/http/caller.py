@@ -111,7 +111,7 @@ class _StreamCaller(_Credential):
 
     async def __call__(self, request: Request) -> Caller:
         if "token" in request.query_params:
-            return function_caller(request)
+            return await function_caller(request)
         return await payer_caller(request)
 
 
@@ -132,7 +132,7 @@ class _InternalCaller(_Credential):
 
 api_caller: Final = _ApiCaller("ApiCaller")
 user_caller: Final = _UserCaller("UserCaller")
-payer_caller: Final = _PayerCaller("PayerCaller")
+payer_caller: Final[_PayerCaller] = _PayerCaller("PayerCaller")
 stream_caller: Final = _StreamCaller("StreamCaller")
 internal_caller: Final = _InternalCaller("InternalCaller")
 

@@ -40,13 +40,18 @@ _SECURITY_SCHEMES: Final[dict[str, Any]] = {
         "description": "The platform's own token: schedules and events.",
     },
 }
-# Each dependency of shared/http/caller.py, and the schemes it accepts; either one is enough.
-_ACCEPTS: Final = {
-    "ApiCaller": ("ApiKey", "UserToken"),
-    "UserCaller": ("UserToken",),
-    "PayerCaller": ("ApiKey", "UserToken"),
-    "StreamCaller": ("ApiKey", "UserToken", "StreamToken"),
-    "InternalCaller": ("InternalToken",),
+# Each dependency of shared/http/caller.py, and what opens it: any row, and all of a row.
+_ACCEPTS: Final[dict[str, list[dict[str, list[str]]]]] = {
+    "ApiCaller": [{"ApiKey": []}, {"UserToken": []}],
+    "UserCaller": [{"UserToken": []}],
+    "PayerCaller": [{"ApiKey": []}, {"ApiKey": [], "ClientSecret": []}, {"UserToken": []}],
+    "StreamCaller": [
+        {"ApiKey": []},
+        {"ApiKey": [], "ClientSecret": []},
+        {"UserToken": []},
+        {"StreamToken": []},
+    ],
+    "InternalCaller": [{"InternalToken": []}],
 }
 _HEADERS: Final[dict[str, Any]] = {
     "RequestId": {
@@ -118,4 +123,4 @@ def _finish(operation: dict[str, Any]) -> None:
 
 def _alternatives(required: list[dict[str, list[str]]]) -> list[dict[str, list[str]]]:
     names = [name for requirement in required for name in requirement]
-    return [{scheme: []} for name in names for scheme in _ACCEPTS.get(name, (name,))]
+    return [row for name in names for row in _ACCEPTS[name]]

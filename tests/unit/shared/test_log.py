@@ -36,7 +36,11 @@ def test_line_has_time_level_event_and_fields(capsys: pytest.CaptureFixture[str]
 
 @pytest.mark.parametrize(
     "field",
-    ["phone", "msisdn", "payer", "customer", "email", "name", "body", "headers", "message", "secret", "token", "authorization", "api_key", "client_secret", "passkey", "password", "credentials", "consumer_secret", "plaintext", "vault_keys", "callback_token", "path"],
+    [
+        *["phone", "msisdn", "payer", "customer", "email", "name", "body", "headers", "message"],
+        *["secret", "token", "authorization", "api_key", "client_secret", "passkey", "password"],
+        *["credentials", "consumer_secret", "plaintext", "vault_keys", "callback_token", "path"],
+    ],
 )
 def test_field_that_may_hold_a_person_or_a_secret_is_dropped_and_counted(
     field: str, capsys: pytest.CaptureFixture[str]
