@@ -12,7 +12,7 @@ from shared import log
 from shared.config import Settings
 from shared.db import Database
 from shared.http.app import create_app
-from shared.http.caller import digest, function_caller
+from shared.http.caller import FunctionCaller, digest
 from shared.http.problem import answers
 from shared.rails.base import CallbackNotUnderstood, CallbackRequest
 from shared.rails.registry import Rails
@@ -40,7 +40,9 @@ def create(settings: Settings) -> FastAPI:
 
 @router.post("/{token}", responses=answers(Acknowledged, 413, 503))
 async def receive_callback(
-    token: Annotated[str, Path(min_length=1, max_length=128)], request: Request
+    token: Annotated[str, Path(min_length=1, max_length=128)],
+    caller: FunctionCaller,
+    request: Request,
 ) -> JSONResponse:
     """Store, apply, acknowledge; store and apply are one transaction. A replay changes nothing."""
     state = request.app.state
@@ -64,7 +66,7 @@ async def receive_callback(
             "events": events,
             "problem": problem,
         },
-        function_caller(request),
+        caller,
         idempotent=True,
     )
     log.event(
