@@ -633,6 +633,19 @@ def test_fault_duplicate_callback_sends_twenty_at_once(
     assert callbacks[-1].at - callbacks[0].at < 1
 
 
+def test_fault_duplicate_callback_can_space_its_copies(
+    customer: Customer, receiver: Receiver
+) -> None:
+    customer.simulator.settings(speed=1)
+    customer.simulator.arm("duplicate_callback", copies=3, concurrent=False)
+    customer.simulator.arm("pays", after_s=0)
+
+    customer.push(MANUAL)
+
+    first, _, last = receiver.wait(3)
+    assert last.at - first.at > 0.3
+
+
 def test_fault_late_callback_keeps_the_payment_in_the_books_meanwhile(
     customer: Customer, receiver: Receiver
 ) -> None:
@@ -960,6 +973,7 @@ def test_crash_keeps_the_prompt_open_and_the_payment_booked(
         again.control("POST", f"prompts/{asked}", {"action": "pay"})
 
         receiver.wait(2)
+        assert len(receiver.received) == 2
         assert states == ["paid", "open"]
         assert sorted(entry["amount"] for entry in again.books()) == [7, 100]
 
