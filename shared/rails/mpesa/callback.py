@@ -8,7 +8,6 @@ from shared.phones import mask
 from shared.rails.base import CallbackNotUnderstood, Outcome, RailEvent, Source
 from shared.rails.mpesa import stk, wire
 
-_RAIL_REF_MAX = 100
 _BOOKED = frozenset({"amount", "mpesareceiptnumber"})
 _MASKED_BY_RAIL = re.compile(r"[0-9 ]*\*{3,}[0-9 ]*")
 _PAYER = re.compile(r"254[0-9]{9}")
@@ -40,7 +39,7 @@ def _read(body: bytes) -> RailEvent:
 
 
 def _with_payment(event: RailEvent, items: wire.Node) -> RailEvent:
-    receipt = wire.text(items.get("mpesareceiptnumber"), 40) or None
+    receipt = wire.text(items.get("mpesareceiptnumber")) or None
     amount = wire.amount(items["amount"]) if items.get("amount") is not None else None
     return replace(
         event,
@@ -53,7 +52,7 @@ def _with_payment(event: RailEvent, items: wire.Node) -> RailEvent:
 
 
 def _rail_ref(result: wire.Node) -> str:
-    rail_ref = wire.text(result.get("checkoutrequestid"), _RAIL_REF_MAX)
+    rail_ref = wire.text(result.get("checkoutrequestid"))
     if not rail_ref:
         raise wire.NotReadable("CheckoutRequestID is missing")
     return rail_ref
