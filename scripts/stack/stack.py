@@ -199,7 +199,7 @@ class Stack:
         return {
             "postgrest": lambda: self._answers(admin),
             "gateway": lambda: self._answers(f"{self.url}/healthz"),
-            "daraja": lambda: self._answers(f"{self.daraja_url}/"),
+            "daraja": lambda: self._answers(f"{self.daraja_url}/control/health"),
             "pg_net": self._worker_is_up,
         }
 

@@ -26,6 +26,7 @@ def main() -> int:
     parser.add_argument("--no-demo", action="store_true", help="without the demonstration payment")
     parser.add_argument("--serve", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()
+    os.umask(0o077)  # what is printed and logged holds sandbox keys
     try:
         if options.detach:
             return detach(["--no-demo"] if options.no_demo else [])
