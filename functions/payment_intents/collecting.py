@@ -1,16 +1,19 @@
 """What takes more than one call: creating, confirming on a rail, asking the rail."""
 
+from collections.abc import Mapping
+from typing import Any
+
 from functions.payment_intents.models import CreatePaymentIntent, Customer, MobileMoney
 from shared import log
 from shared.db import Answer, Database
-from shared.errors import RailUnavailable
+from shared.errors import StalelaError
 from shared.http.caller import Caller
 from shared.money import Money
 from shared.phones import mask, parse_payer_phone
-from shared.rails import base
+from shared.rails.base import RailEvent
 from shared.rails.instructions import instruction_from
 from shared.rails.registry import Rails
-from shared.vault import Vault
+from shared.vault import Vault, VaultError
 
 
 class Collector:
@@ -54,7 +57,8 @@ class Collector:
     ) -> Answer:
         """Begin, send, record. The attempt is written before the rail hears of it.
 
-        Raises RailUnavailable (503) when nothing was sent: the intent then takes another attempt.
+        Raises RailUnavailable (503), among others, when nothing was sent: the intent is unharmed
+        and the same key may try again.
         """
         phone = parse_payer_phone(method.phone)
         begun = await self._db.call(
@@ -73,30 +77,7 @@ class Collector:
         replayed, order = Answer.from_row(begun["answer"]), begun["instruction"]
         if replayed is not None:
             return replayed
-        try:
-            event = await self._rails.get(order["rail"]).submit(
-                instruction_from(
-                    order,
-                    self._vault,
-                    payer=phone,
-                    callback_url=f"{self._functions_url}/momo-callback/{order['callback_token']}",
-                )
-            )
-        except base.RailUnavailable as down:
-            await self._db.call(
-                "payments.release_submission",
-                {
-                    "transfer_id": order["transfer_id"],
-                    "idempotency_key": key,
-                    "reason": down.reason,
-                    "retry_after": down.retry_after_s,
-                },
-                caller,
-            )
-            raise RailUnavailable(
-                f"{order['rail']} cannot be reached and nothing was sent; the intent is unharmed.",
-                retry_after=down.retry_after_s,
-            ) from down
+        event = await self._send(order, phone, key, caller)
         log.event(
             "transfer_submitted",
             transfer_id=order["transfer_id"],
@@ -114,6 +95,32 @@ class Collector:
         )
         return answer.with_headers(order["headers"])
 
+    async def _send(
+        self, order: Mapping[str, Any], phone: str, key: str, caller: Caller
+    ) -> RailEvent:
+        """One request to the rail. Whatever is raised here was raised before anything was sent."""
+        try:
+            instruction = instruction_from(
+                order,
+                self._vault,
+                payer=phone,
+                callback_url=f"{self._functions_url}/momo-callback/{order['callback_token']}",
+                traceparent=caller.traceparent,
+            )
+            return await self._rails.get(order["rail"]).submit(instruction)
+        except (StalelaError, VaultError) as refused:
+            await self._db.call(
+                "payments.release_submission",
+                {
+                    "transfer_id": order["transfer_id"],
+                    "idempotency_key": key,
+                    "reason": str(refused),
+                    "retry_after": getattr(refused, "retry_after", None),
+                },
+                caller,
+            )
+            raise
+
     async def reconcile(self, payment_intent_id: str, caller: Caller) -> Answer:
         """Ask the rail about the running attempt, if there is one to ask about."""
         asked = await self._db.call(
@@ -123,13 +130,9 @@ class Collector:
         assert stands is not None, "payments.ask_rail answers"
         if work is None:
             return stands
-        try:
-            event = await self._rails.get(work["rail"]).query(instruction_from(work, self._vault))
-        except base.RailUnavailable as down:
-            raise RailUnavailable(
-                f"{work['rail']} cannot be reached; nothing changed.",
-                retry_after=down.retry_after_s,
-            ) from down
+        event = await self._rails.get(work["rail"]).query(
+            instruction_from(work, self._vault, traceparent=caller.traceparent)
+        )
         recorded = await self._db.answer(
             "payments.record_query",
             {

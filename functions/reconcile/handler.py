@@ -73,7 +73,9 @@ async def _ask(request: Request, item: dict[str, Any], caller: Caller) -> None:
     state = request.app.state
     async with state.in_flight:
         try:
-            event = await state.rails.get(item["rail"]).query(instruction_from(item, state.vault))
+            event = await state.rails.get(item["rail"]).query(
+                instruction_from(item, state.vault, traceparent=caller.traceparent)
+            )
             await state.database.call(
                 "payments.record_query",
                 {"transfer_id": item["transfer_id"], "event": event.to_json()},

@@ -20,6 +20,7 @@ def instruction_from(
     *,
     payer: str | None = None,
     callback_url: str | None = None,
+    traceparent: str | None = None,
 ) -> Instruction:
     """Build the instruction of payments.begin_transfer or of a rails.claim_queries work item.
 
@@ -39,4 +40,5 @@ def instruction_from(
         description=row.get("description", ""),
         rail_ref=row.get("rail_ref"),
         submitted_at=datetime.fromisoformat(submitted_at) if submitted_at else None,
+        traceparent=traceparent,
     )
