@@ -1,0 +1,33 @@
+"""Serves /merchants: an organisation's account, its people, API keys and rail credentials."""
+
+from fastapi import APIRouter, FastAPI
+
+from functions.merchants import account, credentials, keys, people
+from functions.merchants.sealing import SealedCredentials
+from shared.config import Settings
+from shared.db import Database
+from shared.http.app import create_app
+from shared.rails.registry import Rails
+from shared.vault import Vault
+
+router = APIRouter()
+for noun in (account, people, keys, credentials):
+    router.include_router(noun.router)
+
+
+def create(settings: Settings) -> FastAPI:
+    """Build the app. Nothing connects before the first request needs it.
+
+    Raises KeyMissing without a master key: better no start than credentials nobody can seal.
+    """
+    app = create_app(
+        settings,
+        router,
+        title="Merchants",
+        description="Organisations: sign-up, people and roles, API keys, rail credentials, audit.",
+    )
+    app.state.database = Database(settings)
+    app.state.sealed_credentials = SealedCredentials(
+        app.state.database, Vault(settings.vault_keys), Rails(settings)
+    )
+    return app

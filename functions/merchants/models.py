@@ -1,0 +1,320 @@
+"""The wire shapes of /merchants."""
+
+from datetime import datetime
+from typing import Annotated, Any, Literal
+from uuid import UUID
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    JsonValue,
+    RootModel,
+    StringConstraints,
+)
+
+Environment = Literal["sandbox", "production"]
+KeyKind = Literal["secret", "publishable"]
+
+# Roles and scopes are rows of SQL: it says which exist and who may give them.
+AppRole = Annotated[str, Field(min_length=1, max_length=40, examples=["developer"])]
+Scope = Annotated[str, StringConstraints(min_length=1, max_length=64)]
+Actor = Annotated[str, Field(examples=["user:5f0c6a52-6a4e-4c0e-9c57-0d1f7a2b9e11"])]
+KeyName = Annotated[str, Field(examples=["Shop server"])]
+Scopes = Annotated[list[Scope], Field(examples=[["payments:read", "payments:write"]])]
+
+
+def _ascii_address(text: str) -> str:
+    # What Auth puts into a token, and so what an invitation is compared with, is ASCII.
+    local, at, domain = text.rpartition("@")
+    if not (local and at and domain and text.isascii() and text.isprintable() and " " not in text):
+        raise ValueError("is not an e-mail address")
+    return text
+
+
+class _Body(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+
+class SignUp(_Body):
+    """An organisation. `country` is ISO 3166-1 alpha-2."""
+
+    name: Annotated[
+        str,
+        StringConstraints(strip_whitespace=True, min_length=1, max_length=200),
+        Field(examples=["Acacia Books"]),
+    ]
+    country: Annotated[str, Field(pattern=r"^[A-Z]{2}$", examples=["KE"])]
+
+
+class Invite(_Body):
+    """Who is to join, and as what."""
+
+    email: Annotated[
+        str,
+        StringConstraints(strip_whitespace=True, min_length=3, max_length=254),
+        AfterValidator(_ascii_address),
+        Field(examples=["wanjiru@acacia.example"]),
+    ]
+    app_role: AppRole
+
+
+class AcceptInvitation(_Body):
+    """The token of an invitation."""
+
+    token: Annotated[str, Field(min_length=16, max_length=128, examples=["invite_N2q…"])]
+
+
+class ChangeRole(_Body):
+    """The role a member gets."""
+
+    app_role: AppRole
+
+
+class CreateApiKey(_Body):
+    """A key. `expires_in` is seconds, one minute to ten years; without it the key does not expire.
+
+    `environment` is where a person works when absent, and sandbox for a key that makes a key. A
+    publishable key without scopes gets the one such a key is for.
+    """
+
+    name: Annotated[
+        str,
+        StringConstraints(strip_whitespace=True, min_length=1, max_length=100),
+        Field(examples=["Shop server"]),
+    ]
+    kind: KeyKind = "secret"
+    scopes: Annotated[Scopes, Field(max_length=50)] = []
+    environment: Environment | None = None
+    expires_in: Annotated[int, Field(ge=60, le=315_360_000)] | None = None
+
+
+class RotateApiKey(_Body):
+    """How long the former key keeps working: seconds, at most seven days."""
+
+    overlap_s: Annotated[int, Field(ge=0, le=604_800)] = 0
+
+
+class Credentials(RootModel[dict[str, JsonValue]]):
+    """What the rail issued; each rail has its own fields and refuses others by name."""
+
+    model_config = ConfigDict(
+        strict=True,
+        hide_input_in_errors=True,
+        json_schema_extra={
+            "examples": [
+                {
+                    "consumer_key": "x4Gk…",
+                    "consumer_secret": "b9Pq…",
+                    "passkey": "bfb2…",
+                    "shortcode": "600174",
+                    "type": "paybill",
+                }
+            ]
+        },
+    )
+
+    def __repr__(self) -> str:
+        return "Credentials(***)"
+
+
+class PutOptions(BaseModel):
+    """`test`: try the credentials at the rail before they are stored."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    test: bool = True
+
+
+class Page(BaseModel):
+    """`cursor` is `next_cursor` of the page before."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    limit: Annotated[int, Field(ge=1, le=100)] = 20
+    cursor: Annotated[str | None, Field(max_length=40)] = None
+
+
+class Account(BaseModel):
+    """An organisation. Pending: sandbox only; suspended and closed: nothing."""
+
+    id: Annotated[str, Field(examples=["tn_01kaj3v7wvf4fr8mnp5sye2s6k"])]
+    object: Literal["account"]
+    name: Annotated[str, Field(examples=["Acacia Books"])]
+    country: Annotated[str, Field(examples=["KE"])]
+    status: Literal["pending", "active", "suspended", "closed"]
+    plan: Annotated[str, Field(examples=["basic"])]
+    created_at: datetime
+
+
+class Caller(BaseModel):
+    """Who is calling. `app_role` is null for an API key."""
+
+    actor: Actor
+    environment: Environment
+    app_role: AppRole | None
+    scopes: Scopes
+
+
+class Me(BaseModel):
+    """The caller and their organisation."""
+
+    account: Account
+    caller: Caller
+
+
+class Joined(BaseModel):
+    """The organisation one has become a member of, and as what."""
+
+    account: Account
+    app_role: AppRole
+
+
+class User(BaseModel):
+    """A member. `outlet_id` narrows a cashier to one outlet."""
+
+    id: UUID
+    object: Literal["user"]
+    email: Annotated[str, Field(examples=["wanjiru@acacia.example"])]
+    app_role: AppRole
+    outlet_id: str | None
+    created_at: datetime
+
+
+class Invitation(BaseModel):
+    """An open invitation."""
+
+    id: Annotated[str, Field(examples=["invt_01kaj3v7wvf4fr8mnp5sye2s6k"])]
+    object: Literal["invitation"]
+    email: Annotated[str, Field(examples=["wanjiru@acacia.example"])]
+    app_role: AppRole
+    invited_by: Actor
+    created_at: datetime
+    expires_at: datetime
+
+
+class NewInvitation(Invitation):
+    """With the token, which only this answer shows."""
+
+    token: Annotated[str, Field(examples=["invite_N2q…"])]
+
+
+class People(BaseModel):
+    """The members and the open invitations, oldest first."""
+
+    data: list[User]
+    invitations: list[Invitation]
+
+
+class RoleChanged(BaseModel):
+    """The role a member has now."""
+
+    id: UUID
+    object: Literal["user"]
+    app_role: AppRole
+
+
+class UserRemoved(BaseModel):
+    """Somebody who no longer belongs; keys they created still work and should be rotated."""
+
+    id: UUID
+    object: Literal["user"]
+    removed: Literal[True]
+    api_keys_to_rotate: Annotated[list[str], Field(examples=[["key_01kaj3v7wvf4fr8mnp5sye2s6k"]])]
+
+
+class ApiKey(BaseModel):
+    """A key without its secret. `last_used_at` is at most a minute old."""
+
+    id: Annotated[str, Field(examples=["key_01kaj3v7wvf4fr8mnp5sye2s6k"])]
+    object: Literal["api_key"]
+    kind: KeyKind
+    name: KeyName
+    environment: Environment
+    scopes: Scopes
+    last4: Annotated[str, Field(examples=["x3Yk"])]
+    status: Literal["active", "expired", "revoked"]
+    created_by: Actor
+    rotated_from: Annotated[str | None, Field(examples=["key_01k9zj0c3ye6wv7c0q5m2t8r4d"])]
+    created_at: datetime
+    expires_at: datetime | None
+    last_used_at: datetime | None
+
+
+class NewApiKey(ApiKey):
+    """With its secret, which only the first answer shows: a replay has null, and a note."""
+
+    secret: Annotated[str | None, Field(examples=["sk_test_4bJ1…x3Yk"])]
+    note: str | None = None
+
+
+class ApiKeys(BaseModel):
+    """Newest first."""
+
+    data: list[ApiKey]
+
+
+class RailCredentials(BaseModel):
+    """Stored credentials, masked. `revision` counts replacements."""
+
+    rail: Annotated[str, Field(examples=["mpesa"])]
+    object: Literal["rail_credentials"]
+    environment: Environment
+    credentials: Annotated[
+        dict[str, str], Field(examples=[{"consumer_key": "******k0o7", "shortcode": "600174"}])
+    ]
+    revision: Annotated[int, Field(ge=1)]
+    tested_at: Annotated[datetime | None, Field(description="The last time the rail said yes.")]
+    created_at: datetime
+    updated_at: datetime
+
+
+class StoredCredentials(BaseModel):
+    """The credentials of one environment."""
+
+    data: list[RailCredentials]
+
+
+class CredentialsDeleted(BaseModel):
+    """What was deleted."""
+
+    object: Literal["rail_credentials"]
+    rail: Annotated[str, Field(examples=["mpesa"])]
+    deleted: Literal[True]
+
+
+class AuditEntry(BaseModel):
+    """Who did what to which subject. `environment` null: it concerns the whole organisation."""
+
+    id: Annotated[int, Field(examples=[4711])]
+    object: Literal["audit_entry"]
+    environment: Environment | None
+    actor: Actor
+    action: Annotated[str, Field(examples=["api_key.create"])]
+    subject: Annotated[str, Field(examples=["key_01kaj3v7wvf4fr8mnp5sye2s6k"])]
+    details: dict[str, Any]
+    request_id: str | None
+    occurred_at: datetime
+
+
+class Pagination(BaseModel):
+    """`next_cursor` goes into `cursor` of the next request; null on the last page."""
+
+    limit: int
+    has_more: bool
+    next_cursor: str | None
+
+
+class AuditPage(BaseModel):
+    """Newest first."""
+
+    data: list[AuditEntry]
+    pagination: Pagination
+
+
+class Resealed(BaseModel):
+    """How many credentials are under the current master key now, and how many do not open."""
+
+    resealed: int
+    failed: int
