@@ -26,6 +26,7 @@ from shared.errors import (
 )
 from shared.http import health
 from shared.http.frame import Frame, docs_url
+from shared.http.limits import Limits
 from shared.http.metrics import Metrics
 from shared.http.openapi import install_openapi
 from shared.http.problem import problem_response
@@ -57,8 +58,12 @@ def create_app(
     title: str,
     description: str,
     max_body_bytes: int = MAX_BODY_BYTES,
+    limit_addresses: bool = True,
 ) -> FastAPI:
     """The app of one function. What lives as long as it goes on `app.state` afterwards.
+
+    limit_addresses: off for a function that few addresses call for everybody, as a rail does;
+    the instance's own limit stays.
 
     `app.state` has settings, metrics and token_verifier. `app.state.database`, when set, is asked
     by /readyz and closed at shutdown.
@@ -88,7 +93,13 @@ def create_app(
     app.state.token_verifier = TokenVerifier(settings.supabase_url)
     app.include_router(health.router)
     app.include_router(router)
-    app.add_middleware(Frame, settings=settings, metrics=metrics, max_body_bytes=max_body_bytes)
+    app.add_middleware(
+        Frame,
+        settings=settings,
+        metrics=metrics,
+        limits=Limits(settings, by_address=limit_addresses),
+        max_body_bytes=max_body_bytes,
+    )
     app.add_exception_handler(StalelaError, _refused)
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(HTTPException, _by_status)

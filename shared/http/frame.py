@@ -47,13 +47,19 @@ class Frame:
     """The middleware. One per app; everything of one request lives in `_Exchange`."""
 
     def __init__(
-        self, app: ASGIApp, *, settings: Settings, metrics: Metrics, max_body_bytes: int
+        self,
+        app: ASGIApp,
+        *,
+        settings: Settings,
+        metrics: Metrics,
+        limits: Limits,
+        max_body_bytes: int,
     ) -> None:
         self.app = app
         self.settings = settings
         self.metrics = metrics
         self.max_body_bytes = max_body_bytes
-        self.limits = Limits(settings)
+        self.limits = limits
         self.docs_url = docs_url(settings)
         self.prefix = f"/functions/v1/{settings.function_name.replace('_', '-')}"
 

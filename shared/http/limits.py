@@ -55,8 +55,15 @@ class TokenBuckets:
 class Limits:
     """The two buckets every request of an app passes."""
 
-    def __init__(self, settings: Settings, *, clock: Callable[[], float] = monotonic) -> None:
-        self._address = TokenBuckets(settings.ip_requests_per_s, settings.ip_burst, clock=clock)
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        by_address: bool = True,
+        clock: Callable[[], float] = monotonic,
+    ) -> None:
+        per_address = settings.ip_requests_per_s if by_address else 0
+        self._address = TokenBuckets(per_address, settings.ip_burst, clock=clock)
         self._all = TokenBuckets(settings.global_requests_per_s, settings.global_burst, clock=clock)
 
     def take(self, address: str) -> Refused | None:

@@ -68,6 +68,13 @@ def test_flood_of_one_address_leaves_the_shared_bucket_to_the_others() -> None:
     assert limits.take("192.0.2.3") == Refused(2, 1)
 
 
+def test_rail_that_calls_for_everybody_meets_only_the_shared_limit() -> None:
+    busy = settings(ip_requests_per_s=1, ip_burst=1, global_requests_per_s=1, global_burst=3)
+    limits = Limits(busy, by_address=False, clock=Clock())
+
+    assert [limits.take("196.201.214.200") for _ in range(4)] == [None, None, None, Refused(3, 1)]
+
+
 @pytest.mark.parametrize(
     ("forwarded", "proxies", "address"),
     [
