@@ -43,14 +43,12 @@ def serve(*, show_logs: bool, with_demo: bool) -> int:
     if held is None:
         raise StackError("the stack of this checkout is running already; ./scripts/down stops it.")
     READY.unlink(missing_ok=True)
-    ended = threading.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: ended.set())
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # ./scripts/down is a Ctrl-C
     console = Console(STATE / "logs/stack.log", show=False)
     stack = Stack(port=base_port(), state=STATE, log=console)
     print(f"up: starting on ports {stack.ports.base} to {stack.ports.daraja}", flush=True)
-    stack.start()
     try:
+        stack.start()
         print(f"up: ready after {time.monotonic() - began:.1f} s", flush=True)
         seed.seed(stack)
         if with_demo:
@@ -59,8 +57,12 @@ def serve(*, show_logs: bool, with_demo: bool) -> int:
         print(guide, flush=True)
         READY.write_text(guide)
         console.show = show_logs
-        ended.wait()
+        threading.Event().wait()
+    except KeyboardInterrupt:
+        console.show = show_logs
     finally:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, signal.SIG_IGN)  # once is enough
         print("up: stopping", flush=True)
         READY.unlink(missing_ok=True)
         stack.stop()

@@ -42,7 +42,7 @@ returns text language sql immutable strict set search_path = '' as $$
 $$;
 
 create function net._encode_url_with_params_array(url text, params_array text[])
-returns text language plpgsql immutable set search_path = '' as $$
+returns text language plpgsql immutable strict set search_path = '' as $$
 declare
     rest text := substring(url from '^[A-Za-z][A-Za-z0-9+.-]*:(.*)$');
     fragment text := coalesce(substring(url from '#.*$'), '');
