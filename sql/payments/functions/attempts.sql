@@ -46,6 +46,12 @@ begin
             )))
         );
     end if;
+    select r.* into rules from rails.rails as r where r.rail = begin_transfer.rail and r.enabled;
+    if not found then
+        perform public.refuse_field(
+            '42261', '/payment_method/type', format('%s is switched off for now.', begin_transfer.rail)
+        );
+    end if;
     if intent.status = 'requires_payment_method' and intent.expires_at <= now() then
         perform public.refuse('40911', 'This payment intent has expired; create a new one.',
             '{"current_state": "expired", "allowed": []}');
@@ -59,8 +65,6 @@ begin
             begin_transfer.rail, intent.environment, begin_transfer.rail
         ));
     end if;
-    select r.* into rules from rails.rails as r where r.rail = begin_transfer.rail;
-
     insert into payments.transfers (
         transfer_id, tenant_id, environment, payment_intent_id, intent, rail, state, amount_minor, currency,
         payer_sealed, payer_masked, payer_hash

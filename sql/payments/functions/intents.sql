@@ -174,7 +174,7 @@ begin
         where i.status = 'requires_payment_method' and i.expires_at <= now()
         order by i.expires_at
         limit 500
-        for update skip locked
+        for no key update skip locked
     loop
         perform payments.advance_intent(due, 'expire');
         expired := expired + 1;

@@ -17,7 +17,7 @@ begin
     select i.status into was
     from payments.payment_intents as i
     where i.payment_intent_id = advance_intent.payment_intent_id
-    for update;
+    for no key update;
 
     update payments.payment_intents as i
     set
@@ -88,7 +88,7 @@ begin
     select t.state into was
     from payments.transfers as t
     where t.transfer_id = advance_transfer.transfer_id
-    for update;
+    for no key update;
 
     update payments.transfers as t
     set

@@ -71,7 +71,7 @@ begin
 
     if lock then
         select i.* into intent from payments.payment_intents as i
-        where i.payment_intent_id = visible_intent.payment_intent_id for update;
+        where i.payment_intent_id = visible_intent.payment_intent_id for no key update;
     else
         select i.* into intent from payments.payment_intents as i
         where i.payment_intent_id = visible_intent.payment_intent_id;

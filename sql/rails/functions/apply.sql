@@ -18,14 +18,18 @@ declare
     outcome text := event ->> 'outcome';
     receipt text := event ->> 'receipt';
 begin
-    -- Intent before transfer, here as everywhere, so that two of us cannot wait for each other.
+    -- Watch, intent, transfer: in this order everywhere, so that two of us cannot wait for each other. "No key",
+    -- because whoever stores a callback or an event of the transfer holds its key and must not wait either.
+    select w.* into watch from rails.watches as w where w.transfer_id = apply_event.transfer_id for update;
     perform from payments.payment_intents as i
     where i.payment_intent_id = (
         select t.payment_intent_id from payments.transfers as t where t.transfer_id = apply_event.transfer_id
     )
-    for update;
-    select t.* into transfer from payments.transfers as t where t.transfer_id = apply_event.transfer_id for update;
-    select w.* into watch from rails.watches as w where w.transfer_id = apply_event.transfer_id for update;
+    for no key update;
+    select t.* into transfer
+    from payments.transfers as t
+    where t.transfer_id = apply_event.transfer_id
+    for no key update;
     select r.* into rules from rails.rails as r where r.rail = transfer.rail;
 
     if transfer.rail_ref is null and event ->> 'rail_ref' is not null and transfer.state in ('SUBMITTED', 'FAILED') then
@@ -38,15 +42,24 @@ begin
         return 'parked:reference_mismatch';
     end if;
 
-    if source <> 'submit' and outcome = 'unknown' and event ->> 'code' is not null then
-        select k.* into known
-        from rails.reason_codes as k
-        where k.rail = transfer.rail and k.channel = 'stk' and k.code = apply_event.event ->> 'code';
-        if known.code is null then
+    if outcome = 'unknown' and event ->> 'code' is not null then
+        if not exists (
+            select from rails.reason_codes as k
+            where k.rail = transfer.rail and k.code = apply_event.event ->> 'code'
+        ) then
             perform public.raise_alert(
                 'unknown_rail_code', 'warning', transfer.rail || ':' || (event ->> 'code'),
                 transfer.tenant_id, transfer.environment, jsonb_build_object('transfer_id', transfer.transfer_id)
             );
+        end if;
+        -- An operator's row says what the rail's module does not know. Only the module says success: it saw the proof.
+        select k.* into known
+        from rails.reason_codes as k
+        where
+            k.rail = transfer.rail and k.channel = 'stk' and k.code = apply_event.event ->> 'code'
+            and k.outcome <> 'succeeded' and apply_event.source <> 'submit';
+        if not found then
+            null;
         elsif
             source = 'query' and watch.code = known.code
             and watch.code_since <= now() - make_interval(secs => known.repeat_after_s)
@@ -58,7 +71,7 @@ begin
     end if;
 
     if outcome = 'pending' then
-        if transfer.state = 'SUBMITTED' and event ->> 'rail_ref' is not null then
+        if transfer.state = 'SUBMITTED' and event ->> 'rail_ref' is not null and source <> 'callback' then
             perform payments.advance_transfer(
                 transfer.transfer_id, 'accept', source, jsonb_build_object('rail_ref', event ->> 'rail_ref')
             );
@@ -241,7 +254,11 @@ begin
     from rails.rails as r
     where r.rail = transfer.rail
     on conflict (transfer_id) do update
-    set due_at = now(), claimed_receipt = coalesce(excluded.claimed_receipt, w.claimed_receipt);
+    set
+        due_at = now(),
+        -- News after the horizon is worth another round of questions.
+        horizon_at = greatest(w.horizon_at, excluded.horizon_at),
+        claimed_receipt = coalesce(excluded.claimed_receipt, w.claimed_receipt);
     perform public.poke('reconcile');
 end
 $$;

@@ -86,6 +86,7 @@ begin
             for told in select e from jsonb_array_elements(kept.events) as e loop
                 concluded := rails.apply_event(kept.transfer_id, told, 'callback', kept.source_trusted);
             end loop;
+            concluded := coalesce(concluded, 'parked:no_event');
         exception when others then
             -- The body is kept whatever happens; a task concludes again.
             concluded := 'failed:' || sqlstate || ' ' || translate(sqlerrm, ':', ' ');

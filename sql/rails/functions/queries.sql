@@ -100,7 +100,10 @@ begin
         if overdue is not null then
             -- Still not failed: a callback may yet come, and a person decides.
             update rails.watches as w set due_at = 'infinity' where w.transfer_id = due.transfer_id;
-            perform payments.review_transfer(due.transfer_id, overdue);
+            -- Whoever waits for a person already keeps the first reason: another amount must not turn into mere silence.
+            if transfer.review_reason is null then
+                perform payments.review_transfer(due.transfer_id, overdue);
+            end if;
         elsif transfer.rail_ref is null then
             update rails.watches as w
             set due_at = transfer.submitted_at + make_interval(secs => rules.unanswerable_after_s)

@@ -60,17 +60,28 @@ as $$
 begin
     return (
         select jsonb_build_object(
-            'code', coalesce(failure_of.event ->> 'reason', known.reason, 'UNKNOWN_RAIL_ERROR'),
+            -- The rail's module is more precise than the row, unless it did not know the code at all.
+            'code', coalesce(
+                nullif(failure_of.event ->> 'reason', 'UNKNOWN_RAIL_ERROR'), known.reason, 'UNKNOWN_RAIL_ERROR'
+            ),
             'message', coalesce(known.meaning, failure_of.event ->> 'message', 'The rail refused without saying why.'),
             'rail_code', failure_of.event ->> 'code',
             'retryable', coalesce(known.payer_may_retry, failure_of.event ->> 'outcome' = 'failed_retryable'),
             'retry_after', coalesce((failure_of.event ->> 'retry_after_s')::integer, known.retry_after_s)
         )
         from (select) as one
-        left join rails.reason_codes as known
-            on known.rail = failure_of.rail
-            and known.code = failure_of.event ->> 'code'
-            and known.channel = case when failure_of.event ->> 'source' = 'submit' then 'api' else 'stk' end
+        left join lateral (
+            -- A row `code/fragment`, whose fragment the message contains, wins over the bare code.
+            select k.*
+            from rails.reason_codes as k
+            where
+                k.rail = failure_of.rail
+                and k.channel = case when failure_of.event ->> 'source' = 'submit' then 'api' else 'stk' end
+                and split_part(k.code, '/', 1) = failure_of.event ->> 'code'
+                and strpos(lower(coalesce(failure_of.event ->> 'message', '')), split_part(k.code, '/', 2)) > 0
+            order by length(k.code) desc
+            limit 1
+        ) as known on true
     );
 end
 $$;
