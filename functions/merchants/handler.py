@@ -1,5 +1,8 @@
 """Serves /merchants: an organisation's account, its people, API keys and rail credentials."""
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
 from fastapi import APIRouter, FastAPI
 
 from functions.merchants import account, credentials, keys, people
@@ -10,7 +13,14 @@ from shared.http.app import create_app
 from shared.rails.registry import Rails
 from shared.vault import Vault
 
-router = APIRouter()
+
+@asynccontextmanager
+async def _closing_rails(app: FastAPI) -> AsyncIterator[None]:
+    yield
+    await app.state.rails.aclose()
+
+
+router = APIRouter(lifespan=_closing_rails)
 for noun in (account, people, keys, credentials):
     router.include_router(noun.router)
 
@@ -26,8 +36,7 @@ def create(settings: Settings) -> FastAPI:
         title="Merchants",
         description="Organisations: sign-up, people and roles, API keys, rail credentials, audit.",
     )
-    app.state.database = Database(settings)
-    app.state.sealed_credentials = SealedCredentials(
-        app.state.database, Vault(settings.vault_keys), Rails(settings)
-    )
+    database, vault, rails = Database(settings), Vault(settings.vault_keys), Rails(settings)
+    app.state.database, app.state.rails = database, rails
+    app.state.sealed_credentials = SealedCredentials(database, vault, rails)
     return app

@@ -54,10 +54,12 @@ def app() -> FastAPI:
 @pytest.fixture
 async def client(app: FastAPI, data_api: DataApi) -> AsyncIterator[httpx.AsyncClient]:
     """Somebody signed in, who is the owner of an organisation."""
-    async with httpx.AsyncClient(
-        transport=httpx.ASGITransport(app),
-        base_url="http://api.test/functions/v1/merchants",
-        headers={"Authorization": "Bearer a.user.token"},
-    ) as http:
+    async with (
+        app.router.lifespan_context(app),
+        httpx.AsyncClient(
+            transport=httpx.ASGITransport(app),
+            base_url="http://api.test/functions/v1/merchants",
+            headers={"Authorization": "Bearer a.user.token"},
+        ) as http,
+    ):
         yield http
-    await app.state.database.aclose()
