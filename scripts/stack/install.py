@@ -120,7 +120,15 @@ def install_node_packages() -> None:
     if int(version.split(".")[0]) < NODE_MIN:
         raise Missing(f"Node {NODE_MIN} or newer is needed; found {version}.")
     say("Node packages from package-lock.json")
-    run("npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error")
+    run(
+        "npm",
+        "ci",
+        "--ignore-scripts",
+        "--no-audit",
+        "--no-fund",
+        "--no-update-notifier",
+        "--loglevel=error",
+    )
     # npm makes this link only for the wrapper package, whose lock needs every platform's build.
     CLI_LINK.unlink(missing_ok=True)
     CLI_LINK.symlink_to(os.path.relpath(CLI, CLI_LINK.parent))

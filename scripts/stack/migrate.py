@@ -53,13 +53,18 @@ def baseline() -> int:
         raise StackError("there are migrations after the baseline: a released one is never edited.")
     stamp = f"{datetime.now(UTC):%Y%m%d%H%M%S}_baseline.sql"
     name = existing[0].name if existing else stamp
-    parts = [f"\n-- {path.relative_to(ROOT)}\n\n{path.read_text()}" for path in schema_files()]
     for folder in (MIGRATIONS, ROLLBACKS):
         folder.mkdir(parents=True, exist_ok=True)
-    (MIGRATIONS / name).write_text(BASELINE + "".join(parts))
+    (MIGRATIONS / name).write_text(baseline_text())
     (ROLLBACKS / name).write_text(_way_back(name))
     print(f"migrate: wrote supabase/migrations/{name} and its rollback")
     return 0
+
+
+def baseline_text() -> str:
+    """All of `sql/` as one migration."""
+    parts = [f"\n-- {path.relative_to(ROOT)}\n\n{path.read_text()}" for path in schema_files()]
+    return BASELINE + "".join(parts)
 
 
 def check() -> int:
