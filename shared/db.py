@@ -161,7 +161,10 @@ class Database:
             log.error("data_api_unreachable", broken, rpc=function)
             unavailable = _unavailable()
             # A timeout has used up the caller's patience, and the first call may still be running.
-            if isinstance(broken, httpx.TimeoutException):
+            # ConnectTimeout stands for a dropped connection too: aiohttp tells no difference.
+            if isinstance(broken, httpx.TimeoutException) and not isinstance(
+                broken, httpx.ConnectTimeout
+            ):
                 raise unavailable from broken
             raise _Unreachable(unavailable) from broken
         finally:
@@ -189,15 +192,23 @@ class Database:
 
             self._http = httpx.AsyncClient(
                 timeout=httpx.Timeout(_READ_S, connect=_CONNECT_S),
-                limits=httpx.Limits(
-                    max_connections=_CONNECTIONS,
-                    max_keepalive_connections=_CONNECTIONS,
-                    keepalive_expiry=_KEEPALIVE_S,
-                ),
-                verify=_trust(self._url),
+                transport=_transport(self._url),
                 trust_env=False,  # settings are the only configuration
             )
         return self._http
+
+
+def _transport(url: str) -> "httpx.AsyncBaseTransport":
+    """Give aiohttp's connections under httpx: half the processor time per call of httpx's own."""
+    from aiohttp import ClientSession, DummyCookieJar, TCPConnector
+    from httpx_aiohttp import AiohttpTransport
+
+    def session() -> ClientSession:
+        trust = _trust(url)
+        connector = TCPConnector(limit=_CONNECTIONS, keepalive_timeout=_KEEPALIVE_S, ssl=trust)
+        return ClientSession(connector=connector, cookie_jar=DummyCookieJar())
+
+    return AiohttpTransport(verify=_trust(url), trust_env=False, client=session)
 
 
 def _trust(url: str) -> "ssl.SSLContext | bool":
