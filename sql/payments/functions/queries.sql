@@ -15,6 +15,9 @@ declare
     work jsonb;
 begin
     seen := payments.visible_intent(ask_rail.payment_intent_id, 'payments:write', 'write', false);
+    if not seen.reveal_secret then
+        perform public.refuse('40311', 'A client secret confirms an intent; asking the rail needs the scope payments:write.');
+    end if;
     work := rails.take_query((seen.intent).latest_transfer_id);
     return row(
         row(200, payments.intent_resource(seen.intent, seen.reveal_secret), (seen.caller).rate)::public.answer, work

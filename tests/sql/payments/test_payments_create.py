@@ -1,5 +1,7 @@
 """payments.create_intent and the readers of one intent."""
 
+from typing import Any
+
 import psycopg
 import pytest
 
@@ -97,7 +99,7 @@ def test_the_same_key_of_another_tenant_is_another_key(shop: Shop, api: Api, boo
     ],
 )
 def test_create_names_the_field_that_no_rail_takes(
-    shop: Shop, changes: dict[str, object], code: str, pointer: str, detail: str
+    shop: Shop, changes: dict[str, Any], code: str, pointer: str, detail: str
 ) -> None:
     with pytest.raises(Refused) as refused:
         shop.create(**{"amount_minor": 10_000, **changes})

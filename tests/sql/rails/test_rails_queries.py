@@ -12,6 +12,12 @@ from tests.sql.rails.rail import Rail
 from tests.support.sql import Api, Books, Refused, Row
 
 
+@pytest.fixture(autouse=True)
+def nothing_else_due(books: Books) -> None:
+    """Forget what earlier tests left to be asked about."""
+    books.run("delete from rails.watches")
+
+
 def pass_time(books: Books, attempt: Attempt, seconds: int) -> None:
     """Let the transfer and its watch grow older."""
     books.run(
@@ -29,12 +35,12 @@ def pass_time(books: Books, attempt: Attempt, seconds: int) -> None:
 
 def seconds_to_next_query(books: Books, attempt: Attempt) -> int:
     """When the rail is asked next, in seconds from now."""
-    return round(
-        books.value(
-            "select extract(epoch from due_at - now()) from rails.watches where transfer_id = %s",
-            attempt.transfer_id,
-        )
+    seconds: int = books.value(
+        "select round(extract(epoch from due_at - now()))::integer"
+        " from rails.watches where transfer_id = %s",
+        attempt.transfer_id,
     )
+    return seconds
 
 
 def ask(shop: Shop, intent_id: str) -> dict[str, Any]:
