@@ -1,3 +1,4 @@
+import json
 from collections.abc import Callable
 
 import pytest
@@ -11,8 +12,8 @@ def only(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
 
     def have(*programs: str) -> None:
         found = {name: f"/usr/bin/{name}" for name in programs}
-        monkeypatch.setattr(install.shutil, "which", found.get)
-        monkeypatch.setattr(install.os, "geteuid", lambda: 1000)
+        monkeypatch.setattr("scripts.stack.install.shutil.which", found.get)
+        monkeypatch.setattr("scripts.stack.install.os.geteuid", lambda: 1000)
 
     return have
 
@@ -49,7 +50,7 @@ def test_machine_without_apt_is_told_what_is_missing(only: Callable[..., None]) 
 
 
 def test_lock_file_names_every_package_with_its_hash() -> None:
-    lock = install.json.loads((install.ROOT / "package-lock.json").read_text())
+    lock = json.loads((install.ROOT / "package-lock.json").read_text())
 
     packages = [facts for name, facts in lock["packages"].items() if name]
     assert packages
