@@ -5,6 +5,7 @@ same Idempotency-Key answers with null in its place and a note that says what to
 """
 
 import json
+from dataclasses import replace
 
 from fastapi.responses import Response
 
@@ -28,5 +29,4 @@ def shown_once(answer: Answer, **secret: str) -> Response:
         body |= secret
     content = json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode()
     # A shared cache must not keep it either.
-    headers = {**answer.headers, "Cache-Control": "no-store"}
-    return Answer(answer.status, content, headers).response()
+    return replace(answer, body=content).with_headers({"Cache-Control": "no-store"}).response()

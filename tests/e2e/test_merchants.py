@@ -4,6 +4,7 @@ import base64
 import json
 import uuid
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
@@ -256,6 +257,19 @@ def test_a_secret_is_shown_once_and_listed_never(owner: Person) -> None:
     assert "rotate or revoke" in again.json()["note"]
     assert listed["last4"] == first["secret"][-4:]
     assert "secret" not in listed
+
+
+def test_a_key_asked_for_by_many_at_once_is_one_key_with_one_secret(owner: Person) -> None:
+    with ThreadPoolExecutor(8) as clients:
+        asked = [
+            clients.submit(owner.does, "POST", "/api-keys", PAYMENTS, once="shop") for _ in range(8)
+        ]
+        answers = [answer.result() for answer in asked]
+
+    keys = [answer.json() for answer in answers]
+    assert {answer.status_code for answer in answers} == {201}
+    assert len({key["id"] for key in keys}) == 1
+    assert len([key for key in keys if key["secret"]]) == 1
 
 
 def test_a_secret_is_kept_nowhere(stack: Stack, owner: Person) -> None:
