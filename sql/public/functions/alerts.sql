@@ -12,24 +12,27 @@ security definer -- callers may not write alerts
 set search_path = ''
 as $$
 #variable_conflict use_column
+declare
+    open_id bigint;
 begin
-    insert into public.alerts (kind, severity, subject, tenant_id, environment, details)
-    values (
-        raise_alert.kind, raise_alert.severity, raise_alert.subject, raise_alert.tenant_id,
-        raise_alert.environment, coalesce(raise_alert.details, '{}')
-    )
-    on conflict (kind, subject) where status = 'open' do nothing;
-    if found then
+    select a.alert_id into open_id
+    from public.alerts as a
+    where a.kind = raise_alert.kind and a.subject = raise_alert.subject and a.status = 'open';
+    if not found then
+        insert into public.alerts (kind, severity, subject, tenant_id, environment, details)
+        values (
+            raise_alert.kind, raise_alert.severity, raise_alert.subject, raise_alert.tenant_id,
+            raise_alert.environment, coalesce(raise_alert.details, '{}')
+        )
+        on conflict (kind, subject) where status = 'open' do nothing;
         return;
     end if;
     -- A flood of the same trouble must not queue behind one row: who cannot have it at once does not count.
+    -- (An insert that conflicts would wait for whoever is counting, which is why the look comes first.)
     update public.alerts as a
     set occurrences = a.occurrences + 1, last_at = now(), details = coalesce(raise_alert.details, '{}')
     where a.alert_id = any(array(
-        select o.alert_id
-        from public.alerts as o
-        where o.kind = raise_alert.kind and o.subject = raise_alert.subject and o.status = 'open'
-        for update skip locked
+        select o.alert_id from public.alerts as o where o.alert_id = open_id for update skip locked
     ));
 end
 $$;

@@ -14,11 +14,11 @@ declare
 begin
     update public.cron_tasks as t
     set
-        -- Keeps the beat when it can; what was missed is not caught up.
-        next_run_at = greatest(
-            t.next_run_at + make_interval(secs => t.interval_s),
-            clock_timestamp() + make_interval(secs => t.interval_s) / 2
-        ),
+        -- Keeps the beat; beats that were missed are not made up for.
+        next_run_at = case
+            when t.next_run_at + make_interval(secs => t.interval_s) > clock_timestamp() then t.next_run_at
+            else clock_timestamp()
+        end + make_interval(secs => t.interval_s),
         lease_until = clock_timestamp() + make_interval(secs => t.lease_s),
         last_started_at = clock_timestamp(),
         -- Still running after its lease: it was cut off and could not say so.
