@@ -1,8 +1,5 @@
 """Serves /merchants: an organisation's account, its people, API keys and rail credentials."""
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-
 from fastapi import APIRouter, FastAPI
 
 from functions.merchants import account, credentials, keys, people
@@ -13,14 +10,7 @@ from shared.http.app import create_app
 from shared.rails.registry import Rails
 from shared.vault import Vault
 
-
-@asynccontextmanager
-async def _closing_rails(app: FastAPI) -> AsyncIterator[None]:
-    yield
-    await app.state.rails.aclose()
-
-
-router = APIRouter(lifespan=_closing_rails)
+router = APIRouter()
 for noun in (account, people, keys, credentials):
     router.include_router(noun.router)
 

@@ -1,18 +1,32 @@
 """The query parameters of GET /payment-intents."""
 
 import re
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
 
 from fastapi import Query
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field
 
-from shared.errors import FieldNotSupported, InvalidParameter
+from functions.payment_intents.models import storable
+from shared.errors import FieldNotSupported, InvalidParameter, InvalidRequest
 from shared.money import Money
 
-_METADATA = re.compile(r"metadata\[([^\[\]]{1,40})\]")
+_METADATA = re.compile(r"metadata\[([^\[\]\0]{1,40})\]")
+# As payments.list_intents makes it: microseconds of created_at, and the id.
+_CURSOR = re.compile(r"[0-9]{1,18}\.pi_[0-9a-z]{26}", re.ASCII)
 
 Status = Literal["requires_payment_method", "processing", "succeeded", "canceled", "expired"]
+
+
+def _in_utc(at: datetime) -> datetime:
+    """Give `at` in UTC. ValueError when that is no date any more: Postgres would not read it."""
+    try:
+        return at.astimezone(UTC)
+    except OverflowError:
+        raise ValueError("is out of range") from None
+
+
+Instant = Annotated[AwareDatetime, AfterValidator(_in_utc)]
 
 
 class Filters(BaseModel):
@@ -23,9 +37,9 @@ class Filters(BaseModel):
     limit: Annotated[int, Field(ge=1, le=100)] = 20
     cursor: Annotated[str | None, Field(max_length=80)] = None
     status: Status | None = None
-    currency: Annotated[str | None, Field(max_length=8)] = None
-    created_after: AwareDatetime | None = None
-    created_before: AwareDatetime | None = None
+    currency: Annotated[str, Field(max_length=8), AfterValidator(storable)] | None = None
+    created_after: Instant | None = None
+    created_before: Instant | None = None
     amount_gte: Annotated[str | None, Field(max_length=32)] = None
     amount_lte: Annotated[str | None, Field(max_length=32)] = None
 
@@ -43,8 +57,16 @@ class Filters(BaseModel):
         return {
             "filters": {name: value for name, value in found.items() if value is not None},
             "page_size": self.limit,
-            "page_after": self.cursor,
+            "page_after": self._cursor(),
         }
+
+    def _cursor(self) -> str | None:
+        if self.cursor is None or _CURSOR.fullmatch(self.cursor):
+            return self.cursor
+        rule = "pass next_cursor of the previous page, unchanged"
+        raise InvalidParameter(
+            f"cursor: {rule}", errors=[{"pointer": "/cursor", "detail": rule, "in": "query"}]
+        )
 
     def _minor(self, name: str) -> int | None:
         value = getattr(self, name)
@@ -66,11 +88,21 @@ class Filters(BaseModel):
                     f"The parameter {name} is not supported.",
                     errors=[{"pointer": f"/{name}", "detail": "is not supported", "in": "query"}],
                 )
-            wanted[key[1]] = str(value)
+            wanted[key[1]] = _storable(name, str(value))
         return wanted
 
 
 ListFilters = Annotated[Filters, Query()]
+
+
+def _storable(name: str, value: str) -> str:
+    try:
+        return storable(value)
+    except ValueError as rule:
+        raise InvalidRequest(
+            f"{name}: {rule}",
+            errors=[{"pointer": f"/{name}", "detail": str(rule), "in": "query"}],
+        ) from None
 
 
 def _iso(at: datetime | None) -> str | None:

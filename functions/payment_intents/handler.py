@@ -38,8 +38,8 @@ def create(settings: Settings) -> FastAPI:
         description="What a merchant wants to collect, and how far that got.",
     )
     db, vault = Database(settings), Vault(settings.vault_keys)
-    app.state.database = db
-    app.state.collector = Collector(db, vault, Rails(settings), settings.functions_url)
+    app.state.database, app.state.rails = db, Rails(settings)
+    app.state.collector = Collector(db, vault, app.state.rails, settings.functions_url)
     app.state.streams = Streams(db)
     return app
 

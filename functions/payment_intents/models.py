@@ -3,18 +3,43 @@
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
-from pydantic import AnyUrl, BaseModel, ConfigDict, Field, StringConstraints, model_validator
+from pydantic import (
+    AfterValidator,
+    AnyUrl,
+    BaseModel,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    UrlConstraints,
+    model_validator,
+)
 
 from shared.errors import PatchFieldNotAllowed
 
 _FIXED = ("amount", "currency", "payment_method_types", "customer", "return_url", "expires_in")
 
-MetadataKey = Annotated[str, StringConstraints(min_length=1, max_length=40)]
-MetadataValue = Annotated[str, StringConstraints(max_length=500)]
+
+
+def storable(text: str) -> str:
+    """Give `text` back. ValueError for the one character that Postgres cannot keep."""
+    if "\0" in text:
+        raise ValueError("may not contain the NUL character")
+    return text
+
+
+_Storable = AfterValidator(storable)
+MetadataKey = Annotated[str, StringConstraints(min_length=1, max_length=40), _Storable]
+MetadataValue = Annotated[str, StringConstraints(max_length=500), _Storable]
 Metadata = Annotated[dict[MetadataKey, MetadataValue], Field(max_length=50)]
 Amount = Annotated[str, Field(examples=["100.00"], max_length=32)]
 Currency = Annotated[str, Field(examples=["KES"], max_length=8)]
-Description = Annotated[str, StringConstraints(strip_whitespace=True, max_length=500)]
+Description = Annotated[str, StringConstraints(strip_whitespace=True, max_length=500), _Storable]
+# The payer's browser is sent there: nothing but a page, so no javascript: and no file.
+ReturnUrl = Annotated[
+    AnyUrl,
+    UrlConstraints(allowed_schemes=["https", "http"], max_length=2048),
+    Field(strict=False),
+]
 
 
 class _Body(BaseModel):
@@ -24,10 +49,13 @@ class _Body(BaseModel):
 class Customer(_Body):
     """Who pays, as the merchant knows them. Personal values are stored sealed and shown masked."""
 
-    reference: Annotated[str, StringConstraints(max_length=128)] | None = None
-    name: Annotated[str, StringConstraints(max_length=200)] | None = None
+    reference: Annotated[str, StringConstraints(max_length=128), _Storable] | None = None
+    name: Annotated[str, StringConstraints(max_length=200), _Storable] | None = None
     email: (
-        Annotated[str, StringConstraints(max_length=254, pattern=r"^[^@\s]+@[^@\s]+$")] | None
+        Annotated[
+            str, StringConstraints(max_length=254, pattern=r"^[^@\s]+@[^@\s]+$"), _Storable
+        ]
+        | None
     ) = None
 
 
@@ -56,7 +84,7 @@ class CreatePaymentIntent(_Body):
     description: Description | None = None
     customer: Customer | None = None
     metadata: Metadata = {}
-    return_url: Annotated[AnyUrl, Field(strict=False)] | None = None
+    return_url: ReturnUrl | None = None
     expires_in: Annotated[int, Field(ge=60, le=2_592_000)] = 86_400
 
 

@@ -66,7 +66,7 @@ def create_app(
     the instance's own limit stays.
 
     `app.state` has settings, metrics and token_verifier. `app.state.database`, when set, is asked
-    by /readyz and closed at shutdown.
+    by /readyz and closed at shutdown, as is `app.state.rails`.
     """
     log.configure(settings.log_level)
     app = FastAPI(
@@ -110,9 +110,10 @@ def create_app(
 @asynccontextmanager
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     yield
-    database = getattr(app.state, "database", None)
-    if database is not None:
-        await database.aclose()
+    for name in ("rails", "database"):
+        held = getattr(app.state, name, None)
+        if held is not None:
+            await held.aclose()
 
 
 async def _refused(request: Request, error: Exception) -> Response:

@@ -34,6 +34,6 @@ rails.delete_credentials, rails.claim_reseal, rails.record_reseal
 to fn_merchants;
 
 grant usage on schema rails to postgres;
-grant execute on function rails.poke_reconcile, rails.retry_failed_callbacks to postgres;
+grant execute on function rails.poke_reconcile, rails.poke_reseal, rails.retry_failed_callbacks to postgres;
 
 reset role;

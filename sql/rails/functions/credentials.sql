@@ -112,7 +112,7 @@ set search_path = ''
 as $$
 #variable_conflict use_column
 declare
-    caller public.caller := public.caller();
+    caller public.caller := public.authorize('credentials:manage', 'manage');
     stored rails.credentials;
 begin
     update rails.credentials as c
@@ -124,7 +124,7 @@ begin
     if not found then
         perform public.refuse('40401', format('No %s credentials in %s.', record_credentials_test.rail, caller.environment));
     end if;
-    return row(200, rails.credentials_resource(stored), coalesce(caller.rate, '{}'));
+    return row(200, rails.credentials_resource(stored), caller.rate);
 end
 $$;
 comment on function rails.record_credentials_test is 'Notes that the rail accepted the credentials just now.';
@@ -180,6 +180,24 @@ as $$
     limit claim_reseal.max_rows;
 $$;
 comment on function rails.claim_reseal is 'Credentials sealed under a master key older than the given version.';
+
+create function rails.poke_reseal()
+returns boolean
+language plpgsql
+volatile
+security definer -- callers may not read credentials
+set search_path = ''
+as $$
+begin
+    -- Which master key is current only the function knows; it answers in one call when nothing is old.
+    if not exists (select from rails.credentials) then
+        return false;
+    end if;
+    perform public.poke('merchants/reseal');
+    return true;
+end
+$$;
+comment on function rails.poke_reseal is 'Wakes the merchants function to seal credentials again that are under an older master key. A cron task.';
 
 create function rails.record_reseal(
     tenant_id text, environment text, rail text, revision integer, sealed text, key_version integer
