@@ -2,7 +2,7 @@
 
 from typing import Annotated
 
-from fastapi import APIRouter, FastAPI, Path, Request
+from fastapi import APIRouter, FastAPI, Path, Query, Request
 from fastapi.responses import Response
 
 from functions.payment_intents import models
@@ -27,6 +27,9 @@ IntentId = Annotated[
 ]
 _TIMELINE = answers(models.Timeline, 400, 401, 403, 404, 429, 503)
 _TIMELINE[200]["content"] = {"text/event-stream": {"schema": {"type": "string"}}}
+_TIMELINE[204] = {
+    "description": "A stream that would hold nothing: the intent is over, all of it was seen."
+}
 
 
 def create(settings: Settings) -> FastAPI:
@@ -187,7 +190,7 @@ async def list_payment_intent_events(
     caller: StreamCaller,
     request: Request,
     token: str | None = None,
-    after: int = 0,
+    after: Annotated[int, Query(ge=0, lt=10**18)] = 0,
 ) -> Response:
     """The timeline as JSON; with `Accept: text/event-stream`, status changes as they happen."""
     if wants_stream(request):

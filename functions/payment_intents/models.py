@@ -19,7 +19,6 @@ from shared.errors import PatchFieldNotAllowed
 _FIXED = ("amount", "currency", "payment_method_types", "customer", "return_url", "expires_in")
 
 
-
 def storable(text: str) -> str:
     """Give `text` back. ValueError for the one character that Postgres cannot keep."""
     if "\0" in text:
@@ -52,9 +51,7 @@ class Customer(_Body):
     reference: Annotated[str, StringConstraints(max_length=128), _Storable] | None = None
     name: Annotated[str, StringConstraints(max_length=200), _Storable] | None = None
     email: (
-        Annotated[
-            str, StringConstraints(max_length=254, pattern=r"^[^@\s]+@[^@\s]+$"), _Storable
-        ]
+        Annotated[str, StringConstraints(max_length=254, pattern=r"^[^@\s]+@[^@\s]+$"), _Storable]
         | None
     ) = None
 

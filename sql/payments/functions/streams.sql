@@ -64,11 +64,23 @@ begin
             perform public.refuse('40102', 'The stream token is unknown, used or older than 60 seconds: ask for a new one.');
         end if;
     end if;
-    return jsonb_build_object('stream_id', opened.stream_id, 'expires_at', opened.expires_at);
+    return jsonb_build_object(
+        'stream_id', opened.stream_id,
+        'expires_at', opened.expires_at,
+        'lasts_s', extract(epoch from opened.expires_at - now()),
+        'final_position', (
+            select max(e.position)
+            from payments.intent_events as e
+            inner join payments.payment_intents as i on i.payment_intent_id = e.payment_intent_id
+            where
+                e.payment_intent_id = opened.payment_intent_id
+                and i.status in ('succeeded', 'canceled', 'expired')
+        )
+    );
 end
 $$;
 comment on function payments.open_stream is
-'Opens a stream of 15 minutes, by the caller''s key or by a token (hash) that is used up here. 40102 for a spent token.';
+'Opens a stream of 15 minutes, by the caller''s key or by a token (hash) that is used up here. final_position: the last event of an intent that is over, otherwise null. 40102 for a spent token.';
 
 create function payments.read_streams(cursors jsonb)
 returns jsonb
