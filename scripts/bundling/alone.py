@@ -1,0 +1,136 @@
+"""Runs a bundle as a platform would: only its files, only its packages, only its environment."""
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from scripts.bundling import image
+from scripts.stack.install import TOOLS
+
+_HEALTH: Final = b"GET /healthz HTTP/1.1\r\nHost: bundle\r\nConnection: close\r\n\r\n"
+_PATIENCE_S: Final = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Installed:
+    """A bundle outside the repository, with a virtual environment of its own."""
+
+    folder: Path
+
+    @property
+    def command(self) -> tuple[str, ...]:
+        """What the image runs."""
+        return (str(self.folder / "venv/bin/python"), "main.py")
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    """A bundle that has answered. cold_start_ms: from before the fork to the first 200."""
+
+    pid: int
+    port: int
+    cold_start_ms: float
+
+    def resident_mb(self) -> float:
+        """Memory in RAM now, in 10^6 bytes (VmRSS of proc(5))."""
+        status = Path(f"/proc/{self.pid}/status").read_text()
+        line = next(line for line in status.splitlines() if line.startswith("VmRSS:"))
+        return int(line.split()[1]) * 1024 / 1e6
+
+
+def install(bundle: Path, folder: Path) -> Installed:
+    """Copy `bundle` to `folder`, install its locked packages there, compile all as the image does.
+
+    Raises CalledProcessError when a hash is not the locked one, or a package needs one that is
+    not in the bundle.
+    """
+    shutil.copytree(bundle, folder)
+    uv, python = str(TOOLS / "bin/uv"), str(folder / "venv/bin/python")
+    base = getattr(sys, "_base_executable", sys.executable)
+    _run(folder, uv, "venv", "--quiet", "--no-project", "--python", base, "venv")
+    exactly = ("--no-deps", "--require-hashes", "--only-binary", ":all:")
+    wanted = ("-r", "requirements.txt")
+    _run(folder, uv, "pip", "install", "--quiet", "--python", python, *exactly, *wanted)
+    _run(folder, uv, "pip", "check", "--quiet", "--python", python)
+    _run(folder, python, *image.COMPILE, "-x", image.NOT_COMPILED, ".")
+    return Installed(folder)
+
+
+@contextmanager
+def started(installed: Installed, environment: Mapping[str, str]) -> Iterator[Running]:
+    """The bundle running with exactly `environment` and a free port; stopped at the end."""
+    port = free_port()
+    own = {**environment, "HOST": "127.0.0.1", "PORT": str(port)}
+    log = installed.folder / "log"
+    begin = time.perf_counter()
+    with log.open("wb") as lines, _spawn(installed, own, lines.fileno()) as process:
+        try:
+            _wait_for_health(process, port, log)
+            yield Running(process.pid, port, (time.perf_counter() - begin) * 1000)
+        finally:
+            process.send_signal(signal.SIGTERM)
+            process.wait(_PATIENCE_S)
+
+
+def run_to_end(installed: Installed, environment: Mapping[str, str]) -> tuple[int, str]:
+    """The exit code and the complaints of a bundle that cannot start."""
+    ended = subprocess.run(
+        installed.command,
+        cwd=installed.folder,
+        env=dict(environment),
+        capture_output=True,
+        text=True,
+        timeout=_PATIENCE_S,
+    )
+    return ended.returncode, ended.stderr
+
+
+def free_port() -> int:
+    """A port nobody listens on at the moment."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port: int = taken.getsockname()[1]
+    return port
+
+
+def _spawn(
+    installed: Installed, environment: Mapping[str, str], output: int
+) -> "subprocess.Popen[bytes]":
+    return subprocess.Popen(
+        installed.command,
+        cwd=installed.folder,
+        env=dict(environment),
+        stdin=subprocess.DEVNULL,
+        stdout=output,
+        stderr=output,
+    )
+
+
+def _wait_for_health(process: "subprocess.Popen[bytes]", port: int, log: Path) -> None:
+    deadline = time.monotonic() + _PATIENCE_S
+    while not _is_healthy(port):
+        if process.poll() is not None or time.monotonic() > deadline:
+            raise RuntimeError(f"the bundle did not answer /healthz:\n{log.read_text()}")
+        time.sleep(0.001)
+
+
+def _is_healthy(port: int) -> bool:
+    # A bare socket: an HTTP client would add its own start to the time.
+    with suppress(ConnectionError), socket.create_connection(("127.0.0.1", port)) as connection:
+        connection.sendall(_HEALTH)
+        return connection.recv(64).startswith(b"HTTP/1.1 200 ")
+    return False
+
+
+def _run(folder: Path, *command: str) -> None:
+    # Not in the checkout, so that none of its settings reach the tools.
+    own = {name: value for name, value in os.environ.items() if name != "VIRTUAL_ENV"}
+    subprocess.run(command, cwd=folder, env=own, check=True)
