@@ -1,4 +1,4 @@
-"""Payers' phone numbers: what people type, made E.164; and what may be shown of one."""
+"""Payers' phone numbers: what people type, made E.164."""
 
 import re
 
@@ -28,11 +28,6 @@ def parse_payer_phone(
     if not is_of_region or phonenumbers.number_type(number) != kinds.MOBILE:
         raise refusal
     return phonenumbers.format_number(number, phonenumbers.PhoneNumberFormat.E164)
-
-
-def mask(phone: str) -> str:
-    """Show the country and the last two digits of an E.164 number: +2547******78."""
-    return phone[:5] + "*" * max(0, len(phone) - 7) + phone[-2:]
 
 
 def _invalid(region: str, pointer: str) -> PhoneInvalid:

@@ -8,8 +8,9 @@ from shared import log
 from shared.db import Answer, Database
 from shared.errors import StalelaError
 from shared.http.caller import Caller
+from shared.masking import mask_email, mask_name, mask_phone
 from shared.money import Money
-from shared.phones import mask, parse_payer_phone
+from shared.phones import parse_payer_phone
 from shared.rails.base import RailEvent
 from shared.rails.instructions import instruction_from
 from shared.rails.registry import Rails
@@ -69,7 +70,7 @@ class Collector:
                 "body_hash": body_hash,
                 "rail": method.type,
                 "payer_sealed": self._vault.seal(phone.encode(), f"payer|{payment_intent_id}"),
-                "payer_masked": mask(phone),
+                "payer_masked": mask_phone(phone),
                 "payer_hash": self._vault.blind_index(phone, "payer"),
             },
             caller,
@@ -147,9 +148,8 @@ class Collector:
 def _masked(customer: Customer | None) -> dict[str, str | None] | None:
     if customer is None:
         return None
-    name, email = customer.name, customer.email
     return {
         "reference": customer.reference,
-        "name": " ".join(f"{part[0]}***" for part in name.split()) if name else None,
-        "email": f"{email[0]}***@{email.partition('@')[2]}" if email else None,
+        "name": mask_name(customer.name) if customer.name else None,
+        "email": mask_email(customer.email) if customer.email else None,
     }

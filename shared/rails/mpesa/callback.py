@@ -4,7 +4,7 @@ import re
 from dataclasses import replace
 from datetime import UTC, datetime
 
-from shared.phones import mask
+from shared.masking import mask_phone
 from shared.rails.base import CallbackNotUnderstood, Outcome, RailEvent, Source
 from shared.rails.mpesa import stk, wire
 
@@ -82,7 +82,7 @@ def _items(metadata: object) -> wire.Node:
 def _payer_masked(value: object) -> str | None:
     digits = wire.text(value, 40)
     if _PAYER.fullmatch(digits):
-        return mask(f"+{digits}")
+        return mask_phone(f"+{digits}")
     return digits if _MASKED_BY_RAIL.fullmatch(digits) else None
 
 

@@ -6,7 +6,8 @@ import sys
 import pytest
 
 from shared.errors import PhoneInvalid
-from shared.phones import mask, parse_payer_phone
+from shared.masking import mask_phone
+from shared.phones import parse_payer_phone
 
 
 @pytest.mark.parametrize(
@@ -68,7 +69,7 @@ def test_the_caller_names_the_field() -> None:
 
 
 def test_mask_shows_country_and_last_two_digits() -> None:
-    assert mask("+254712345678") == "+2547******78"
+    assert mask_phone("+254712345678") == "+2547******78"
 
 
 def test_importing_phones_does_not_load_the_numbering_plans() -> None:
