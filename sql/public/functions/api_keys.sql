@@ -215,13 +215,20 @@ begin
     if answer.body is not null then
         return answer;
     elsif overlap_s not between 0 and 604800 then
-        perform public.refuse_field('42262', '/overlap', 'overlap is between 0 seconds and 7 days.');
+        perform public.refuse_field('42262', '/overlap_s', 'overlap_s is between 0 seconds and 7 days.');
     end if;
     former := public.lock_api_key(caller, key_id);
     if former.status <> 'active' or former.expires_at <= now() then
         perform public.refuse(
             '40911', 'This key is revoked or expired: create a new one.',
             jsonb_build_object('current_state', public.api_key_resource(former) ->> 'status', 'allowed', '[]'::jsonb)
+        );
+    end if;
+    perform from public.api_keys as k where k.rotated_from = former.key_id and k.status = 'active';
+    if found then
+        perform public.refuse(
+            '40911', 'This key has a successor already: rotate that one.',
+            '{"current_state": "rotated", "allowed": []}'
         );
     end if;
     perform public.check_key_scopes(caller, former.kind, former.scopes);
@@ -242,7 +249,7 @@ begin
 end
 $$;
 comment on function public.rotate_api_key is
-'A successor with the same scopes and life span; the former key ends after overlap_s seconds (null or 0: now). 201 with the new key, 40911 for a key that has ended.';
+'A successor with the same scopes and life span; the former key ends after overlap_s seconds (null or 0: now). 201 with the new key, 40911 for a key that has ended or has a successor.';
 
 create function public.retire_api_key(api_key public.api_keys, after_s integer)
 returns void

@@ -246,7 +246,7 @@ def test_an_overlap_is_at_most_a_week(house: House, overlap: int) -> None:
 
     refusal = house.refused(lambda: rotate(house, owner, made["id"], overlap_s=overlap))
 
-    assert (refusal.code, refusal.extras["errors"][0]["pointer"]) == ("42262", "/overlap")
+    assert (refusal.code, refusal.extras["errors"][0]["pointer"]) == ("42262", "/overlap_s")
 
 
 def test_a_key_that_ended_cannot_be_rotated(house: House) -> None:
@@ -257,6 +257,18 @@ def test_a_key_that_ended_cannot_be_rotated(house: House) -> None:
     refusal = house.refused(lambda: rotate(house, owner, made["id"]))
 
     assert (refusal.code, refusal.extras["current_state"]) == ("40911", "revoked")
+
+
+def test_a_key_has_one_successor_at_a_time(house: House) -> None:
+    owner = house.member()
+    made = create(house, owner).body
+    successor = rotate(house, owner, made["id"], overlap_s=600).body
+
+    refusal = house.refused(lambda: rotate(house, owner, made["id"], overlap_s=600))
+    house.call("revoke_api_key", by=owner, key_id=successor["id"])
+
+    assert (refusal.code, refusal.extras["current_state"]) == ("40911", "rotated")
+    assert rotate(house, owner, made["id"]).status == 201
 
 
 def test_rotating_is_no_way_to_more_power(house: House) -> None:

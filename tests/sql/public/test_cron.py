@@ -188,6 +188,20 @@ def test_simultaneous_runners_run_a_task_once(chores: House) -> None:
     assert sorted(claimed, key=str) == [None] * 9 + ["good"]
 
 
+def test_a_task_that_takes_longer_than_its_interval_is_not_started_beside_itself(
+    chores: House,
+) -> None:
+    add(chores, "good", interval_s=1)
+    first = chores.one("select public.claim_task('fast')")
+    chores.run("update public.cron_tasks set next_run_at = now() - interval '1 second' returning 1")
+
+    second = chores.one("select public.claim_task('fast')")
+    chores.run("select public.run_task('good')")
+    third = chores.one("select public.claim_task('fast')")
+
+    assert (first, second, third) == ("good", None, "good")
+
+
 def test_a_task_that_is_cut_off_is_not_first_again_and_counts_as_a_failure(chores: House) -> None:
     add(chores, "endless")
     add(chores, "good")

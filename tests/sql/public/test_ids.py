@@ -1,6 +1,7 @@
 """public.new_id: a TypeID is a version-7 uuid in 26 letters, and sorts by when it was made."""
 
 import time
+from itertools import combinations
 
 import pytest
 
@@ -58,6 +59,18 @@ def test_no_two_ids_are_equal_and_their_last_62_bits_are_spread(ids: list[str]) 
     assert len(set(ids)) == len(ids)
     # 20,000 fair coins stay within 5 % of one half with a chance beyond 1 - 1e-40.
     assert all(0.45 < share < 0.55 for share in ones)
+
+
+def test_the_random_letters_do_not_repeat_each_other(ids: list[str]) -> None:
+    tails = [i[-12:] for i in ids]
+
+    equal = [
+        sum(tail[a] == tail[b] for tail in tails) / len(tails)
+        for a, b in combinations(range(12), 2)
+    ]
+
+    # One in 32 by chance, and every time when two letters are cut from the same bits.
+    assert max(equal) < 0.05
 
 
 def test_an_id_takes_less_than_15_microseconds(house: House) -> None:

@@ -79,7 +79,7 @@ def test_an_alert_waits_for_nobody(house: House) -> None:
         waited = time.monotonic() - started
         holder.commit()
 
-    assert waited < 0.5
+    assert waited < 1
     assert alert(house, "busy")["occurrences"] == 2
 
 
@@ -144,7 +144,7 @@ def test_a_poke_waits_for_nobody(poked_house: House) -> None:
         poked_house.run("select public.poke('reconcile')")
         waited = time.monotonic() - started
 
-    assert waited < 0.5
+    assert waited < 1
 
 
 def test_a_house_without_vault_rows_pokes_nobody(empty_house: House) -> None:
