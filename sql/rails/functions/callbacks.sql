@@ -21,9 +21,10 @@ declare
     disposition text;
 begin
     select a.* into attempt from payments.attempts as a where a.callback_token_hash = receive_callback.token_hash;
-    -- Only a body with a token of ours may claim the identity of a rail's message; a forger cannot occupy it.
+    -- Only a body with a token of ours, from an address of the rail where those are listed, may claim the identity
+    -- of a rail's message; a forger cannot occupy it.
     key := case
-        when attempt.transfer_id is not null and events is not null then concat_ws(
+        when attempt.transfer_id is not null and receive_callback.source_trusted and events is not null then concat_ws(
             '|', receive_callback.rail, attempt.transfer_id, events -> 0 ->> 'rail_ref', events -> 0 ->> 'code'
         )
         else concat_ws('|', receive_callback.rail, 'raw', receive_callback.token_hash, receive_callback.body_hash)
