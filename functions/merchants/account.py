@@ -2,7 +2,7 @@
 
 from typing import Annotated
 
-from fastapi import APIRouter, Query
+from fastapi import APIRouter, Path, Query
 from fastapi.responses import Response
 
 from functions.merchants import models
@@ -11,8 +11,11 @@ from shared.errors import InvalidParameter
 from shared.http.caller import ApiCaller, Caller, UserCaller
 from shared.http.idempotency import IdempotencyKey, body_hash
 from shared.http.problem import answers
+from shared.ids import pattern
 
 router = APIRouter(tags=["account"])
+
+TenantId = Annotated[str, Path(pattern=pattern("tn"), examples=["tn_01kaj3v7wvf4fr8mnp5sye2s6k"])]
 
 _EMAIL_LIMIT = 254  # RFC 5321 §4.5.3.1.3, less the angle brackets
 
@@ -52,6 +55,18 @@ async def list_audit(page: Annotated[models.Page, Query()], caller: ApiCaller, d
     """Who did what, newest first: of this environment and of the organisation as a whole."""
     arguments = {"page_size": page.limit, "page_after": page.cursor}
     return (await db.answer("public.list_audit", arguments, caller, idempotent=True)).response()
+
+
+@router.patch(
+    "/{tenant_id}",
+    responses=answers(models.Account, 400, 401, 403, 404, 409, 429, 503),
+)
+async def set_account_status(
+    tenant_id: TenantId, body: models.SetStatus, caller: UserCaller, db: Db
+) -> Response:
+    """Activate, suspend or close an organisation; for operators of the platform."""
+    arguments = {"tenant_id": tenant_id, "status": body.status, "reason": body.reason}
+    return (await db.answer("public.set_tenant_status", arguments, caller)).response()
 
 
 def _require_email(caller: Caller) -> None:

@@ -48,6 +48,17 @@ class SignUp(_Body):
     country: Annotated[str, Field(pattern=r"^[A-Z]{2}$", examples=["KE"])]
 
 
+class SetStatus(_Body):
+    """What an organisation becomes, and why. Pending ones work in the sandbox only."""
+
+    status: Annotated[Literal["active", "suspended", "closed"], Field(examples=["active"])]
+    reason: Annotated[
+        str,
+        StringConstraints(strip_whitespace=True, min_length=3, max_length=500),
+        Field(examples=["Registration documents checked"]),
+    ]
+
+
 class Invite(_Body):
     """Who is to join, and as what."""
 

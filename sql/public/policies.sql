@@ -42,7 +42,7 @@ using (
 );
 
 grant execute on function
-public.create_tenant, public.get_account, public.list_audit,
+public.create_tenant, public.set_tenant_status, public.get_account, public.list_audit,
 public.list_users, public.invite_user, public.accept_invitation, public.change_user_role, public.remove_user,
 public.create_api_key, public.list_api_keys, public.rotate_api_key, public.revoke_api_key
 to fn_merchants;

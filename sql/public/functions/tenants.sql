@@ -161,4 +161,42 @@ $$;
 comment on function public.list_audit is
 'One page of the organisation''s audit trail, newest first: what concerns it as a whole and what happened in the caller''s environment.';
 
+create function public.set_tenant_status(tenant_id text, status text, reason text)
+returns public.answer
+language plpgsql
+volatile
+security definer -- callers may not write tenants
+set search_path = ''
+as $$
+declare
+    caller public.caller := public.authorize('platform:operate', 'manage');
+    subject public.caller := caller;
+    was text;
+begin
+    -- closed is for good; the other three may follow each other.
+    select t.status into was
+    from public.tenants as t
+    where t.tenant_id = set_tenant_status.tenant_id
+    for update;
+    if not found then
+        perform public.refuse('40401', format('There is no organisation %s.', tenant_id));
+    elsif was = 'closed' or status = 'pending' then
+        perform public.refuse(
+            '40911', format('An organisation that is %s cannot become %s.', was, status),
+            jsonb_build_object('current_state', was)
+        );
+    end if;
+    update public.tenants as t
+    set status = set_tenant_status.status, updated_at = now()
+    where t.tenant_id = set_tenant_status.tenant_id;
+    -- Their record, for them to read, whoever did it.
+    subject.tenant_id := set_tenant_status.tenant_id;
+    subject.environment := null;
+    perform public.audit(subject, 'tenant.' || status, tenant_id, jsonb_build_object('was', was, 'reason', reason));
+    return public.reply(caller, 200, public.tenant_resource(tenant_id));
+end
+$$;
+comment on function public.set_tenant_status is
+'An operator of the platform activates, suspends or closes an organisation, with a reason for the record. closed is final.';
+
 reset role;

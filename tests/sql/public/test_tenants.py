@@ -164,3 +164,47 @@ def test_a_cursor_that_is_not_ours_is_refused(house: House, cursor: str) -> None
     )
 
     assert (refusal.code, refusal.extras["errors"][0]["pointer"]) == ("42262", "/cursor")
+
+
+def test_an_operator_activates_a_tenant_and_the_tenant_sees_it_in_its_audit(house: House) -> None:
+    operator, owner = (
+        house.member(app_role="operator"),
+        house.member(house.tenant(status="pending")),
+    )
+
+    answer = house.call(
+        "set_tenant_status",
+        by=operator,
+        tenant_id=owner.tenant_id,
+        status="active",
+        reason="checked",
+    )
+
+    assert (answer.status, answer.body["status"]) == (200, "active")
+    trail = house.call("list_audit", by=owner, page_size=1, page_after=None).body["data"]
+    assert trail[0]["action"] == "tenant.active"
+
+
+@pytest.mark.parametrize("role", ["owner", "admin", "auditor"])
+def test_nobody_else_activates_a_tenant(house: House, role: str) -> None:
+    member = house.member(house.tenant(status="pending"), role)
+
+    refusal = house.refused(
+        lambda: house.call(
+            "set_tenant_status", by=member, tenant_id=member.tenant_id, status="active", reason="me"
+        )
+    )
+
+    assert refusal.code == "40311"
+
+
+def test_a_closed_tenant_stays_closed(house: House) -> None:
+    operator, tenant = house.member(app_role="operator"), house.tenant(status="closed")
+
+    refusal = house.refused(
+        lambda: house.call(
+            "set_tenant_status", by=operator, tenant_id=tenant, status="active", reason="again"
+        )
+    )
+
+    assert (refusal.code, refusal.extras["current_state"]) == ("40911", "closed")
