@@ -2,21 +2,20 @@
 
     StalelaError
       x RequestRefused                    the caller must change something
-        x Malformed                       400 406 413 415: the request cannot be understood
+        x Malformed                       400 413 415: the request cannot be understood
           · InvalidRequest · IdempotencyKeyInvalid · FieldNotSupported
-          · NotAcceptable · BodyTooLarge · UnsupportedMediaType
+          · BodyTooLarge · UnsupportedMediaType
         x NotAuthorized                   401 403: who is calling, and what they may do
           · AuthenticationRequired · KeyInvalid · TokenInvalid
           · TenantNotOnboarded · ScopeMissing · RoleNotAllowed
         x Missing                         404 405
           · NotFound · MethodNotAllowed
         x Conflict                        409: the state of the resource says no
-          · VersionConflict · DuplicateExternalRef · RequestInProgress
-          · InvalidTransition · AlreadyExists
+          · RequestInProgress · InvalidTransition · AlreadyExists
         x Unprocessable                   422: understood, and against a rule
-          · RouteNotFound · IdempotencyConflict · InvalidAmount · PatchFieldNotAllowed
-          · PhoneInvalid · RailNotConfigured · PaymentMethodNotAllowed
-          · InvalidParameter · CredentialsRefused
+          · IdempotencyConflict · InvalidAmount · PatchFieldNotAllowed · PhoneInvalid
+          · RailNotConfigured · PaymentMethodNotAllowed · InvalidParameter
+          · CredentialsRefused
         · RateLimited                     429
       x ServiceFault                      we or something behind us failed
         · InternalError                   500
@@ -127,12 +126,6 @@ class FieldNotSupported(Malformed):
     code, title = "40003", "Field is not supported"
 
 
-class NotAcceptable(Malformed):
-    """None of the media types in Accept is one we can answer with."""
-
-    code, title = "40601", "Not acceptable"
-
-
 class BodyTooLarge(Malformed):
     """Longer than the function reads."""
 
@@ -205,18 +198,6 @@ class Conflict(RequestRefused):
     """The state of the resource says no."""
 
 
-class VersionConflict(Conflict):
-    """Somebody moved the resource between the read and the write."""
-
-    code, title, retryable = "40901", "The resource changed meanwhile", True
-
-
-class DuplicateExternalRef(Conflict):
-    """The merchant's own reference is taken."""
-
-    code, title = "40903", "External reference exists already"
-
-
 class RequestInProgress(Conflict):
     """The first request with this Idempotency-Key has not finished."""
 
@@ -237,12 +218,6 @@ class AlreadyExists(Conflict):
 
 class Unprocessable(RequestRefused):
     """Understood, and against a rule."""
-
-
-class RouteNotFound(Unprocessable):
-    """No rail takes this combination of currency, amount and method."""
-
-    code, title = "42202", "No rail takes this payment"
 
 
 class IdempotencyConflict(Unprocessable):

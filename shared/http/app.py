@@ -18,7 +18,6 @@ from shared.errors import (
     InternalError,
     InvalidRequest,
     MethodNotAllowed,
-    NotAcceptable,
     NotFound,
     StalelaError,
     TokenInvalid,
@@ -40,7 +39,6 @@ _BY_STATUS: Final[dict[int, type[StalelaError]]] = {
     403: TokenInvalid,
     404: NotFound,
     405: MethodNotAllowed,
-    406: NotAcceptable,
     413: BodyTooLarge,
     415: UnsupportedMediaType,
 }
