@@ -1,7 +1,10 @@
 """SQL functions called as PostgREST calls them: a role, the request's headers, one transaction."""
 
 import json
-from collections.abc import Mapping
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
 from hashlib import sha256
 from typing import Any, Self
 
@@ -76,7 +79,7 @@ class Api:
                     query, {name: _adapted(value) for name, value in arguments.items()}
                 ).fetchall()
         except psycopg.Error as error:
-            raise _translated(error) from error
+            raise translated(error) from error
         return [row[0] for row in rows]
 
     def _role_settings(self, role: str) -> list[tuple[str, str]]:
@@ -86,6 +89,13 @@ class Api:
             pairs = (setting.partition("=") for setting in found[0])
             self._settings[role] = [(name, value) for name, _, value in pairs]
         return self._settings[role]
+
+
+@contextmanager
+def connections(database: Database, number: int) -> Iterator[list[Api]]:
+    """So many connections of the Data API, closed at the end."""
+    with ExitStack() as stack:
+        yield [stack.enter_context(Api(database)) for _ in range(number)]
 
 
 class Books:
@@ -158,6 +168,24 @@ class Books:
         )
 
 
+def at_once(actions: Sequence[Callable[[], Any]]) -> list[Any]:
+    """Run the actions in threads that start together; their results in order.
+
+    A refusal counts as a result: the Refused. Anything else that is raised is raised here.
+    """
+    start = threading.Barrier(len(actions))
+
+    def run(action: Callable[[], Any]) -> Any:
+        start.wait()
+        try:
+            return action()
+        except Refused as refused:
+            return refused
+
+    with ThreadPoolExecutor(len(actions)) as pool:
+        return list(pool.map(run, actions))
+
+
 def digest(secret: str) -> str:
     """SHA-256 in hexadecimal, as keys, tokens and client secrets are looked up."""
     return sha256(secret.encode()).hexdigest()
@@ -170,7 +198,8 @@ def _adapted(value: Any) -> Any:
     return Jsonb(value) if is_json else value
 
 
-def _translated(error: psycopg.Error) -> Exception:
+def translated(error: psycopg.Error) -> Exception:
+    """The Refused behind an error of `public.refuse`, otherwise the error itself."""
     if not (error.sqlstate or "").startswith("PT"):
         return error
     hint = error.diag.message_hint

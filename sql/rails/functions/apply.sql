@@ -124,6 +124,9 @@ begin
         return 'ignored:failure_after_success';
     elsif transfer.state = 'FAILED' then
         return 'ignored:already_failed';
+    elsif transfer.state = 'ACCEPTED' and source = 'submit' then
+        -- The rail answered a query before it answered the push: it has the push.
+        return 'ignored:accepted_meanwhile';
     elsif not trusted then
         perform rails.watch_soon(transfer, null);
         return 'awaiting_query:untrusted_source';

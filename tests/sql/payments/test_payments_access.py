@@ -33,10 +33,10 @@ WITHOUT_SCOPE = {
 
 def arguments(function: str, attempt: Attempt) -> Row:
     """Arguments with which the function succeeds for the attempt's owner, or nearly."""
-    intent = {"payment_intent_id": attempt.intent_id}
-    claim = {"idempotency_key": new_key(), "body_hash": "body"}
-    transfer = {"transfer_id": attempt.transfer_id}
-    return {
+    intent: Row = {"payment_intent_id": attempt.intent_id}
+    claim: Row = {"idempotency_key": new_key(), "body_hash": "body"}
+    transfer: Row = {"transfer_id": attempt.transfer_id}
+    known: dict[str, Row] = {
         "payments.create_intent": {
             **claim,
             "amount_minor": 10_000,
@@ -64,7 +64,8 @@ def arguments(function: str, attempt: Attempt) -> Row:
         "payments.issue_stream_token": intent,
         "payments.open_stream": intent | {"token_hash": None},
         "payments.read_streams": {"cursors": {}},
-    }[function]
+    }
+    return known[function]
 
 
 @dataclass(frozen=True)
@@ -138,12 +139,11 @@ def test_a_list_shows_the_own_rows_alone(house: House, who: str) -> None:
     stranger = house.strangers[who]
     mine = stranger.new_intent()
 
-    listed = Answer.of(stranger.call("payments.list_intents", **PAGE)).body
+    listed = Answer.of(
+        stranger.call("payments.list_intents", filters={}, page_size=100, page_after=None)
+    ).body
 
     assert [intent["id"] for intent in listed["data"]] == [mine]
-
-
-PAGE = {"filters": {}, "page_size": 100, "page_after": None}
 
 
 @pytest.mark.parametrize(("function", "scope"), SCOPES.items())

@@ -1,6 +1,7 @@
 """payments.list_intents and payments.list_intent_events: filters, pages, timelines."""
 
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -8,7 +9,7 @@ import pytest
 from scripts.stack.database import Database
 from tests.sql.payments.shop import Answer, Shop
 from tests.sql.rails.rail import Rail
-from tests.support.sql import Api, Books, Refused, Row
+from tests.support.sql import Api, Books, Refused, Row, connections
 
 
 def page(shop: Shop, after: str | None = None, size: int = 100, **filters: Any) -> Row:
@@ -111,21 +112,21 @@ def test_pages_stay_complete_while_others_insert(
     shop: Shop, module_database: Database, books: Books
 ) -> None:
     before = [shop.new_intent() for _ in range(60)]
-    stop = threading.Event()
+    stop, sold = threading.Event(), threading.Semaphore(0)
 
-    def sell() -> None:
-        with Api(module_database) as api:
-            seller = Shop(api, books, shop.tenant_id)
-            while not stop.is_set():
-                seller.new_intent()
+    def sell(api: Api) -> None:
+        while not stop.is_set():
+            Shop(api, books, shop.tenant_id).new_intent()
+            sold.release()
 
-    sellers = [threading.Thread(target=sell) for _ in range(3)]
-    [seller.start() for seller in sellers]
-    try:
-        found = [all_pages(shop, 7) for _ in range(3)]
-    finally:
-        stop.set()
-        [seller.join() for seller in sellers]
+    with connections(module_database, 3) as apis, ThreadPoolExecutor(3) as pool:
+        sellers = [pool.submit(sell, api) for api in apis]
+        try:
+            sold.acquire(timeout=10)
+            found = [all_pages(shop, 7) for _ in range(3)]
+        finally:
+            stop.set()
+        assert [seller.result() for seller in sellers] == [None] * 3
 
     assert [len(set(pages)) for pages in found] == [len(pages) for pages in found]
     assert [[i for i in pages if i in before] for pages in found] == [before[::-1]] * 3

@@ -4,7 +4,7 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
-from tests.sql.payments.shop import Attempt
+from tests.sql.payments.shop import Answer, Attempt
 from tests.support.sql import Api, Row, digest
 
 
@@ -31,14 +31,16 @@ class Rail:
             self.api.call("fn_momo_callback", {}, "rails.receive_callback", **arguments | changes)
         )
 
-    def answer_query(self, attempt: Attempt, event: Row) -> None:
+    def answer_query(self, attempt: Attempt, event: Row) -> Answer:
         """The reconciler asked and heard `event`."""
-        self.api.call(
-            "fn_reconcile",
-            {},
-            "payments.record_query",
-            transfer_id=attempt.transfer_id,
-            event=event,
+        return Answer.of(
+            self.api.call(
+                "fn_reconcile",
+                {},
+                "payments.record_query",
+                transfer_id=attempt.transfer_id,
+                event=event,
+            )
         )
 
     def claim(self, max_rows: int = 100) -> list[Row]:
