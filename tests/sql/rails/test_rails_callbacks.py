@@ -5,9 +5,9 @@ from dataclasses import replace
 
 import pytest
 
-from tests.sql.payments.shop import Attempt, Shop, accepted, silent
+from tests.sql.payments.shop import Answer, Attempt, Shop, accepted, silent
 from tests.sql.rails.rail import Rail
-from tests.support.sql import Books, Row, digest
+from tests.support.sql import Api, Books, Headers, Row, digest
 
 SETTLED = [
     "payment_intent.created",
@@ -636,3 +636,72 @@ def test_a_pending_answer_after_a_failed_callback_revives_nothing(
 
     assert answer.body["status"] == "requires_payment_method"
     assert books.transfer(attempt.transfer_id)["state"] == "FAILED"
+
+
+def parked(shop: Shop, headers: Headers) -> list[Row]:
+    """GET /reconcile/parked."""
+    answer = shop.api.call(
+        "fn_reconcile", headers, "rails.list_parked_callbacks", before_id=2**62, page_size=100
+    )
+    return list(Answer.of(answer).body["data"])
+
+
+def test_a_tenant_sees_its_own_parked_callbacks_alone(
+    shop: Shop, rail: Rail, api: Api, books: Books
+) -> None:
+    attempt, other = shop.attempt(), Shop(api, books).open().attempt()
+    rail.call_back(attempt, attempt.paid(amount_minor=100))
+    rail.call_back(other, other.paid(amount_minor=100))
+    rail.call_back(replace(attempt, token="nobody's too"), attempt.paid())
+    rail.call_back(attempt, attempt.told("1037"))
+
+    listed = parked(shop, shop.headers)
+
+    assert [(entry["transfer_id"], entry["reason"]) for entry in listed] == [
+        (attempt.transfer_id, "amount_mismatch")
+    ]
+
+
+def test_a_callback_that_was_concluded_later_is_no_longer_parked(
+    shop: Shop, rail: Rail, books: Books
+) -> None:
+    attempt = shop.attempt()
+    rail.call_back(attempt, attempt.paid(amount_minor=100))
+    books.run(
+        "insert into rails.callback_dispositions"
+        " (callback_id, number, tenant_id, environment, disposition, reason)"
+        " select callback_id, 2, tenant_id, environment, 'resolved', 'by a person'"
+        " from rails.callbacks where transfer_id = %s",
+        attempt.transfer_id,
+    )
+
+    assert parked(shop, shop.headers) == []
+
+
+def test_operators_see_what_is_parked_for_everybody_and_for_nobody(
+    shop: Shop, rail: Rail, books: Books
+) -> None:
+    attempt = shop.attempt()
+    rail.call_back(attempt, attempt.paid(amount_minor=100))
+    rail.call_back(replace(attempt, token="nobody's at all"), attempt.paid())
+    books.run("insert into public.tenants (tenant_id, name, country) values ('tn_us', 'We', 'KE')")
+    person = books.value(
+        "insert into public.users (user_id, email) values (gen_random_uuid(), 'we@example.org')"
+        " returning user_id::text"
+    )
+    books.run(
+        "insert into public.memberships (tenant_id, user_id, app_role)"
+        " values ('tn_us', %s, 'operator')",
+        person,
+    )
+
+    listed = parked(
+        shop,
+        {
+            "x-stalela-user-id": person,
+            "x-stalela-user-email": "we@example.org",
+            "x-stalela-tenant-id": "tn_us",
+        },
+    )
+
+    assert {attempt.transfer_id, None} <= {entry["transfer_id"] for entry in listed}
