@@ -15,7 +15,14 @@ from shared.ids import pattern
 
 router = APIRouter(tags=["account"])
 
-TenantId = Annotated[str, Path(pattern=pattern("tn"), examples=["tn_01kaj3v7wvf4fr8mnp5sye2s6k"])]
+TenantId = Annotated[
+    str,
+    Path(
+        pattern=pattern("tn"),
+        description="The organisation's id.",
+        examples=["tn_01kaj3v7wvf4fr8mnp5sye2s6k"],
+    ),
+]
 
 _EMAIL_LIMIT = 254  # RFC 5321 §4.5.3.1.3, less the angle brackets
 

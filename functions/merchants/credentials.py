@@ -16,7 +16,14 @@ from shared.http.problem import answers
 router = APIRouter(tags=["rail credentials"])
 
 _FIRST = answers(models.RailCredentials, status=201)
-RailName = Annotated[str, Path(pattern=r"^[a-z][a-z0-9_]{0,30}$", examples=["mpesa"])]
+RailName = Annotated[
+    str,
+    Path(
+        pattern=r"^[a-z][a-z0-9_]{0,30}$",
+        description="The rail, as in payment_method_types.",
+        examples=["mpesa"],
+    ),
+]
 
 
 @router.get(
@@ -66,6 +73,6 @@ async def delete_credentials(rail: RailName, caller: UserCaller, db: Db) -> Resp
 
 
 @router.post("/reseal", responses=answers(models.Resealed, 401, 503))
-async def reseal(caller: InternalCaller, sealed: Sealed) -> models.Resealed:
+async def reseal_credentials(caller: InternalCaller, sealed: Sealed) -> models.Resealed:
     """Seal all credentials again that are under an older master key. Woken by cron; repeatable."""
     return await sealed.reseal(caller)

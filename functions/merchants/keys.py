@@ -19,7 +19,14 @@ from shared.ids import pattern
 
 router = APIRouter(prefix="/api-keys", tags=["API keys"])
 
-KeyId = Annotated[str, Path(pattern=pattern("key"), examples=["key_01kaj3v7wvf4fr8mnp5sye2s6k"])]
+KeyId = Annotated[
+    str,
+    Path(
+        pattern=pattern("key"),
+        description="The key's id, not its secret.",
+        examples=["key_01kaj3v7wvf4fr8mnp5sye2s6k"],
+    ),
+]
 
 
 @router.get("", responses=answers(models.ApiKeys, 400, 401, 403, 429, 503))

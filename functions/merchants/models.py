@@ -24,6 +24,9 @@ Actor = Annotated[str, Field(examples=["user:5f0c6a52-6a4e-4c0e-9c57-0d1f7a2b9e1
 KeyName = Annotated[str, Field(examples=["Shop server"])]
 Scopes = Annotated[list[Scope], Field(examples=[["payments:read", "payments:write"]])]
 
+_INVITATION = "invite_N2qT7vJdX0mWbE5rYc8KfLh3uPz6SgAo9Di1Rk4Vt2w"
+_REQUEST_ID = "req_01kaj3v7wvf4fr8mnp5sye2s6k"
+
 
 def _ascii_address(text: str) -> str:
     # What Auth puts into a token, and so what an invitation is compared with, is ASCII.
@@ -74,7 +77,7 @@ class Invite(_Body):
 class AcceptInvitation(_Body):
     """The token of an invitation."""
 
-    token: Annotated[str, Field(min_length=16, max_length=128, examples=["invite_N2q…"])]
+    token: Annotated[str, Field(min_length=16, max_length=128, examples=[_INVITATION])]
 
 
 class ChangeRole(_Body):
@@ -135,7 +138,9 @@ class PutOptions(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    test: bool = True
+    test: Annotated[
+        bool, Field(description="Whether to try them at the rail before they are stored.")
+    ] = True
 
 
 class Page(BaseModel):
@@ -143,8 +148,10 @@ class Page(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    limit: Annotated[int, Field(ge=1, le=100)] = 20
-    cursor: Annotated[str | None, Field(max_length=40)] = None
+    limit: Annotated[int, Field(ge=1, le=100, description="How many entries a page holds.")] = 20
+    cursor: Annotated[
+        str | None, Field(max_length=40, description="`next_cursor` of the page before.")
+    ] = None
 
 
 class Account(BaseModel):
@@ -208,7 +215,7 @@ class Invitation(BaseModel):
 class NewInvitation(Invitation):
     """With the token, which only this answer shows."""
 
-    token: Annotated[str, Field(examples=["invite_N2q…"])]
+    token: Annotated[str, Field(examples=[_INVITATION])]
 
 
 class People(BaseModel):
@@ -275,7 +282,7 @@ class RailCredentials(BaseModel):
     credentials: Annotated[
         dict[str, str], Field(examples=[{"consumer_key": "******k0o7", "shortcode": "600174"}])
     ]
-    revision: Annotated[int, Field(ge=1)]
+    revision: Annotated[int, Field(ge=1, examples=[1])]
     tested_at: Annotated[datetime | None, Field(description="The last time the rail said yes.")]
     created_at: datetime
     updated_at: datetime
@@ -304,17 +311,20 @@ class AuditEntry(BaseModel):
     actor: Actor
     action: Annotated[str, Field(examples=["api_key.create"])]
     subject: Annotated[str, Field(examples=["key_01kaj3v7wvf4fr8mnp5sye2s6k"])]
-    details: dict[str, Any]
-    request_id: str | None
+    details: Annotated[
+        dict[str, Any],
+        Field(examples=[{"kind": "secret", "name": "Shop server", "scopes": ["payments:read"]}]),
+    ]
+    request_id: Annotated[str | None, Field(examples=[_REQUEST_ID])]
     occurred_at: datetime
 
 
 class Pagination(BaseModel):
     """`next_cursor` goes into `cursor` of the next request; null on the last page."""
 
-    limit: int
+    limit: Annotated[int, Field(examples=[20])]
     has_more: bool
-    next_cursor: str | None
+    next_cursor: Annotated[str | None, Field(examples=["4711"])]
 
 
 class AuditPage(BaseModel):
@@ -327,5 +337,5 @@ class AuditPage(BaseModel):
 class Resealed(BaseModel):
     """How many credentials are under the current master key now, and how many do not open."""
 
-    resealed: int
-    failed: int
+    resealed: Annotated[int, Field(examples=[12])]
+    failed: Annotated[int, Field(examples=[0])]

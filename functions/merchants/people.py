@@ -1,9 +1,10 @@
 """Who belongs to an organisation. Changing that takes a person: a leaked key makes no owners."""
 
 import secrets
+from typing import Annotated
 from uuid import UUID
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Path
 from fastapi.responses import Response
 
 from functions.merchants import models
@@ -13,6 +14,11 @@ from shared.http.caller import ApiCaller, UserCaller, digest
 from shared.http.problem import answers
 
 router = APIRouter(prefix="/users", tags=["people"])
+
+UserId = Annotated[
+    UUID,
+    Path(description="The user's id at Auth.", examples=["5f0c6a52-6a4e-4c0e-9c57-0d1f7a2b9e11"]),
+]
 
 
 @router.get("", responses=answers(models.People, 400, 401, 403, 429, 503))
@@ -54,7 +60,7 @@ async def accept_invitation(body: models.AcceptInvitation, caller: UserCaller, d
     responses=answers(models.RoleChanged, 400, 401, 403, 404, 409, 422, 429, 503),
 )
 async def change_user_role(
-    user_id: UUID, body: models.ChangeRole, caller: UserCaller, db: Db
+    user_id: UserId, body: models.ChangeRole, caller: UserCaller, db: Db
 ) -> Response:
     """Give a member another role; it holds for their next request. The last owner stays owner."""
     arguments = {"user_id": str(user_id), "app_role": body.app_role}
@@ -65,6 +71,6 @@ async def change_user_role(
     "/{user_id}",
     responses=answers(models.UserRemoved, 400, 401, 403, 404, 409, 429, 503),
 )
-async def remove_user(user_id: UUID, caller: UserCaller, db: Db) -> Response:
+async def remove_user(user_id: UserId, caller: UserCaller, db: Db) -> Response:
     """End a membership at once. `api_keys_to_rotate` are keys whose secrets the person has seen."""
     return (await db.answer("public.remove_user", {"user_id": str(user_id)}, caller)).response()

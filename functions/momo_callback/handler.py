@@ -7,7 +7,7 @@ from typing import Annotated, Any, Final
 from fastapi import APIRouter, FastAPI, Path, Request
 from fastapi.responses import JSONResponse
 
-from functions.momo_callback.models import Acknowledged
+from functions.momo_callback.models import ANY_BODY, Acknowledged
 from shared import log
 from shared.config import Settings
 from shared.db import Database
@@ -40,9 +40,21 @@ def create(settings: Settings) -> FastAPI:
     return app
 
 
-@router.post("/{token}", responses=answers(Acknowledged, 413, 503))
+@router.post(
+    "/{token}",
+    responses=answers(Acknowledged, 413, 503),
+    openapi_extra={"requestBody": ANY_BODY},
+)
 async def receive_callback(
-    token: Annotated[str, Path(min_length=1, max_length=128)],
+    token: Annotated[
+        str,
+        Path(
+            min_length=1,
+            max_length=128,
+            description="The callback token of one transfer: what the rail was given to call.",
+            examples=["b4JqT7vJdX0mWbE5rYc8KfLh3uPz6SgAo9Di1Rk4Vt2"],
+        ),
+    ],
     caller: FunctionCaller,
     request: Request,
 ) -> JSONResponse:

@@ -2,10 +2,17 @@
 
 import re
 from datetime import UTC, datetime
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Final, Literal
 
 from fastapi import Query
-from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field
+from pydantic import (
+    AfterValidator,
+    AwareDatetime,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+)
 
 from functions.payment_intents.models import storable
 from shared.errors import FieldNotSupported, InvalidParameter, InvalidRequest
@@ -14,6 +21,7 @@ from shared.money import Money
 _METADATA = re.compile(r"metadata\[([^\[\]\0]{1,40})\]")
 # As payments.list_intents makes it: microseconds of created_at, and the id.
 _CURSOR = re.compile(r"[0-9]{1,18}\.pi_[0-9a-z]{26}", re.ASCII)
+_DATE_AND_TIME = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt ]", re.ASCII)
 
 Status = Literal["requires_payment_method", "processing", "succeeded", "canceled", "expired"]
 
@@ -26,7 +34,14 @@ def _in_utc(at: datetime) -> datetime:
         raise ValueError("is out of range") from None
 
 
-Instant = Annotated[AwareDatetime, AfterValidator(_in_utc)]
+def _spelled_out(text: object) -> object:
+    """Give `text` back. ValueError for a bare number, which pydantic would take for an epoch."""
+    if isinstance(text, str) and not _DATE_AND_TIME.match(text):
+        raise ValueError("must be a time such as 2026-11-21T07:10:00Z")
+    return text
+
+
+Instant = Annotated[AwareDatetime, BeforeValidator(_spelled_out), AfterValidator(_in_utc)]
 
 
 class Filters(BaseModel):
@@ -34,14 +49,25 @@ class Filters(BaseModel):
 
     model_config = ConfigDict(extra="allow")
 
-    limit: Annotated[int, Field(ge=1, le=100)] = 20
-    cursor: Annotated[str | None, Field(max_length=80)] = None
-    status: Status | None = None
-    currency: Annotated[str, Field(max_length=8), AfterValidator(storable)] | None = None
-    created_after: Instant | None = None
-    created_before: Instant | None = None
-    amount_gte: Annotated[str | None, Field(max_length=32)] = None
-    amount_lte: Annotated[str | None, Field(max_length=32)] = None
+    limit: Annotated[int, Field(ge=1, le=100, description="How many intents a page holds.")] = 20
+    cursor: Annotated[
+        str | None, Field(max_length=80, description="`next_cursor` of the page before.")
+    ] = None
+    status: Annotated[Status | None, Field(description="Only intents in this state.")] = None
+    currency: Annotated[
+        Annotated[str, Field(max_length=8), AfterValidator(storable)] | None,
+        Field(description="Only intents in this currency.", examples=["KES"]),
+    ] = None
+    created_after: Annotated[Instant | None, Field(description="Created at or after this.")] = None
+    created_before: Annotated[Instant | None, Field(description="Created before this.")] = None
+    amount_gte: Annotated[
+        str | None,
+        Field(max_length=32, description="At least this much.", examples=["10.00"]),
+    ] = None
+    amount_lte: Annotated[
+        str | None,
+        Field(max_length=32, description="At most this much.", examples=["500.00"]),
+    ] = None
 
     def arguments(self) -> dict[str, Any]:
         """Give the arguments of payments.list_intents; refuses unknown parameters by name."""
@@ -93,6 +119,19 @@ class Filters(BaseModel):
 
 
 ListFilters = Annotated[Filters, Query()]
+METADATA_FILTER: Final[dict[str, Any]] = {
+    "name": "metadata",
+    "in": "query",
+    "style": "deepObject",
+    "description": "Only intents with this metadata: `metadata[order]=20418`.",
+    "schema": {
+        "type": "object",
+        "propertyNames": {"pattern": r"^[^\[\]\x00]{1,40}$"},
+        "additionalProperties": {"type": "string"},
+        "examples": [{"order": "20418"}],
+    },
+}
+"""In the document by hand: its names are the merchant's own, so Filters has no field for it."""
 
 
 def _storable(name: str, value: str) -> str:

@@ -5,16 +5,22 @@ from typing import Annotated
 from fastapi import APIRouter, FastAPI, Path, Query, Request
 from fastapi.responses import Response
 
-from functions.payment_intents import models
+from functions.payment_intents import examples, models
 from functions.payment_intents.collecting import Collector
-from functions.payment_intents.filters import ListFilters
-from functions.payment_intents.streams import Streams, stream_response, wants_stream
+from functions.payment_intents.filters import METADATA_FILTER, ListFilters
+from functions.payment_intents.streams import (
+    LAST_EVENT_ID,
+    Streams,
+    stream_response,
+    wants_stream,
+)
 from shared.config import Settings
 from shared.db import Database
 from shared.http.app import create_app
 from shared.http.caller import ApiCaller, PayerCaller, StreamCaller
 from shared.http.idempotency import IdempotencyKey, body_hash
 from shared.http.problem import answers
+from shared.ids import pattern
 from shared.money import Money
 from shared.rails.registry import Rails
 from shared.vault import Vault
@@ -23,10 +29,16 @@ router = APIRouter(tags=["payment intents"])
 
 IntentId = Annotated[
     str,
-    Path(pattern=r"^pi_[0-7][0-9a-hjkmnp-tv-z]{25}$", examples=["pi_01kaj3v7wvf4fr8mnp5sye2s6k"]),
+    Path(
+        pattern=pattern("pi"),
+        description="The payment intent's id.",
+        examples=[examples.INTENT_ID],
+    ),
 ]
 _TIMELINE = answers(models.Timeline, 400, 401, 403, 404, 429, 503)
-_TIMELINE[200]["content"] = {"text/event-stream": {"schema": {"type": "string"}}}
+_TIMELINE[200]["content"] = {
+    "text/event-stream": {"schema": {"type": "string"}, "example": examples.STREAM}
+}
 _TIMELINE[204] = {
     "description": "A stream that would hold nothing: the intent is over, all of it was seen."
 }
@@ -61,7 +73,11 @@ async def create_payment_intent(
     return (await collector.create(body, amount, key, body_hash(body), caller)).response()
 
 
-@router.get("/", responses=answers(models.PaymentIntentPage, 400, 401, 403, 422, 429, 503))
+@router.get(
+    "/",
+    responses=answers(models.PaymentIntentPage, 400, 401, 403, 422, 429, 503),
+    openapi_extra={"parameters": [METADATA_FILTER]},
+)
 async def list_payment_intents(
     filters: ListFilters, caller: ApiCaller, request: Request
 ) -> Response:
@@ -71,7 +87,8 @@ async def list_payment_intents(
 
 
 @router.get(
-    "/{payment_intent_id}", responses=answers(models.PaymentIntent, 401, 403, 404, 429, 503)
+    "/{payment_intent_id}",
+    responses=answers(models.PaymentIntent, 401, 403, 404, 429, 503, example=examples.SUCCEEDED),
 )
 async def get_payment_intent(
     payment_intent_id: IntentId, caller: PayerCaller, request: Request
@@ -109,7 +126,9 @@ async def update_payment_intent(
 
 @router.post(
     "/{payment_intent_id}/confirm",
-    responses=answers(models.PaymentIntent, 400, 401, 403, 404, 409, 422, 429, 503),
+    responses=answers(
+        models.PaymentIntent, 400, 401, 403, 404, 409, 422, 429, 503, example=examples.PROCESSING
+    ),
 )
 async def confirm_payment_intent(
     payment_intent_id: IntentId,
@@ -129,7 +148,9 @@ async def confirm_payment_intent(
 
 @router.post(
     "/{payment_intent_id}/cancel",
-    responses=answers(models.PaymentIntent, 400, 401, 403, 404, 409, 422, 429, 503),
+    responses=answers(
+        models.PaymentIntent, 400, 401, 403, 404, 409, 422, 429, 503, example=examples.CANCELED
+    ),
 )
 async def cancel_payment_intent(
     payment_intent_id: IntentId,
@@ -157,7 +178,7 @@ async def cancel_payment_intent(
 
 @router.post(
     "/{payment_intent_id}/reconcile",
-    responses=answers(models.PaymentIntent, 401, 403, 404, 429, 503),
+    responses=answers(models.PaymentIntent, 401, 403, 404, 429, 503, example=examples.SUCCEEDED),
 )
 async def reconcile_payment_intent(
     payment_intent_id: IntentId, caller: ApiCaller, request: Request
@@ -184,13 +205,22 @@ async def create_stream_token(
     ).response()
 
 
-@router.get("/{payment_intent_id}/events", responses=_TIMELINE)
+@router.get(
+    "/{payment_intent_id}/events",
+    responses=_TIMELINE,
+    openapi_extra={"parameters": [LAST_EVENT_ID]},
+)
 async def list_payment_intent_events(
     payment_intent_id: IntentId,
     caller: StreamCaller,
     request: Request,
-    token: str | None = None,
-    after: Annotated[int, Query(ge=0, lt=10**18)] = 0,
+    token: Annotated[
+        str | None, Query(description="A stream token, in place of any other credential.")
+    ] = None,
+    after: Annotated[
+        int,
+        Query(ge=0, lt=10**18, description="Only events with a greater `position` than this."),
+    ] = 0,
 ) -> Response:
     """The timeline as JSON; with `Accept: text/event-stream`, status changes as they happen."""
     if wants_stream(request):

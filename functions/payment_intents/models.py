@@ -14,6 +14,7 @@ from pydantic import (
     model_validator,
 )
 
+from functions.payment_intents import examples
 from shared.errors import PatchFieldNotAllowed
 
 _FIXED = ("amount", "currency", "payment_method_types", "customer", "return_url", "expires_in")
@@ -69,7 +70,13 @@ class CreatePaymentIntent(_Body):
                     "currency": "KES",
                     "payment_method_types": ["mpesa"],
                     "description": "Order 20418",
+                    "customer": {
+                        "reference": "C-77",
+                        "name": "Wanjiru Kamau",
+                        "email": "wanjiru@mail.example",
+                    },
                     "metadata": {"order": "20418"},
+                    "return_url": "https://shop.example/thanks",
                 }
             ]
         },
@@ -87,6 +94,15 @@ class CreatePaymentIntent(_Body):
 
 class UpdatePaymentIntent(_Body):
     """What may change before the first attempt. A metadata key with null goes away (RFC 7396)."""
+
+    model_config = ConfigDict(
+        extra="forbid",
+        strict=True,
+        json_schema_extra={
+            "minProperties": 1,
+            "examples": [{"description": "Order 20418, a gift", "metadata": {"gift": "yes"}}],
+        },
+    )
 
     description: Description | None = None
     metadata: Annotated[dict[MetadataKey, MetadataValue | None], Field(max_length=50)] = {}
@@ -128,7 +144,10 @@ class ConfirmPaymentIntent(_Body):
 class CancelPaymentIntent(_Body):
     """Why, for the record."""
 
-    reason: Literal["requested_by_customer", "duplicate", "fraudulent", "abandoned"] | None = None
+    reason: Annotated[
+        Literal["requested_by_customer", "duplicate", "fraudulent", "abandoned"] | None,
+        Field(examples=["requested_by_customer"]),
+    ] = None
 
 
 class LastError(BaseModel):
@@ -173,34 +192,7 @@ class MaskedCustomer(BaseModel):
 class PaymentIntent(BaseModel):
     """One thing a merchant wants to collect, and how far that got."""
 
-    model_config = ConfigDict(
-        json_schema_extra={
-            "examples": [
-                {
-                    "id": "pi_01kaj3v7wvf4fr8mnp5sye2s6k",
-                    "object": "payment_intent",
-                    "status": "requires_payment_method",
-                    "amount": "100.00",
-                    "currency": "KES",
-                    "amount_received": "0.00",
-                    "payment_method_types": ["mpesa"],
-                    "description": "Order 20418",
-                    "customer": None,
-                    "metadata": {"order": "20418"},
-                    "return_url": None,
-                    "client_secret": "pics_4be1c0…",
-                    "last_error": None,
-                    "next_action": None,
-                    "latest_transfer": None,
-                    "environment": "sandbox",
-                    "cancellation_reason": None,
-                    "created_at": "2026-11-21T08:00:00.123456+00:00",
-                    "expires_at": "2026-11-22T08:00:00.123456+00:00",
-                    "canceled_at": None,
-                }
-            ]
-        }
-    )
+    model_config = ConfigDict(json_schema_extra={"examples": [examples.CREATED]})
 
     id: str
     object: Literal["payment_intent"]
@@ -227,9 +219,11 @@ class PaymentIntent(BaseModel):
 class Pagination(BaseModel):
     """`next_cursor` goes into `cursor` of the next request; null on the last page."""
 
-    limit: int
+    limit: Annotated[int, Field(examples=[20])]
     has_more: bool
-    next_cursor: str | None
+    next_cursor: Annotated[
+        str | None, Field(examples=["1795248000123456.pi_01kaj3v7wvf4fr8mnp5sye2s6k"])
+    ]
 
 
 class PaymentIntentPage(BaseModel):
@@ -254,6 +248,8 @@ class TimelineEvent(BaseModel):
 class Timeline(BaseModel):
     """Everything that happened, in order."""
 
+    model_config = ConfigDict(json_schema_extra={"examples": [examples.TIMELINE]})
+
     data: list[TimelineEvent]
 
 
@@ -261,5 +257,7 @@ class StreamToken(BaseModel):
     """Opens GET /{id}/events as a stream, once, within 60 seconds."""
 
     object: Literal["stream_token"]
-    token: str
+    token: Annotated[
+        str, Field(examples=["7c13b57faa35f233bfff6fd5fbaddcae8d52794f5c0f727b7b23836117c64b3d"])
+    ]
     expires_at: datetime

@@ -22,6 +22,12 @@ TICK_S: Final = 0.25
 HEARTBEAT_S: Final = 15.0
 _TERMINAL: Final = frozenset({"succeeded", "canceled", "expired"})
 _POSITION: Final = re.compile(r"[0-9]{1,18}", re.ASCII)  # a bigint, whatever the digits
+LAST_EVENT_ID: Final[dict[str, Any]] = {
+    "name": "Last-Event-ID",
+    "in": "header",
+    "description": "Resumes a stream after the last event the client saw; browsers send it.",
+    "schema": {"type": "string", "examples": ["1047"]},
+}
 
 
 @dataclass(slots=True)

@@ -43,7 +43,7 @@ def create(settings: Settings) -> FastAPI:
 
 
 @router.post("/", responses=problem_responses(401, 503))
-async def reconcile(caller: InternalCaller, request: Request) -> Reconciled:
+async def query_silent_transfers(caller: InternalCaller, request: Request) -> Reconciled:
     """Ask about every transfer that is due, in leased batches, until none is left."""
     asked = 0
     while work := await request.app.state.database.call(
@@ -55,11 +55,13 @@ async def reconcile(caller: InternalCaller, request: Request) -> Reconciled:
 
 
 @router.get("/parked", responses=answers(ParkedCallbacks, 400, 401, 403, 429, 503))
-async def list_parked(
+async def list_parked_callbacks(
     caller: UserCaller,
     request: Request,
-    before: Annotated[int, Query(ge=1)] = 2**62,
-    limit: Annotated[int, Query(ge=1, le=100)] = 20,
+    before: Annotated[
+        int, Query(ge=1, description="Only callbacks with a smaller id: the last of a page.")
+    ] = 2**62,
+    limit: Annotated[int, Query(ge=1, le=100, description="How many callbacks a page holds.")] = 20,
 ) -> Response:
     """List callbacks that wait for a person, newest first."""
     db: Database = request.app.state.database

@@ -27,7 +27,7 @@ from shared.http import health
 from shared.http.frame import Frame, docs_url
 from shared.http.limits import Limits
 from shared.http.metrics import Metrics
-from shared.http.openapi import install_openapi
+from shared.http.openapi import install_openapi, operation_id
 from shared.http.problem import problem_response
 from shared.http.user_token import TokenVerifier
 from shared.http.validation import error_from_validation
@@ -75,6 +75,7 @@ def create_app(
         docs_url=None,
         redoc_url=None,
         redirect_slashes=False,
+        generate_unique_id_function=operation_id,
         lifespan=_lifespan,
         # The frame has its own traces and metrics; these would cost every request.
         telemetry={

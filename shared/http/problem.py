@@ -89,10 +89,16 @@ def problem_responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
 
 
 def answers(
-    model: type[BaseModel], *problems: int, status: int = 200
+    model: type[BaseModel], *problems: int, status: int = 200, example: object = None
 ) -> dict[int | str, dict[str, Any]]:
-    """What a route passes to `responses=`: its answer and the problems it can have."""
-    return {status: {"model": model}, **problem_responses(*problems)}
+    """What a route passes to `responses=`: its answer and the problems it can have.
+
+    example: of the answer; by default it is composed of the model's own examples.
+    """
+    answer: dict[str, Any] = {"model": model}
+    if example is not None:
+        answer["content"] = {"application/json": {"example": example}}
+    return {status: answer, **problem_responses(*problems)}
 
 
 def _documented(status: int) -> dict[str, Any]:

@@ -71,7 +71,7 @@ def test_each_route_says_which_credentials_open_it(document: dict[str, Any]) -> 
     ]
     assert {"StreamToken": []} in paths["/watch"]["get"]["security"]
     assert paths["/tick"]["post"]["security"] == [{"InternalToken": []}]
-    assert "security" not in paths["/address"]["get"]
+    assert paths["/address"]["get"]["security"] == []
 
 
 def test_every_scheme_that_is_used_is_defined(document: dict[str, Any]) -> None:
@@ -86,7 +86,7 @@ def test_every_scheme_that_is_used_is_defined(document: dict[str, Any]) -> None:
 
 
 def test_idempotency_key_is_a_required_header(document: dict[str, Any]) -> None:
-    (parameter,) = document["paths"]["/"]["post"]["parameters"]
+    parameter, *_ = document["paths"]["/"]["post"]["parameters"]
 
     assert (parameter["name"], parameter["in"], parameter["required"]) == (
         "Idempotency-Key",
@@ -119,3 +119,44 @@ def test_every_status_of_the_catalogue_can_be_documented() -> None:
 def test_status_without_a_code_cannot_be_promised() -> None:
     with pytest.raises(AssertionError):
         problem_responses(418)
+
+
+def test_operation_is_named_after_its_function(document: dict[str, Any]) -> None:
+    operation = document["paths"]["/address"]["get"]
+
+    assert (operation["operationId"], operation["summary"]) == ("address", "Address")
+
+
+def test_every_operation_documents_the_headers_the_frame_reads(document: dict[str, Any]) -> None:
+    frames = [
+        {"$ref": "#/components/parameters/RequestId"},
+        {"$ref": "#/components/parameters/Traceparent"},
+    ]
+
+    for operation in operations(document):
+        assert [part for part in operation["parameters"] if part in frames] == frames
+
+
+def test_only_routes_for_people_take_an_environment(document: dict[str, Any]) -> None:
+    environment = {"$ref": "#/components/parameters/Environment"}
+    paths = document["paths"]
+
+    assert environment in paths["/me"]["get"]["parameters"]
+    assert environment not in paths["/tick"]["post"]["parameters"]
+    assert environment not in paths["/address"]["get"]["parameters"]
+
+
+def test_answers_to_a_key_document_what_is_left_of_its_limit(document: dict[str, Any]) -> None:
+    limits = {"RateLimit-Limit", "RateLimit-Remaining", "RateLimit-Reset"}
+    paths = document["paths"]
+
+    assert limits <= set(paths["/"]["post"]["responses"]["201"]["headers"])
+    assert limits <= set(paths["/tick"]["post"]["responses"]["429"]["headers"])
+    assert not limits & set(paths["/tick"]["post"]["responses"]["200"]["headers"])
+
+
+def test_only_routes_with_an_idempotency_key_document_replays(document: dict[str, Any]) -> None:
+    paths = document["paths"]
+
+    assert "Idempotent-Replayed" in paths["/"]["post"]["responses"]["201"]["headers"]
+    assert "Idempotent-Replayed" not in paths["/tick"]["post"]["responses"]["200"]["headers"]
