@@ -1,0 +1,109 @@
+"""Measures what this machine can do and what we make of it, in the same run."""
+
+import argparse
+import os
+import shutil
+import signal
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Final
+
+from scripts.benchmarks.callbacks import measure_callbacks
+from scripts.benchmarks.intents import measure_confirms, measure_creates
+from scripts.benchmarks.lists import measure_lists
+from scripts.benchmarks.place import Place, furnished
+from scripts.benchmarks.rounds import OTHERS_MAX, Rounds
+from scripts.benchmarks.scale import FULL, SHORT, Scale
+from scripts.benchmarks.starts import measure_starts
+from scripts.benchmarks.table import Figure, table
+from scripts.benchmarks.transactions import measure_transactions
+from scripts.stack import lock
+from scripts.stack.places import ROOT, StackError
+from scripts.stack.stack import Stack
+from scripts.stack.testing import free_block
+
+STATE: Final = ROOT / ".stalela/bench"
+GATEWAY: Final = ("merchants", "momo_callback", "reconcile")  # payment_intents runs by itself
+PARTS: Final = ("create", "confirm", "callback", "sql", "start", "list")
+
+
+def main() -> int:
+    """Exit code 1 when a target was missed or nothing could be measured."""
+    parser = argparse.ArgumentParser(prog="scripts/bench", description=__doc__)
+    parser.add_argument("part", nargs="*", metavar="part", help=f"of {', '.join(PARTS)}; else all")
+    parser.add_argument("--short", action="store_true", help="one short round, to try it out")
+    options = parser.parse_args()
+    if unknown := set(options.part) - set(PARTS):
+        parser.error(f"there is no part {', '.join(sorted(unknown))}")
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends as Ctrl-C does: tidily
+    try:
+        with running_stack() as stack, furnished(stack) as place:
+            figures = measure(place, options.part or PARTS, SHORT if options.short else FULL)
+    except (StackError, TimeoutError) as problem:
+        print(f"bench: {problem}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 130
+    print(f"\n{table(figures)}\n\n{notes(figures)}")
+    return 1 if any(one.is_missed for one in figures) else 0
+
+
+def measure(place: Place, parts: list[str] | tuple[str, ...], scale: Scale) -> list[Figure]:
+    """The figures of the chosen parts, in the order of PARTS."""
+    rounds = Rounds(scale.rounds, say)
+    measures = {
+        "create": lambda: measure_creates(place, rounds, scale.seconds),
+        "confirm": lambda: measure_confirms(place, rounds, scale.confirms),
+        "callback": lambda: measure_callbacks(place, rounds, scale.callbacks),
+        "sql": lambda: measure_transactions(place, rounds, scale.seconds),
+        "start": lambda: measure_starts(place, rounds, scale.starts),
+        "list": lambda: measure_lists(place.stack, rounds, (scale.few, scale.many), say),
+    }
+    return [one for part in PARTS if part in parts for one in measures[part]()]
+
+
+def notes(figures: list[Figure]) -> str:
+    """How to read the table."""
+    noisy = sum(one.is_noisy for one in figures)
+    lines = [
+        "limit and product were measured in turn, in the same run; values are medians.",
+        f"others: share of this machine ({os.cpu_count()} cores) that other programs used;",
+        f"runs with more than {OTHERS_MAX:.0%} were made again.",
+    ]
+    if noisy:
+        lines.append(f"{noisy} figures are noisy: the machine was never quiet. Measure them again.")
+    return "\n".join(lines)
+
+
+@contextmanager
+def running_stack() -> Iterator[Stack]:
+    """A stack as durable as a hosted one, in a directory of its own that goes away at the end."""
+    held = lock.hold(STATE)
+    if held is None:
+        raise StackError("another bench of this checkout is running.")
+    with held, (STATE / "log").open("w", buffering=1) as log:
+        stack = Stack(
+            state=STATE,
+            port=free_block(),
+            functions=GATEWAY,
+            overrides={"log_level": "warning"},
+            log=lambda name, line: print(f"{name} | {line}", file=log),
+        )
+        say(f"starting on ports {stack.ports.base} to {stack.ports.daraja}")
+        try:
+            yield stack.start()
+        finally:
+            stack.stop()
+            stack.erase()
+    shutil.rmtree(STATE)
+
+
+def say(line: str) -> None:
+    """One line of progress."""
+    print(f"bench {time.strftime('%H:%M:%S')}  {line}", flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,231 @@
+"""POST /payment-intents and confirm: requests per second, latency, CPU and Data API calls."""
+
+from dataclasses import dataclass
+from itertools import cycle, islice
+from typing import Final
+
+from functions.payment_intents.models import CreatePaymentIntent
+from scripts.benchmarks.cpu import cpu_s
+from scripts.benchmarks.load import KEY, Load, Outcome, percentile, send
+from scripts.benchmarks.place import Place
+from scripts.benchmarks.recorder import record_create
+from scripts.benchmarks.rounds import Rounds
+from scripts.benchmarks.shop import Merchant
+from scripts.benchmarks.table import Figure, Target, figure
+from scripts.benchmarks.wire import request
+from scripts.stack.process import wait_until
+
+CLIENTS: Final = 16
+PATH: Final = "/functions/v1/payment-intents"
+ORDER: Final = {"amount": "100.00", "currency": "KES", "payment_method_types": ["mpesa"]}
+
+_UNCONFIRMED: Final = """
+select i.payment_intent_id, i.tenant_id
+from payments.payment_intents as i
+where i.status = 'requires_payment_method' and i.latest_transfer_id is null
+    and i.tenant_id = any(%s)
+order by i.payment_intent_id
+limit %s
+"""
+_PROCESSING: Final = """
+select exists (
+    select from payments.payment_intents as i
+    where i.status = 'processing' and i.tenant_id = any(%s)
+)
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """One load on the function. Per request: its CPU in ms, its calls of the Data API."""
+
+    outcome: Outcome
+    cpu_ms: float
+    calls: float
+
+
+@dataclass(frozen=True, slots=True)
+class Creates:
+    """The Data API alone, then the function."""
+
+    limit: Outcome
+    product: Measured
+
+
+@dataclass(frozen=True, slots=True)
+class Confirms:
+    """The function, and what the simulator spent on each confirm."""
+
+    product: Measured
+    rail_cpu_ms: float
+
+    @property
+    def ours_ms(self) -> list[float]:
+        """Latencies without the wait for the rail."""
+        outcome = self.product.outcome
+        return [
+            total - rail for total, rail in zip(outcome.latencies_ms, outcome.rail_ms, strict=True)
+        ]
+
+
+def measure_creates(place: Place, rounds: Rounds, seconds: float) -> list[Figure]:
+    """The Data API is sent the very request that the function would send."""
+    recorded = [
+        record_create(place.stack, shop, CreatePaymentIntent.model_validate(ORDER))
+        for shop in place.shops
+    ]
+    limit = Load(place.stack.ports.postgrest, CLIENTS, recorded, seconds)
+    product = Load(place.intents.port, CLIENTS, create_requests(place), seconds)
+    send(Load(limit.port, CLIENTS, recorded, 0.5), expect=200)
+    send(Load(product.port, CLIENTS, product.requests, 0.5), expect=201)
+
+    runs = rounds.series("create", lambda: _creates(place, limit, product))
+
+    return [
+        figure("create: Data API calls", runs, lambda run: run.product.calls, "", Target("=", 1)),
+        figure("create: handler CPU", runs, lambda run: run.product.cpu_ms, "ms", Target("<", 1.5)),
+        figure(
+            f"create, {CLIENTS} clients; limit: the Data API alone",
+            runs,
+            lambda run: run.product.outcome.per_s,
+            "/s",
+            Target("≥", 0.4),
+            limit=lambda run: run.limit.per_s,
+        ),
+        figure(
+            f"create, {CLIENTS} clients: p50",
+            runs,
+            lambda run: run.product.outcome.percentile(0.5),
+            "ms",
+            limit=lambda run: run.limit.percentile(0.5),
+        ),
+        figure(
+            f"create, {CLIENTS} clients: p99",
+            runs,
+            lambda run: run.product.outcome.percentile(0.99),
+            "ms",
+            Target("<", 50),
+            limit=lambda run: run.limit.percentile(0.99),
+            binds_value=True,
+        ),
+    ]
+
+
+def measure_confirms(place: Place, rounds: Rounds, count: int) -> list[Figure]:
+    """The simulator accepts at once and calls back after a second; it shares the machine."""
+    place.daraja(mode="auto", auto_delay_s=1.0)
+    payers = Payers()
+    send(confirm_load(place, payers, 2 * CLIENTS), expect=200)
+
+    def prepare() -> Load:
+        wait_until_settled(place)
+        return confirm_load(place, payers, count)
+
+    runs = rounds.prepared("confirm", prepare, lambda load: _confirms(place, load))
+
+    return [
+        figure("confirm: Data API calls", runs, lambda run: run.product.calls, "", Target("=", 2)),
+        figure(
+            "confirm: handler CPU", runs, lambda run: run.product.cpu_ms, "ms", Target("<", 1.5)
+        ),
+        figure("confirm: the simulator's CPU", runs, lambda run: run.rail_cpu_ms, "ms"),
+        figure(f"confirm, {CLIENTS} clients", runs, lambda run: run.product.outcome.per_s, "/s"),
+        figure(
+            f"confirm, {CLIENTS} clients: p50",
+            runs,
+            lambda run: run.product.outcome.percentile(0.5),
+            "ms",
+        ),
+        figure(
+            f"confirm, {CLIENTS} clients: p99",
+            runs,
+            lambda run: run.product.outcome.percentile(0.99),
+            "ms",
+            Target("<", 50),
+        ),
+        figure(
+            f"confirm, {CLIENTS} clients: p99 without the simulator's answer",
+            runs,
+            lambda run: percentile(run.ours_ms, 0.99),
+            "ms",
+        ),
+    ]
+
+
+class Payers:
+    """Phone numbers, each once, of which the simulator has no scenario."""
+
+    def __init__(self, first: int = 0) -> None:
+        self._count = first
+
+    def next(self) -> str:
+        self._count += 1
+        return f"0712{self._count // 50:04d}{50 + self._count % 50}"
+
+
+def measure(place: Place, load: Load, *, expect: int) -> Measured:
+    """One load on the function."""
+    pid = place.intents.pid
+    calls, cpu = place.intents.data_api_calls(), cpu_s(pid)
+    outcome = send(load, expect=expect)
+    cpu = cpu_s(pid) - cpu
+    calls = place.intents.data_api_calls() - calls
+    return Measured(outcome, cpu * 1000 / outcome.count, calls / outcome.count)
+
+
+def create_requests(place: Place) -> list[str]:
+    """One for each shop."""
+    return [_post(PATH, shop, ORDER) for shop in place.shops]
+
+
+def confirm_load(place: Place, payers: Payers, count: int) -> Load:
+    """Of `count` intents that nobody has confirmed; made first when there are too few."""
+    shops = {shop.tenant_id: shop for shop in place.shops}
+    found = _unconfirmed(place, count)
+    if len(found) < count:
+        missing = list(islice(cycle(create_requests(place)), count - len(found)))
+        send(Load(place.intents.port, CLIENTS, missing), expect=201)
+        found = _unconfirmed(place, count)
+    requests = [
+        _post(f"{PATH}/{intent}/confirm", shops[tenant], _method(payers))
+        for intent, tenant in found
+    ]
+    return Load(place.intents.port, CLIENTS, requests)
+
+
+def wait_until_settled(place: Place) -> None:
+    """Until no payment of the shops is under way."""
+    tenants = [shop.tenant_id for shop in place.shops]
+    with place.stack.database.connect() as connection:
+        wait_until(
+            "the callbacks",
+            lambda: connection.execute(_PROCESSING, (tenants,)).fetchone() == (False,),
+            timeout_s=120,
+        )
+
+
+def _creates(place: Place, limit: Load, product: Load) -> Creates:
+    return Creates(send(limit, expect=200), measure(place, product, expect=201))
+
+
+def _confirms(place: Place, load: Load) -> Confirms:
+    rail = place.stack.children["daraja"].pid
+    assert rail is not None, "the simulator runs"
+    before = cpu_s(rail)
+    product = measure(place, load, expect=200)
+    return Confirms(product, (cpu_s(rail) - before) * 1000 / product.outcome.count)
+
+
+def _unconfirmed(place: Place, count: int) -> list[tuple[str, str]]:
+    tenants = [shop.tenant_id for shop in place.shops]
+    with place.stack.database.connect() as connection:
+        return connection.execute(_UNCONFIRMED, (tenants, count)).fetchall()
+
+
+def _post(path: str, shop: Merchant, body: object) -> str:
+    headers = {"Authorization": f"Bearer {shop.key}", "Idempotency-Key": KEY}
+    return request("POST", path, headers, body).decode("latin-1")
+
+
+def _method(payers: Payers) -> dict[str, dict[str, str]]:
+    return {"payment_method": {"type": "mpesa", "phone": payers.next()}}

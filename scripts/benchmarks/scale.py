@@ -1,0 +1,21 @@
+"""How long and how much to measure."""
+
+from dataclasses import dataclass
+from typing import Final
+
+
+@dataclass(frozen=True, slots=True)
+class Scale:
+    """seconds: of one run under load. starts: of each bundle. few, many: intents to list."""
+
+    rounds: int
+    seconds: float
+    confirms: int
+    callbacks: int
+    starts: int
+    few: int
+    many: int
+
+
+FULL: Final = Scale(3, 5.0, 1000, 400, 5, 10_000, 1_000_000)
+SHORT: Final = Scale(1, 1.5, 150, 100, 3, 10_000, 100_000)
