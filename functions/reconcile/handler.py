@@ -1,25 +1,26 @@
-"""Serves /reconcile: asks the rails about silent transfers, shows what waits for a person."""
+"""Serves /reconcile: asks the rails about silent transfers, and lets people decide the rest."""
 
 import asyncio
-from typing import Annotated, Any, Final
+from typing import Any, Final
 
-from fastapi import APIRouter, FastAPI, Query, Request
-from fastapi.responses import Response
+from fastapi import APIRouter, FastAPI, Request
 
-from functions.reconcile.models import ParkedCallbacks, Reconciled
+from functions.reconcile import reviews
+from functions.reconcile.models import Reconciled
 from shared import log
 from shared.config import Settings
 from shared.db import Database
 from shared.errors import StalelaError
 from shared.http.app import create_app
-from shared.http.caller import Caller, InternalCaller, UserCaller
-from shared.http.problem import answers, problem_responses
+from shared.http.caller import Caller, InternalCaller
+from shared.http.problem import problem_responses
 from shared.rails.base import RailUnavailable
 from shared.rails.instructions import instruction_from
 from shared.rails.registry import Rails
 from shared.vault import Vault, VaultError
 
 router = APIRouter(tags=["reconciliation"])
+router.include_router(reviews.router)
 
 BATCH: Final = 20
 # Daraja refuses bursts ("spike arrest"), so few questions are in the air at once.
@@ -52,24 +53,6 @@ async def query_silent_transfers(caller: InternalCaller, request: Request) -> Re
         await asyncio.gather(*(_ask(request, item, caller) for item in work))
         asked += len(work)
     return Reconciled(asked=asked)
-
-
-@router.get("/parked", responses=answers(ParkedCallbacks, 400, 401, 403, 429, 503))
-async def list_parked_callbacks(
-    caller: UserCaller,
-    request: Request,
-    before: Annotated[
-        int, Query(ge=1, description="Only callbacks with a smaller id: the last of a page.")
-    ] = 2**62,
-    limit: Annotated[int, Query(ge=1, le=100, description="How many callbacks a page holds.")] = 20,
-) -> Response:
-    """List callbacks that wait for a person, newest first."""
-    db: Database = request.app.state.database
-    return (
-        await db.answer(
-            "rails.list_parked_callbacks", {"before_id": before, "page_size": limit}, caller
-        )
-    ).response()
 
 
 async def _ask(request: Request, item: dict[str, Any], caller: Caller) -> None:

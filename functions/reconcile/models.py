@@ -1,9 +1,9 @@
 """The wire shapes of /reconcile."""
 
 from datetime import datetime
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 # A callback whose token no transfer has: what a forger or a stale link sends.
 _EVENT = {
@@ -41,3 +41,62 @@ class ParkedCallbacks(BaseModel):
     """Newest first; `before` with the last id gives the next page."""
 
     data: list[ParkedCallback]
+
+
+class Review(BaseModel):
+    """A transfer whose outcome, or part of it, a person must decide."""
+
+    id: Annotated[str, Field(examples=["tr_01kaj3vq1nfr5r3e2n9v4d8yzx"])]
+    object: Literal["transfer"]
+    payment_intent_id: Annotated[str | None, Field(examples=["pi_01kaj3v7wvf4fr8mnp5sye2s6k"])]
+    rail: Annotated[str, Field(examples=["mpesa"])]
+    state: Annotated[str, Field(examples=["SUBMITTED"])]
+    reason: Annotated[str, Field(examples=["rail_gave_no_reference"])]
+    amount: Annotated[str, Field(examples=["100.00"])]
+    currency: Annotated[str, Field(examples=["KES"])]
+    payer: Annotated[str, Field(examples=["+2547******78"])]
+    rail_ref: Annotated[str | None, Field(examples=["ws_CO_21112026080012345712345678"])]
+    receipt: Annotated[str | None, Field(examples=["UKL5K3VX1N"])]
+    submitted_at: datetime | None
+    since: datetime
+
+
+class Reviews(BaseModel):
+    """Longest waiting first."""
+
+    data: list[Review]
+
+
+class Decision(BaseModel):
+    """What a person found. `stands`: the state is right as it is, or the rail is asked again."""
+
+    model_config = ConfigDict(
+        extra="forbid",
+        strict=True,
+        json_schema_extra={
+            "examples": [
+                {
+                    "outcome": "settled",
+                    "receipt": "UKL5K3VX1N",
+                    "reason": "On the organisation statement of 21 November, line 12",
+                }
+            ]
+        },
+    )
+
+    outcome: Literal["settled", "failed", "stands"]
+    receipt: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9]{6,32}$")] | None = None
+    reason: Annotated[str, StringConstraints(strip_whitespace=True, min_length=3, max_length=500)]
+
+
+class Resolved(BaseModel):
+    """The payment intent as it stands after the decision; all its members."""
+
+    model_config = ConfigDict(extra="allow")
+
+    id: Annotated[str, Field(examples=["pi_01kaj3v7wvf4fr8mnp5sye2s6k"])]
+    object: Literal["payment_intent"]
+    status: Annotated[str, Field(examples=["succeeded"])]
+    amount: Annotated[str, Field(examples=["100.00"])]
+    currency: Annotated[str, Field(examples=["KES"])]
+    amount_received: Annotated[str, Field(examples=["100.00"])]
