@@ -32,6 +32,7 @@ values
 ('payments:read', null, '{secret}', 'See payment intents and their events'),
 ('payments:write', null, '{secret}', 'Create and confirm and cancel payment intents'),
 ('payments:confirm', 'payments:write', '{publishable}', 'Confirm or watch one payment intent with its client secret'),
+('payments:resolve', null, '{secret}', 'Decide what became of a payment that waits for a person'),
 ('refunds:write', null, '{secret}', 'Give money back'),
 ('payouts:write', null, '{secret}', 'Send money out'),
 ('invoices:read', null, '{secret}', 'See fiscal invoices'),
@@ -94,7 +95,10 @@ values
 ('auditor', 'account:read'),
 ('auditor', 'audit:read'),
 ('operator', 'platform:operate'),
-('operator', 'payments:read')
+('operator', 'payments:read'),
+('admin', 'payments:resolve'),
+('finance', 'payments:resolve'),
+('operator', 'payments:resolve')
 on conflict (app_role, scope) do nothing;
 
 -- shared/public.function_roles.csv
@@ -103,7 +107,7 @@ values
 ('fn_payment_intents', 'true'),
 ('fn_merchants', 'true'),
 ('fn_momo_callback', 'false'),
-('fn_reconcile', 'false')
+('fn_reconcile', 'true')
 on conflict (db_role) do update set
     may_pass_user = excluded.may_pass_user;
 

@@ -128,6 +128,7 @@ comment on table public.invitations is
 'One open invitation per tenant and address; the token is stored as SHA-256 and works once, for a person signed in with that address.';
 alter table public.invitations enable row level security;
 create unique index invitations_open on public.invitations (tenant_id, email) where accepted_at is null;
+create index invitations_tenant on public.invitations (tenant_id);
 create index invitations_role on public.invitations (app_role);
 create index invitations_accepted_by on public.invitations (accepted_by);
 

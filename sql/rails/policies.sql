@@ -27,7 +27,9 @@ before update or delete or truncate on rails.callback_dispositions
 for each statement execute function public.forbid_change();
 
 grant execute on function rails.receive_callback to fn_momo_callback;
-grant execute on function rails.claim_queries, rails.list_parked_callbacks to fn_reconcile;
+grant execute on function
+rails.claim_queries, rails.list_parked_callbacks, rails.list_reviews, rails.resolve_review
+to fn_reconcile;
 grant execute on function
 rails.put_credentials, rails.list_credentials, rails.open_credentials, rails.record_credentials_test,
 rails.delete_credentials, rails.claim_reseal, rails.record_reseal

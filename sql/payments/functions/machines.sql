@@ -155,7 +155,10 @@ begin
         updated_at = now(),
         rail_ref = coalesce(facts ->> 'rail_ref', t.rail_ref),
         receipt = coalesce(facts ->> 'receipt', t.receipt),
-        review_reason = coalesce(facts ->> 'review_reason', t.review_reason)
+        -- Named with null: the review is over.
+        review_reason = case
+            when facts ? 'review_reason' then facts ->> 'review_reason' else t.review_reason
+        end
     where t.transfer_id = annotate_transfer.transfer_id
     returning t.* into noted;
     perform payments.record_transfer_event(

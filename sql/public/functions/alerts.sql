@@ -39,4 +39,20 @@ $$;
 comment on function public.raise_alert is
 'Opens an alert, or counts once more on the open one of the same kind and subject (at least: simultaneous ones count once). Keeps the last details.';
 
+create function public.resolve_alert(kind text, subject text, resolution text)
+returns void
+language plpgsql
+volatile
+security definer -- callers may not write alerts
+set search_path = ''
+as $$
+#variable_conflict use_column
+begin
+    update public.alerts as a
+    set status = 'resolved', resolved_at = now(), resolution = resolve_alert.resolution
+    where a.kind = resolve_alert.kind and a.subject = resolve_alert.subject and a.status = 'open';
+end
+$$;
+comment on function public.resolve_alert is 'Closes the open alert of this kind and subject, if there is one; the next trouble opens a new one.';
+
 reset role;

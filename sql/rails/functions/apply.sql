@@ -117,7 +117,6 @@ as $$
 #variable_conflict use_column
 declare
     failure jsonb := rails.failure_of(transfer.rail, event);
-    intent payments.payment_intents;
 begin
     if transfer.state in ('SETTLED', 'RETURNED') then
         -- A failure never undoes a success: money going back is a return, with a record of its own.
@@ -132,20 +131,7 @@ begin
         return 'awaiting_query:untrusted_source';
     end if;
 
-    perform payments.advance_transfer(
-        transfer.transfer_id, 'fail', source,
-        jsonb_build_object('failure', failure, 'rail_ref', event ->> 'rail_ref')
-    );
-    delete from rails.watches as w where w.transfer_id = (apply_failure.transfer).transfer_id;
-    select i.* into intent
-    from payments.payment_intents as i
-    where i.payment_intent_id = (apply_failure.transfer).payment_intent_id;
-    -- Another attempt may have paid, or may be running, by now.
-    if intent.status = 'processing' and intent.latest_transfer_id = transfer.transfer_id then
-        perform payments.advance_intent(
-            intent.payment_intent_id, 'fail', jsonb_build_object('failure', failure)
-        );
-    end if;
+    perform rails.fail_transfer(transfer, failure, source, event ->> 'rail_ref');
     return 'applied';
 end
 $$;
@@ -163,7 +149,6 @@ as $$
 #variable_conflict use_column
 declare
     proof text := coalesce(receipt, watch.claimed_receipt);
-    paid payments.payment_intents;
 begin
     if transfer.state = 'SETTLED' then
         if proof is null or proof = transfer.receipt then
@@ -202,10 +187,28 @@ begin
         return 'ignored:no_receipt';
     end if;
 
+    perform rails.settle_transfer(transfer, proof, source);
+    return 'applied';
+end
+$$;
+comment on function rails.apply_success is
+'A rail says money moved: settles once, or waits for a query when it comes from a strange address, contradicts a failure or exceeds the confirmation amount. A receipt pays for one transfer only.';
+
+create function rails.settle_transfer(transfer payments.transfers, receipt text, source text)
+returns void
+language plpgsql
+volatile
+security definer -- callers may not write transfers
+set search_path = ''
+as $$
+#variable_conflict use_column
+declare
+    paid payments.payment_intents;
+begin
     perform payments.advance_transfer(
-        transfer.transfer_id, 'settle', source, jsonb_build_object('receipt', proof)
+        transfer.transfer_id, 'settle', source, jsonb_build_object('receipt', settle_transfer.receipt)
     );
-    delete from rails.watches as w where w.transfer_id = (apply_success.transfer).transfer_id;
+    delete from rails.watches as w where w.transfer_id = (settle_transfer.transfer).transfer_id;
     paid := payments.advance_intent(
         transfer.payment_intent_id, 'settle',
         jsonb_build_object('received_minor', transfer.amount_minor, 'transfer_id', transfer.transfer_id)
@@ -216,11 +219,40 @@ begin
             jsonb_build_object('transfer_id', transfer.transfer_id, 'received_minor', paid.amount_received_minor)
         );
     end if;
-    return 'applied';
 end
 $$;
-comment on function rails.apply_success is
-'A rail says money moved: settles once, or waits for a query when it comes from a strange address, contradicts a failure or exceeds the confirmation amount. A receipt pays for one transfer only.';
+comment on function rails.settle_transfer is
+'The money is there: transfer and intent move together, nobody asks the rail any more. More than was asked for raises an alert.';
+
+create function rails.fail_transfer(transfer payments.transfers, failure jsonb, source text, rail_ref text)
+returns void
+language plpgsql
+volatile
+security definer -- callers may not write transfers
+set search_path = ''
+as $$
+#variable_conflict use_column
+declare
+    intent payments.payment_intents;
+begin
+    perform payments.advance_transfer(
+        transfer.transfer_id, 'fail', source,
+        jsonb_build_object('failure', fail_transfer.failure, 'rail_ref', fail_transfer.rail_ref)
+    );
+    delete from rails.watches as w where w.transfer_id = (fail_transfer.transfer).transfer_id;
+    select i.* into intent
+    from payments.payment_intents as i
+    where i.payment_intent_id = (fail_transfer.transfer).payment_intent_id;
+    -- Another attempt may have paid, or may be running, by now.
+    if intent.status = 'processing' and intent.latest_transfer_id = transfer.transfer_id then
+        perform payments.advance_intent(
+            intent.payment_intent_id, 'fail', jsonb_build_object('failure', fail_transfer.failure)
+        );
+    end if;
+end
+$$;
+comment on function rails.fail_transfer is
+'Nothing moved: the transfer fails, nobody asks the rail any more, the intent takes another attempt if it still waited for this one.';
 
 create function rails.receipt_taken(transfer payments.transfers, receipt text)
 returns boolean

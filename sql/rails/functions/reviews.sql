@@ -1,0 +1,151 @@
+-- A person decides what no rail answers.
+
+set role stalela_owner;
+
+create function rails.list_reviews(page_size integer)
+returns public.answer
+language plpgsql
+volatile
+security definer -- callers may not read transfers
+set search_path = ''
+as $$
+#variable_conflict use_column
+declare
+    caller public.caller := public.authorize('payments:read', 'read');
+    body text;
+begin
+    select string_agg(row_to_json(waiting)::text, ',' order by waiting.since) into body
+    from (
+        select
+            t.transfer_id as id, 'transfer' as object, t.payment_intent_id, t.rail, t.state, t.review_reason as reason,
+            public.format_amount(t.amount_minor, t.currency) as amount, t.currency, t.payer_masked as payer,
+            t.rail_ref, t.receipt, t.submitted_at, t.updated_at as since
+        from payments.transfers as t
+        where
+            t.review_reason is not null
+            and (
+                public.holds_scope(caller.scopes, 'platform:operate')
+                or (t.tenant_id = caller.tenant_id and t.environment = caller.environment)
+            )
+        order by t.updated_at
+        limit list_reviews.page_size
+    ) as waiting;
+    return row(200, format('{"data":[%s]}', body), caller.rate);
+end
+$$;
+comment on function rails.list_reviews is
+'Transfers that wait for a person, longest first: a tenant''s own, or all of them for operators (platform:operate).';
+
+create function rails.resolve_review(
+    transfer_id text, idempotency_key text, body_hash text, outcome text, receipt text, reason text
+)
+returns public.answer
+language plpgsql
+volatile
+security definer -- callers may not write transfers
+set search_path = ''
+as $$
+#variable_conflict use_column
+declare
+    caller public.caller := public.authorize('payments:resolve', 'write');
+    subject public.caller := caller;
+    route constant text := 'POST /reconcile/reviews/{id}/resolve';
+    answer public.answer;
+    transfer payments.transfers;
+    intent payments.payment_intents;
+begin
+    answer := public.claim_idempotency(
+        caller, route, resolve_review.idempotency_key, resolve_review.body_hash || ':' || resolve_review.transfer_id
+    );
+    if answer.body is not null then
+        return answer;
+    end if;
+
+    -- Watch, intent, transfer: the order of rails.apply_event.
+    perform from rails.watches as w where w.transfer_id = resolve_review.transfer_id for update;
+    perform from payments.payment_intents as i
+    where i.payment_intent_id = (
+        select t.payment_intent_id from payments.transfers as t where t.transfer_id = resolve_review.transfer_id
+    )
+    for no key update;
+    select t.* into transfer
+    from payments.transfers as t
+    where
+        t.transfer_id = resolve_review.transfer_id
+        and (
+            public.holds_scope(caller.scopes, 'platform:operate')
+            or (t.tenant_id = caller.tenant_id and t.environment = caller.environment)
+        )
+    for no key update;
+    if not found then
+        perform public.refuse('40401', format('There is no transfer %s here.', resolve_review.transfer_id));
+    elsif transfer.review_reason is null then
+        perform public.refuse('40911', 'This transfer does not wait for a decision.', jsonb_build_object(
+            'current_state', transfer.state, 'allowed', '[]'::jsonb
+        ));
+    end if;
+    perform rails.apply_decision(transfer, resolve_review.outcome, resolve_review.receipt);
+
+    perform payments.annotate_transfer(
+        transfer.transfer_id, 'transfer.review_resolved',
+        jsonb_build_object('review_reason', null, 'was', transfer.review_reason, 'outcome', resolve_review.outcome)
+    );
+    insert into rails.callback_dispositions (callback_id, number, tenant_id, environment, disposition, reason)
+    select d.callback_id, max(d.number) + 1, c.tenant_id, c.environment, 'resolved', resolve_review.outcome
+    from rails.callbacks as c
+    inner join rails.callback_dispositions as d on d.callback_id = c.callback_id
+    where c.transfer_id = resolve_review.transfer_id
+    group by d.callback_id, c.tenant_id, c.environment
+    having (array_agg(d.disposition order by d.number desc))[1] in ('parked', 'failed');
+    perform public.resolve_alert('transfer_needs_review', transfer.transfer_id, resolve_review.outcome);
+    perform public.resolve_alert('callback_parked', transfer.transfer_id, resolve_review.outcome);
+    -- Their record, for them to read, whoever decided.
+    subject.tenant_id := transfer.tenant_id;
+    subject.environment := transfer.environment;
+    perform public.audit(subject, 'review.resolve', transfer.transfer_id, jsonb_build_object(
+        'was', transfer.review_reason, 'outcome', resolve_review.outcome, 'receipt', resolve_review.receipt,
+        'reason', resolve_review.reason
+    ));
+
+    select i.* into intent
+    from payments.payment_intents as i
+    where i.payment_intent_id = transfer.payment_intent_id;
+    answer := row(200, payments.intent_resource(intent, false), caller.rate);
+    perform public.remember_answer(
+        caller, route, resolve_review.idempotency_key, intent.payment_intent_id, answer
+    );
+    return answer;
+end
+$$;
+comment on function rails.resolve_review is
+'A person''s decision on a transfer in review: settled (with the rail''s receipt), failed, or stands (the state is right as it is). Audited with the reason; 40911 when nothing waits.';
+
+create function rails.apply_decision(transfer payments.transfers, outcome text, receipt text)
+returns void
+language plpgsql
+volatile
+security definer -- callers may not write transfers
+set search_path = ''
+as $$
+begin
+    if outcome = 'settled' then
+        if receipt is null then
+            perform public.refuse_field('42262', '/receipt', 'settled needs the receipt of the rail''s statement.');
+        elsif rails.receipt_taken(transfer, receipt) then
+            perform public.refuse_field('42262', '/receipt', 'this receipt pays for another transfer already.');
+        end if;
+        perform rails.settle_transfer(transfer, receipt, 'operator');
+    elsif outcome = 'failed' then
+        perform rails.fail_transfer(transfer, jsonb_build_object(
+            'code', 'RESOLVED_AS_FAILED', 'message', 'A person found that no money moved.',
+            'rail_code', null, 'retryable', true, 'retry_after', null
+        ), 'operator', null);
+    elsif transfer.state in ('INITIATED', 'SUBMITTED', 'ACCEPTED') then
+        -- An open transfer left as it is is asked about again.
+        perform rails.watch_soon(transfer, null);
+    end if;
+end
+$$;
+comment on function rails.apply_decision is 'Moves the transfer as a person decided; 40911 when its state does not allow that.';
+
+reset role;
