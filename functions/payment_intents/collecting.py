@@ -1,12 +1,13 @@
 """What takes more than one call: creating, confirming on a rail, asking the rail."""
 
+import asyncio
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
 
 from functions.payment_intents.models import CreatePaymentIntent, Customer, MobileMoney
 from shared import log
 from shared.db import Answer, Database
-from shared.errors import StalelaError
+from shared.errors import DependencyUnavailable, StalelaError
 from shared.http.caller import Caller
 from shared.masking import mask_email, mask_name, mask_phone
 from shared.money import Money
@@ -15,6 +16,9 @@ from shared.rails.base import RailEvent
 from shared.rails.instructions import instruction_from
 from shared.rails.registry import Rails
 from shared.vault import Vault, VaultError
+
+PATIENCE_S: Final = 5.0  # a database that is restarted or failed over is back by then
+PAUSE_S: Final = 0.25
 
 
 class Collector:
@@ -85,15 +89,18 @@ class Collector:
             rail=order["rail"],
             outcome=event.outcome,
         )
-        answer = await self._db.answer(
-            "payments.record_submission",
-            {
-                "transfer_id": order["transfer_id"],
-                "idempotency_key": key,
-                "event": event.to_json(),
-            },
-            caller,
+        answer = Answer.from_row(
+            await self._insist(
+                "payments.record_submission",
+                {
+                    "transfer_id": order["transfer_id"],
+                    "idempotency_key": key,
+                    "event": event.to_json(),
+                },
+                caller,
+            )
         )
+        assert answer is not None, "payments.record_submission answers"
         return answer.with_headers(order["headers"])
 
     async def _send(
@@ -110,7 +117,7 @@ class Collector:
             )
             return await self._rails.get(order["rail"]).submit(instruction)
         except (StalelaError, VaultError) as refused:
-            await self._db.call(
+            await self._insist(
                 "payments.release_submission",
                 {
                     "transfer_id": order["transfer_id"],
@@ -121,6 +128,21 @@ class Collector:
                 caller,
             )
             raise
+
+    async def _insist(self, function: str, args: Mapping[str, Any], caller: Caller) -> Any:
+        """Call what may be repeated until the database is back, for PATIENCE_S.
+
+        Only the reference that the rail just gave lets anybody ask about the attempt later.
+        """
+        clock = asyncio.get_running_loop().time
+        give_up_at = clock() + PATIENCE_S
+        while True:
+            try:
+                return await self._db.call(function, args, caller, idempotent=True)
+            except DependencyUnavailable:
+                if clock() + PAUSE_S > give_up_at:
+                    raise
+            await asyncio.sleep(PAUSE_S)
 
     async def reconcile(self, payment_intent_id: str, caller: Caller) -> Answer:
         """Ask the rail about the running attempt, if there is one to ask about."""
