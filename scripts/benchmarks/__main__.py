@@ -13,7 +13,7 @@ from typing import Final
 from scripts.benchmarks.callbacks import measure_callbacks
 from scripts.benchmarks.intents import measure_confirms, measure_creates
 from scripts.benchmarks.lists import measure_lists
-from scripts.benchmarks.place import Place, furnished
+from scripts.benchmarks.place import GATEWAY, Place, furnished
 from scripts.benchmarks.rounds import OTHERS_MAX, Rounds
 from scripts.benchmarks.scale import FULL, SHORT, Scale
 from scripts.benchmarks.starts import measure_starts
@@ -25,7 +25,6 @@ from scripts.stack.stack import Stack
 from scripts.stack.testing import free_block
 
 STATE: Final = ROOT / ".stalela/bench"
-GATEWAY: Final = ("merchants", "momo_callback", "reconcile")  # payment_intents runs by itself
 PARTS: Final = ("create", "confirm", "callback", "sql", "start", "list")
 
 

