@@ -1,5 +1,6 @@
 """POST /momo-callback/{token}: results of mobile money rails, kept first, then believed or not."""
 
+import asyncio
 from hashlib import sha256
 from ipaddress import ip_address, ip_network
 from typing import Annotated, Any, Final
@@ -11,8 +12,9 @@ from functions.momo_callback.models import ANY_BODY, Acknowledged
 from shared import log
 from shared.config import Settings
 from shared.db import Database
+from shared.errors import DependencyUnavailable
 from shared.http.app import create_app
-from shared.http.caller import FunctionCaller, digest
+from shared.http.caller import Caller, FunctionCaller, digest
 from shared.http.problem import answers
 from shared.rails.base import CallbackNotUnderstood, CallbackRequest
 from shared.rails.registry import Rails
@@ -21,6 +23,8 @@ from shared.vault import Vault
 router = APIRouter(tags=["rail callbacks"])
 
 RAIL: Final = "mpesa"  # the one mobile money rail whose results arrive here so far
+PATIENCE_S: Final = 2.0  # the rail hangs up after 3 s (rails reference 1.3)
+PAUSE_S: Final = 0.1
 _KEPT_HEADERS: Final = ("content-type", "user-agent", "businessshortcode", "traceparent")
 
 
@@ -64,8 +68,8 @@ async def receive_callback(
     trusted = not state.sources or any(ip_address(address) in source for source in state.sources)
     events, problem = _read(state.rails, body, dict(request.headers), address)
     token_hash = digest(token)
-    concluded: dict[str, Any] = await state.database.call(
-        "rails.receive_callback",
+    concluded = await _keep(
+        state.database,
         {
             "rail": RAIL,
             "token_hash": token_hash,
@@ -81,7 +85,6 @@ async def receive_callback(
             "problem": problem,
         },
         caller,
-        idempotent=True,
     )
     log.event(
         "rail_callback_received",
@@ -91,6 +94,23 @@ async def receive_callback(
         reason=concluded.get("reason"),
     )
     return JSONResponse(Acknowledged().model_dump())
+
+
+async def _keep(db: Database, args: dict[str, Any], caller: Caller) -> dict[str, Any]:
+    """Store and conclude. The rail calls once: a database that is away is waited for."""
+    clock = asyncio.get_running_loop().time
+    give_up_at = clock() + PATIENCE_S
+    while True:
+        try:
+            kept: dict[str, Any] = await db.call(
+                "rails.receive_callback", args, caller, idempotent=True
+            )
+        except DependencyUnavailable:
+            if clock() + PAUSE_S > give_up_at:
+                raise
+        else:
+            return kept
+        await asyncio.sleep(PAUSE_S)
 
 
 def _read(
