@@ -17,13 +17,20 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from scripts.bundling.alone import Installed, install, run_to_end, started
+from scripts.bundling.alone import (
+    Installed,
+    Running,
+    import_cpu_ms,
+    install,
+    run_to_end,
+    started,
+)
 from scripts.bundling.build import make_bundle
 from scripts.bundling.manifest import Manifest
 from scripts.bundling.tree import ROOT, functions_of, read_tree
 from shared.config import Settings
 
-COLD_START_MS, STARTS, STARTS_WHEN_NOISY = 300, 5, 40
+STARTS, STARTS_WITHIN = 5, 1.4  # times the processor time of importing the framework
 RESIDENT_MB, REQUESTS = 100, 1000
 
 INTERNAL_TOKEN = "internal-" + "0" * 32
@@ -115,20 +122,23 @@ def needed_names(manifest: Manifest) -> list[str]:
     return list(dict.fromkeys([*required, *manifest.secrets]))
 
 
-def test_bundle_starts_fast(alone: Alone, report: Report) -> None:
-    starts: list[float] = []
+def test_bundle_starts_almost_as_fast_as_its_framework(alone: Alone, report: Report) -> None:
+    # A ratio in one run, because a busy machine makes both slow; scripts/bench has the wall clock.
+    framework: list[float] = []
+    starts: list[Running] = []
 
-    while len(starts) < STARTS or (
-        min(starts) >= COLD_START_MS and len(starts) < STARTS_WHEN_NOISY
-    ):
+    for _ in range(STARTS):
+        framework.append(import_cpu_ms(alone.installed, "fastapi, uvicorn"))
         with started(alone.installed, alone.environment) as running:
-            starts.append(running.cold_start_ms)
+            starts.append(running)
 
+    least_ms, limit_ms = min(start.start_cpu_ms for start in starts), min(framework)
     report(
-        f"{alone.manifest.name}: cold start {min(starts):.0f} ms, median "
-        f"{sorted(starts)[len(starts) // 2]:.0f} ms of {len(starts)}, load {getloadavg()[0]:.1f}"
+        f"{alone.manifest.name}: cold start {min(start.cold_start_ms for start in starts):.0f} ms, "
+        f"{least_ms:.0f} ms of processor time; importing the framework alone {limit_ms:.0f} ms; "
+        f"load {getloadavg()[0]:.1f}"
     )
-    assert min(starts) < COLD_START_MS
+    assert least_ms < STARTS_WITHIN * limit_ms
 
 
 def test_bundle_stays_small_after_a_thousand_requests(alone: Alone, report: Report) -> None:
