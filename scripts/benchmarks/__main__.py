@@ -6,7 +6,7 @@ import shutil
 import signal
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Final
 
@@ -39,19 +39,21 @@ def main() -> int:
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends as Ctrl-C does: tidily
     try:
         with running_stack() as stack, furnished(stack) as place:
-            figures = measure(place, options.part or PARTS, SHORT if options.short else FULL)
+            scale = SHORT if options.short else FULL
+            rounds = Rounds(scale.rounds, say)
+            figures = measure(place, options.part or PARTS, scale, rounds)
+            say("stopping")
     except (StackError, TimeoutError) as problem:
         print(f"bench: {problem}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         return 130
-    print(f"\n{table(figures)}\n\n{notes(figures)}")
+    print(f"\n{table(figures)}\n\n{notes(figures, rounds)}")
     return 1 if any(one.is_missed for one in figures) else 0
 
 
-def measure(place: Place, parts: list[str] | tuple[str, ...], scale: Scale) -> list[Figure]:
+def measure(place: Place, parts: Iterable[str], scale: Scale, rounds: Rounds) -> list[Figure]:
     """The figures of the chosen parts, in the order of PARTS."""
-    rounds = Rounds(scale.rounds, say)
     measures = {
         "create": lambda: measure_creates(place, rounds, scale.seconds),
         "confirm": lambda: measure_confirms(place, rounds, scale.confirms),
@@ -63,13 +65,13 @@ def measure(place: Place, parts: list[str] | tuple[str, ...], scale: Scale) -> l
     return [one for part in PARTS if part in parts for one in measures[part]()]
 
 
-def notes(figures: list[Figure]) -> str:
+def notes(figures: list[Figure], rounds: Rounds) -> str:
     """How to read the table."""
     noisy = sum(one.is_noisy for one in figures)
     lines = [
         "limit and product were measured in turn, in the same run; values are medians.",
         f"others: share of this machine ({os.cpu_count()} cores) that other programs used;",
-        f"runs with more than {OTHERS_MAX:.0%} were made again.",
+        f"runs with more than {OTHERS_MAX:.0%} were made again ({rounds.discarded} discarded).",
     ]
     if noisy:
         lines.append(f"{noisy} figures are noisy: the machine was never quiet. Measure them again.")

@@ -5,9 +5,9 @@ import json
 import re
 import sys
 from collections.abc import Iterator
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from itertools import cycle
-from time import monotonic, perf_counter
+from time import monotonic, perf_counter, process_time
 from uuid import uuid4
 
 import uvloop
@@ -24,15 +24,14 @@ class Senders:
     def __init__(self, load: Load) -> None:
         self.load = load
         self.capture = re.compile(load.capture.encode()) if load.capture else None
-        self.outcome = Outcome(0.0, {}, [])
+        self.outcome = Outcome(0.0, 0.0, {}, [])
         self.requests = self._requests()
 
     async def run(self) -> Outcome:
         clients = [await Connection.open(self.load.port) for _ in range(self.load.clients)]
-        began = perf_counter()
+        began, cpu = perf_counter(), process_time()
         await asyncio.gather(*(self._client(client) for client in clients))
-        took = perf_counter() - began
-        return Outcome(**{**asdict(self.outcome), "seconds": took})
+        return replace(self.outcome, seconds=perf_counter() - began, cpu_s=process_time() - cpu)
 
     def _requests(self) -> Iterator[bytes]:
         raw = [text.encode("latin-1") for text in self.load.requests]

@@ -84,6 +84,7 @@ def measure_creates(place: Place, rounds: Rounds, seconds: float) -> list[Figure
     return [
         figure("create: Data API calls", runs, lambda run: run.product.calls, "", Target("=", 1)),
         figure("create: handler CPU", runs, lambda run: run.product.cpu_ms, "ms", Target("<", 1.5)),
+        figure("create: the load generator's CPU", runs, _generator_ms, "ms"),
         figure(
             f"create, {CLIENTS} clients; limit: the Data API alone",
             runs,
@@ -206,6 +207,11 @@ def wait_until_settled(place: Place) -> None:
 
 def _creates(place: Place, limit: Load, product: Load) -> Creates:
     return Creates(send(limit, expect=200), measure(place, product, expect=201))
+
+
+def _generator_ms(run: Creates) -> float:
+    outcome = run.product.outcome
+    return outcome.cpu_s * 1000 / outcome.count
 
 
 def _confirms(place: Place, load: Load) -> Confirms:

@@ -32,9 +32,13 @@ class Load:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """Latencies in ms, of every answer; rail_ms: of that, waiting for the rail."""
+    """Latencies in ms, of every answer; rail_ms: of that, waiting for the rail.
+
+    cpu_s: what the generator itself spent, on the same machine.
+    """
 
     seconds: float
+    cpu_s: float
     statuses: dict[str, int]
     latencies_ms: list[float]
     rail_ms: list[float] = field(default_factory=list)

@@ -28,13 +28,12 @@ class Run(Generic[T]):
 
 @dataclass(frozen=True, slots=True)
 class Series(Generic[T]):
-    """The runs that count. discarded: how many did not. others: the worst share among those kept.
+    """The runs that count. others: the worst share among them.
 
-    When too few were clean, all are kept and `is_noisy` says so.
+    When too few were clean, all count and `is_noisy` says so.
     """
 
     gave: list[T]
-    discarded: int
     others: float
     is_noisy: bool
 
@@ -44,40 +43,37 @@ class Series(Generic[T]):
 
 
 class Rounds:
-    """How often to measure. say: progress, a line per run."""
+    """How often to measure. say: progress, a line per run. now: what time and CPU it is."""
 
-    def __init__(self, count: int, say: Say) -> None:
-        self.count, self.say = count, say
+    def __init__(self, count: int, say: Say, now: Callable[[], Moment] = Moment.now) -> None:
+        self.count, self.say, self.now = count, say, now
+        self.discarded = 0
 
     def series(self, name: str, run: Callable[[], T]) -> Series[T]:
         """`count` clean runs, from at most twice as many."""
         return self.prepared(name, lambda: None, lambda _: run())
 
-    def once(self, name: str, run: Callable[[], T]) -> Series[T]:
-        """One run, for what does not depend on how busy the machine is."""
-        return Rounds(1, self.say).series(name, run)
-
     def prepared(self, name: str, prepare: Callable[[], P], run: Callable[[P], T]) -> Series[T]:
         """The same, with something made before each run that is not part of it."""
-        kept: list[Run[T]] = []
         runs: list[Run[T]] = []
-        while len(kept) < self.count and len(runs) < 2 * self.count:
-            one = _run(prepare(), run)
+        while len(_clean(runs)) < self.count and len(runs) < 2 * self.count:
+            one = self._run(prepare(), run)
             runs.append(one)
-            if one.is_clean:
-                kept.append(one)
             self.say(f"{name}: run {len(runs)}, others {one.others:.0%} of the machine")
-        enough = len(kept) == self.count
-        counted = kept if enough else runs
+        clean = _clean(runs)
+        counted = clean if len(clean) == self.count else runs
+        self.discarded += len(runs) - len(counted)
         return Series(
             [one.gave for one in counted],
-            len(runs) - len(counted),
-            max(one.others for one in counted),
-            not enough,
+            others=max(one.others for one in counted),
+            is_noisy=counted is runs,
         )
 
+    def _run(self, prepared: P, run: Callable[[P], T]) -> Run[T]:
+        before = self.now()
+        gave = run(prepared)
+        return Run(gave, self.now().others_since(before))
 
-def _run(prepared: P, run: Callable[[P], T]) -> Run[T]:
-    before = Moment.now()
-    gave = run(prepared)
-    return Run(gave, Moment.now().others_since(before))
+
+def _clean(runs: list[Run[T]]) -> list[Run[T]]:
+    return [one for one in runs if one.is_clean]

@@ -40,7 +40,8 @@ def _figures(
         f"{manifest.name}, starts",
         lambda: median(_start_ms(installed, environment) for _ in range(starts)),
     )
-    sizes = rounds.once(
+    # Memory does not depend on how busy the machine is: once is enough.
+    sizes = Rounds(1, rounds.say).series(
         f"{manifest.name}, memory", lambda: _resident_mb(place, manifest, installed, environment)
     )
     return [
