@@ -13,13 +13,13 @@ from typing import Any
 import uvicorn
 from starlette.applications import Starlette
 from starlette.requests import Request
-from starlette.responses import HTMLResponse, JSONResponse, Response
+from starlette.responses import JSONResponse, Response
 from starlette.routing import Mount, Route
-from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from scripts.stack.auth import Auth
 from scripts.stack.cors import Cors
+from scripts.stack.docs.page import Docs
 from scripts.stack.keys import Keys
 from scripts.stack.openapi import merge
 from scripts.stack.places import ROOT, Ports
@@ -27,13 +27,7 @@ from scripts.stack.rest_proxy import RestProxy
 from shared.config import Settings
 
 PREFIX = "/functions/v1"
-PAGE = """<!doctype html><meta charset="utf-8"><title>Stalela API</title>
-<link rel="stylesheet" href="{prefix}/docs/swagger-ui.css"><div id="page"></div>
-<script src="{prefix}/docs/swagger-ui-bundle.js"></script>
-<script>
-SwaggerUIBundle({{url: "{prefix}/openapi.json", dom_id: "#page", deepLinking: true}})
-</script>
-"""
+OWN_PAGES = {"openapi.json", "docs"}  # of the gateway, where functions are else
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,9 +118,6 @@ def build(around: Surroundings) -> ASGIApp:
             document.update(functions.openapi(f"{around.url}{PREFIX}"))
         return JSONResponse(document)
 
-    async def docs(_request: Request) -> Response:
-        return HTMLResponse(PAGE.format(prefix=PREFIX))
-
     async def health(_request: Request) -> Response:
         return JSONResponse({"functions": sorted(functions.apps)})
 
@@ -139,27 +130,30 @@ def build(around: Surroundings) -> ASGIApp:
             methods=["GET", "HEAD", "POST", "PATCH", "PUT", "DELETE"],
         ),
     ]
-    return Starlette(
+    docs = Docs(around.state, around.url, PREFIX, f"http://127.0.0.1:{around.ports.daraja}")
+    rest = Starlette(
         routes=[
             Route(f"{PREFIX}/openapi.json", openapi),
-            Route(f"{PREFIX}/docs", docs),
-            Mount(f"{PREFIX}/docs", StaticFiles(directory=ROOT / "node_modules/swagger-ui-dist")),
+            *docs.routes(),
             # CORS is a function's own business, as on the platform; here only for the rest.
-            Mount(PREFIX, Raw(functions)),
             Mount("/", Cors(Starlette(routes=platform))),
         ],
         lifespan=functions.lifespan,
     )
+    return Front(functions, rest)
 
 
-class Raw:
-    """Undoes what Mount did to the path: functions take the whole one."""
+class Front:
+    """Gives each function its path as it came: a router would stop at a line feed in it."""
 
-    def __init__(self, app: ASGIApp) -> None:
-        self.app = app
+    def __init__(self, functions: ASGIApp, rest: ASGIApp) -> None:
+        self.functions, self.rest = functions, rest
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        await self.app({**scope, "root_path": ""}, receive, send)
+        prefix, _, below = str(scope.get("path", "")).partition(f"{PREFIX}/")
+        is_functions = prefix == "" and below.partition("/")[0] not in OWN_PAGES
+        app = self.functions if scope["type"] == "http" and is_functions and below else self.rest
+        await app(scope, receive, send)
 
 
 def serve(around: Surroundings) -> None:

@@ -18,7 +18,7 @@ Json = dict[str, Any]
 Operation = tuple[str, Json]  # "POST /payment-intents", and what the document says about it
 
 # function.toml's words for who may call, and the security requirements that are one of them.
-CREDENTIALS = {
+CREDENTIALS: dict[str, list[Json]] = {
     "api-key": [{"ApiKey": []}],
     "user": [{"UserToken": []}],
     "client-secret": [{"ApiKey": [], "ClientSecret": []}],

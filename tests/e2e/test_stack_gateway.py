@@ -39,6 +39,12 @@ def test_function_answers_its_bare_url_without_redirecting(stack: Stack) -> None
     assert (bare.status_code, slashed.status_code) == (401, 401)
 
 
+def test_function_gets_its_whole_path_whatever_is_in_it(stack: Stack) -> None:
+    answer = httpx.post(f"{stack.functions_url}/momo-callback/line%0Afeed", content=b"news")
+
+    assert (answer.status_code, answer.json()["ResultCode"]) == (200, 0)
+
+
 def test_document_names_every_function_once_and_resolves(stack: Stack) -> None:
     document = httpx.get(f"{stack.functions_url}/openapi.json").json()
 
