@@ -14,7 +14,14 @@ from shared.ids import pattern
 
 router = APIRouter(tags=["reviews"])
 
-TransferId = Annotated[str, Path(pattern=pattern("tr"), examples=["tr_01kaj3vq1nfr5r3e2n9v4d8yzx"])]
+TransferId = Annotated[
+    str,
+    Path(
+        pattern=pattern("tr"),
+        description="The transfer's id, as in latest_transfer of its intent.",
+        examples=["tr_01kaj3vq1nfr5r3e2n9v4d8yzx"],
+    ),
+]
 
 
 @router.get("/parked", responses=answers(ParkedCallbacks, 400, 401, 403, 429, 503))
