@@ -252,9 +252,11 @@ def test_an_append_only_table_refuses_every_change_even_to_its_owner(
             except psycopg.errors.InsufficientPrivilege as refused:
                 met[table] = str(refused).partition("\n")[0]
 
-    pattern = r"is append-only: \w+ is not possible$"
     assert len(met) >= 5
-    assert {table: words for table, words in met.items() if not re.search(pattern, words)} == {}
+    # By its own trigger, not by that of a table which refers to it.
+    assert {
+        t: words for t, words in met.items() if not words.startswith(f"{t} is append-only")
+    } == {}
 
 
 # Functions

@@ -185,6 +185,7 @@ class Shop:
             self.call(
                 "payments.record_submission",
                 transfer_id=attempt.transfer_id,
+                callback_token_hash=digest(attempt.token),
                 idempotency_key=attempt.key,
                 event=event or accepted(attempt.rail_ref),
             )
@@ -195,6 +196,7 @@ class Shop:
         self.call(
             "payments.release_submission",
             transfer_id=attempt.transfer_id,
+            callback_token_hash=digest(attempt.token),
             idempotency_key=attempt.key,
             reason="connection refused",
             retry_after=30,

@@ -57,26 +57,30 @@ class Subject:
 
 @dataclass(frozen=True)
 class Pair:
-    """Two actions and the state in which they meet."""
+    """Two actions and the state in which they meet.
+
+    time_passes: what the clock does to the subject, if that matters. A race starts just before it
+    happens; the serial orders try it before, between and after the two.
+    """
 
     start: Callable[[Shop], Subject]
     left: Action
     right: Action
+    time_passes: Callable[[Shop, Subject, str], None] | None = None
 
 
 def fresh(shop: Shop) -> Subject:
     return Subject(shop.new_intent())
 
 
-def about_to_expire(shop: Shop) -> Subject:
-    """An intent whose time ends within the next milliseconds."""
-    subject = fresh(shop)
+def runs_out(shop: Shop, subject: Subject, when: str) -> None:
+    """The intent's time ends after this interval."""
     shop.books.run(
-        "update payments.payment_intents set expires_at = clock_timestamp() + interval '3 ms'"
+        "update payments.payment_intents set expires_at = clock_timestamp() + %s::interval"
         " where payment_intent_id = %s",
+        when,
         subject.intent_id,
     )
-    return subject
 
 
 def sent(shop: Shop) -> Subject:
@@ -96,6 +100,13 @@ def at_the_horizon(shop: Shop) -> Subject:
         "update rails.watches set due_at = now(), horizon_at = now() where transfer_id = %s",
         subject.running.transfer_id,
     )
+    return subject
+
+
+def in_review(shop: Shop) -> Subject:
+    """The same, after that claim: a person is to decide."""
+    subject = at_the_horizon(shop)
+    Rail(shop.api).claim()
     return subject
 
 
@@ -149,6 +160,15 @@ def release(session: Session, subject: Subject) -> Told:
     return ("released",)
 
 
+def decide_settled(session: Session, subject: Subject) -> Told:
+    receipt = subject.running.paid()["receipt"]
+    return (session.rail.decide(session.shop, subject.running, "settled", receipt).body["status"],)
+
+
+def decide_failed(session: Session, subject: Subject) -> Told:
+    return (session.rail.decide(session.shop, subject.running, "failed", None).body["status"],)
+
+
 def claim(session: Session, subject: Subject) -> Told:
     return (subject.running.transfer_id in [work["transfer_id"] for work in session.rail.claim()],)
 
@@ -160,7 +180,7 @@ def told(concluded: Row) -> Told:
 PAIRS = {
     "confirm and cancel": Pair(fresh, confirm, cancel),
     "confirm and confirm": Pair(fresh, confirm, confirm),
-    "confirm and expire": Pair(about_to_expire, confirm, expire),
+    "confirm and expire": Pair(fresh, confirm, expire, runs_out),
     "callback and query": Pair(prompted, success, query_success),
     "callback and a query that contradicts it": Pair(prompted, success, query_failure),
     "callback and record_submission": Pair(sent, success, record),
@@ -168,6 +188,8 @@ PAIRS = {
     "release and callback": Pair(sent, release, success),
     "two callbacks that contradict": Pair(prompted, success, failure),
     "callback and the claim at the horizon": Pair(at_the_horizon, success, claim),
+    "callback and the decision that it was paid": Pair(in_review, success, decide_settled),
+    "callback and the decision that it failed": Pair(in_review, success, decide_failed),
     "late success and another attempt": Pair(failed_before, query_success, confirm),
     "late success and cancel": Pair(failed_before, query_success, cancel),
 }
@@ -184,20 +206,22 @@ class Ring:
     right: Session
     pool: ThreadPoolExecutor
 
-    def serial(self, pair: Pair, *, left_first: bool, waits_ms: tuple[int, int]) -> Told:
-        """What is left after one action and then the other."""
+    def serial(self, pair: Pair, *, left_first: bool, passes_at: int) -> Told:
+        """What is left after one action and then the other; time passes before the nth."""
         subject = pair.start(self.shop)
         moves = [(pair.left, self.left), (pair.right, self.right)]
-        order = [0, 1] if left_first else [1, 0]
         outcomes: list[Any] = [None, None]
-        for place, pause_ms in zip(order, waits_ms, strict=True):
-            time.sleep(pause_ms / 1000)
+        for number, place in enumerate([0, 1] if left_first else [1, 0]):
+            if pair.time_passes and number == passes_at:
+                pair.time_passes(self.shop, subject, "0 s")
             outcomes[place] = attempted(*moves[place], subject)
         return self.left_behind(subject, outcomes)
 
     def race(self, pair: Pair, gate: str, chance: random.Random) -> Told:
         """What is left after both at once."""
         subject = pair.start(self.shop)
+        if pair.time_passes:
+            pair.time_passes(self.shop, subject, f"{chance.choice([1, 3, 10, 30])} ms")
         moves = [(pair.left, self.left), (pair.right, self.right)]
         head_start_s = chance.choice([0, 0, 0.0005, 0.002])
         order = chance.sample([0, 1], 2)
@@ -281,6 +305,8 @@ def ring(database: Database) -> Iterator[Ring]:
         Books(database) as right_books,
         ThreadPoolExecutor(2) as pool,
     ):
+        # What an earlier race left must not be claimed in this one.
+        books.run("delete from rails.watches")
         shop = Shop(first, books).open()
         yield Ring(
             shop,
@@ -303,9 +329,9 @@ def test_a_race_ends_like_one_of_the_two_orders(name: str, module_database: Data
 
     with ring(module_database) as at:
         serial = {
-            at.serial(pair, left_first=left_first, waits_ms=waits_ms)
+            at.serial(pair, left_first=left_first, passes_at=passes_at)
             for left_first in (True, False)
-            for waits_ms in [(0, 0), (0, 10), (10, 0)]
+            for passes_at in (0, 1, 2)
         }
         raced = [at.race(pair, list(GATES)[number % 4], chance) for number in range(ROUNDS)]
 

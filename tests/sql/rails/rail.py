@@ -4,7 +4,7 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
-from tests.sql.payments.shop import Answer, Attempt
+from tests.sql.payments.shop import Answer, Attempt, Shop, new_key
 from tests.support.sql import Api, Row, digest
 
 
@@ -46,3 +46,19 @@ class Rail:
     def claim(self, max_rows: int = 100) -> list[Row]:
         """What the reconciler is to ask now."""
         return self.api.call_set("fn_reconcile", {}, "rails.claim_queries", max_rows=max_rows)
+
+    def decide(self, shop: Shop, attempt: Attempt, outcome: str, receipt: str | None) -> Answer:
+        """POST /reconcile/reviews/{id}/resolve, by somebody of the shop who may."""
+        return Answer.of(
+            self.api.call(
+                "fn_reconcile",
+                shop.headers,
+                "rails.resolve_review",
+                transfer_id=attempt.transfer_id,
+                idempotency_key=new_key(),
+                body_hash="body",
+                outcome=outcome,
+                receipt=receipt,
+                reason="read the statement",
+            )
+        )

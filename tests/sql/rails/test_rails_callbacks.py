@@ -172,6 +172,18 @@ def test_a_forged_callback_cannot_occupy_the_identity_of_the_real_one(
     assert shop.get(attempt.intent_id)["status"] == "succeeded"
 
 
+def test_a_callback_from_a_strange_address_does_not_keep_the_real_one_out(
+    shop: Shop, rail: Rail
+) -> None:
+    attempt = shop.attempt()
+    rail.call_back(attempt, attempt.paid(receipt="RINVENTED"), source_trusted=False)
+
+    concluded = rail.call_back(attempt, attempt.paid(receipt=f"A{attempt.transfer_id}"))
+
+    assert concluded["disposition"] == "applied"
+    assert shop.get(attempt.intent_id)["latest_transfer"]["receipt"] == f"A{attempt.transfer_id}"
+
+
 def test_a_body_nobody_understands_is_parked_and_the_rail_is_asked(
     shop: Shop, rail: Rail, books: Books
 ) -> None:
