@@ -28,7 +28,7 @@ ANY_BODY: Final[dict[str, Any]] = {
                 }
             },
         },
-        "*/*": {"schema": {"type": "string"}, "example": "not JSON"},
+        "*/*": {"schema": {}, "example": "not JSON"},
     },
 }
 

@@ -3,12 +3,13 @@
 import asyncio
 from collections.abc import Mapping
 from typing import Any, Final
+from uuid import uuid4
 
 from functions.payment_intents.models import CreatePaymentIntent, Customer, MobileMoney
 from shared import log
 from shared.db import Answer, Database
 from shared.errors import DependencyUnavailable, StalelaError
-from shared.http.caller import Caller
+from shared.http.caller import Caller, digest
 from shared.masking import mask_email, mask_name, mask_phone
 from shared.money import Money
 from shared.phones import parse_payer_phone
@@ -44,18 +45,21 @@ class Collector:
                 "payment_method_types": body.payment_method_types,
                 "description": body.description,
                 "customer": _masked(body.customer),
-                # Bound to the key of this request: the intent's id does not exist yet.
-                "customer_sealed": self._vault.seal(
-                    body.customer.model_dump_json().encode(), f"customer|{key}"
-                )
-                if body.customer
-                else None,
+                "customer_sealed": self._sealed(body.customer),
                 "metadata": body.metadata,
                 "return_url": str(body.return_url) if body.return_url else None,
                 "expires_in_s": body.expires_in,
             },
             caller,
         )
+
+    def _sealed(self, customer: Customer | None) -> str | None:
+        # The intent's id does not exist yet: the seal is bound to a name that is kept beside it.
+        if customer is None:
+            return None
+        name = uuid4().hex
+        sealed = self._vault.seal(customer.model_dump_json().encode(), f"customer|{name}")
+        return f"{name}.{sealed}"
 
     async def confirm(
         self, payment_intent_id: str, method: MobileMoney, key: str, body_hash: str, caller: Caller
@@ -94,6 +98,7 @@ class Collector:
                 "payments.record_submission",
                 {
                     "transfer_id": order["transfer_id"],
+                    "callback_token_hash": digest(order["callback_token"]),
                     "idempotency_key": key,
                     "event": event.to_json(),
                 },
@@ -121,8 +126,10 @@ class Collector:
                 "payments.release_submission",
                 {
                     "transfer_id": order["transfer_id"],
+                    "callback_token_hash": digest(order["callback_token"]),
                     "idempotency_key": key,
-                    "reason": str(refused),
+                    # A fault of the vault is ours, and no text for a payer.
+                    "reason": str(refused) if isinstance(refused, StalelaError) else "Not sent",
                     "retry_after": getattr(refused, "retry_after", None),
                 },
                 caller,

@@ -22,8 +22,8 @@ from shared.vault import Vault, VaultError
 router = APIRouter(tags=["reconciliation"])
 router.include_router(reviews.router)
 
-BATCH: Final = 20
-# Daraja refuses bursts ("spike arrest"), so few questions are in the air at once.
+# Daraja refuses bursts ("spike arrest"), so few questions are in the air at once; no more are
+# leased than that, or leases would run out before their question was asked.
 IN_FLIGHT: Final = 4
 
 
@@ -39,45 +39,53 @@ def create(settings: Settings) -> FastAPI:
     )
     app.state.database, app.state.vault = Database(settings), Vault(settings.vault_keys)
     app.state.rails = Rails(settings)
-    app.state.in_flight = asyncio.Semaphore(IN_FLIGHT)
+    app.state.draining = asyncio.Lock()
     return app
 
 
 @router.post("/", responses=problem_responses(401, 503))
 async def query_silent_transfers(caller: InternalCaller, request: Request) -> Reconciled:
     """Ask about every transfer that is due, in leased batches, until none is left."""
+    draining: asyncio.Lock = request.app.state.draining
+    if draining.locked():
+        return Reconciled(asked=0)  # who is at it finds what is due now, too
+    async with draining:
+        counts = await asyncio.gather(*(_drain(request, caller) for _ in range(IN_FLIGHT)))
+    return Reconciled(asked=sum(counts))
+
+
+async def _drain(request: Request, caller: Caller) -> int:
     asked = 0
     while work := await request.app.state.database.call(
-        "rails.claim_queries", {"max_rows": BATCH}, caller
+        "rails.claim_queries", {"max_rows": 1}, caller
     ):
-        await asyncio.gather(*(_ask(request, item, caller) for item in work))
-        asked += len(work)
-    return Reconciled(asked=asked)
+        await _ask(request, work[0], caller)
+        asked += 1
+    return asked
 
 
 async def _ask(request: Request, item: dict[str, Any], caller: Caller) -> None:
     """One question. Whatever goes wrong, the lease runs out and it is asked again."""
     state = request.app.state
-    async with state.in_flight:
-        try:
-            event = await state.rails.get(item["rail"]).query(
-                instruction_from(item, state.vault, traceparent=caller.traceparent)
-            )
-            await state.database.call(
-                "payments.record_query",
-                {"transfer_id": item["transfer_id"], "event": event.to_json()},
-                caller,
-            )
-            log.event(
-                "transfer_queried",
-                transfer_id=item["transfer_id"],
-                rail=item["rail"],
-                outcome=event.outcome,
-            )
-        except (RailUnavailable, VaultError, StalelaError) as failed:
-            log.warning(
-                "transfer_query_failed",
-                transfer_id=item["transfer_id"],
-                rail=item["rail"],
-                reason=type(failed).__name__,
-            )
+    try:
+        event = await state.rails.get(item["rail"]).query(
+            instruction_from(item, state.vault, traceparent=caller.traceparent)
+        )
+        await state.database.call(
+            "payments.record_query",
+            {"transfer_id": item["transfer_id"], "event": event.to_json()},
+            caller,
+        )
+        log.event(
+            "transfer_queried",
+            transfer_id=item["transfer_id"],
+            rail=item["rail"],
+            outcome=event.outcome,
+        )
+    except (RailUnavailable, VaultError, StalelaError) as failed:
+        log.warning(
+            "transfer_query_failed",
+            transfer_id=item["transfer_id"],
+            rail=item["rail"],
+            reason=type(failed).__name__,
+        )

@@ -29,7 +29,8 @@ async def list_parked_callbacks(
     caller: UserCaller,
     request: Request,
     before: Annotated[
-        int, Query(ge=1, description="Only callbacks with a smaller id: the last of a page.")
+        int,
+        Query(ge=1, lt=2**63, description="Only callbacks with a smaller id: the last of a page."),
     ] = 2**62,
     limit: Annotated[int, Query(ge=1, le=100, description="How many callbacks a page holds.")] = 20,
 ) -> Response:

@@ -116,9 +116,10 @@ create unique index transfers_one_open_per_intent
 on payments.transfers (payment_intent_id) where state in ('INITIATED', 'SUBMITTED', 'ACCEPTED');
 create index transfers_of_intent on payments.transfers (payment_intent_id);
 create index transfers_newest on payments.transfers (tenant_id, environment, created_at);
-create unique index transfers_rail_ref on payments.transfers (rail, environment, rail_ref) where rail_ref is not null;
+-- References and receipts are unique at the rail; per tenant here, so that nobody can occupy another's.
+create unique index transfers_rail_ref on payments.transfers (tenant_id, environment, rail, rail_ref) where rail_ref is not null;
 -- One receipt pays for one transfer.
-create unique index transfers_receipt on payments.transfers (rail, environment, receipt) where receipt is not null;
+create unique index transfers_receipt on payments.transfers (tenant_id, environment, rail, receipt) where receipt is not null;
 create index transfers_in_review on payments.transfers (updated_at) where review_reason is not null;
 
 create table payments.attempts (

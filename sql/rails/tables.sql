@@ -84,6 +84,7 @@ comment on table rails.callbacks is
 'Append-only: every callback body as it came (sealed), stored before anything is concluded from it. Unmatched ones have no tenant.';
 alter table rails.callbacks enable row level security;
 create index callbacks_of_transfer on rails.callbacks (transfer_id);
+create index callbacks_unmatched on rails.callbacks (received_at) where transfer_id is null;
 create index callbacks_of_tenant on rails.callbacks (tenant_id, environment, received_at desc);
 
 create table rails.callback_dispositions (

@@ -121,7 +121,36 @@ $$;
 comment on function payments.begin_transfer is
 'Before the rail is called: claims the key, moves the intent to processing, writes transfer, attempt, callback token (hash) and watch. The instruction carries the token in clear, this once.';
 
-create function payments.record_submission(transfer_id text, idempotency_key text, event jsonb)
+create function payments.begun_by_us(transfer_id text, callback_token_hash text)
+returns payments.transfers
+language plpgsql
+stable
+security definer -- callers may not read transfers
+set search_path = ''
+as $$
+#variable_conflict use_column
+declare
+    transfer payments.transfers;
+begin
+    -- Not the key of the request: it may have been revoked while the rail was asked, and what the rail said must
+    -- be kept all the same. Only who was handed the instruction knows the token.
+    select t.* into transfer
+    from payments.transfers as t
+    inner join payments.attempts as a on a.transfer_id = t.transfer_id
+    where
+        t.transfer_id = begun_by_us.transfer_id
+        and a.callback_token_hash = begun_by_us.callback_token_hash;
+    if not found then
+        perform public.refuse('40401', format('There is no transfer %s here.', begun_by_us.transfer_id));
+    end if;
+    return transfer;
+end
+$$;
+comment on function payments.begun_by_us is 'The transfer whose instruction carried this callback token; 40401 otherwise.';
+
+create function payments.record_submission(
+    transfer_id text, callback_token_hash text, idempotency_key text, event jsonb
+)
 returns public.answer
 language plpgsql
 volatile
@@ -130,19 +159,17 @@ set search_path = ''
 as $$
 #variable_conflict use_column
 declare
-    caller public.caller := public.caller();
+    caller public.caller;
     transfer payments.transfers;
     intent payments.payment_intents;
     answer public.answer;
+    reveal_secret boolean := not coalesce(
+        nullif(current_setting('request.headers', true), '')::jsonb ? 'x-stalela-client-secret-hash', false
+    );
 begin
-    select t.* into transfer
-    from payments.transfers as t
-    where
-        t.transfer_id = record_submission.transfer_id
-        and t.tenant_id = caller.tenant_id and t.environment = caller.environment;
-    if not found then
-        perform public.refuse('40401', format('There is no transfer %s here.', record_submission.transfer_id));
-    end if;
+    transfer := payments.begun_by_us(record_submission.transfer_id, record_submission.callback_token_hash);
+    caller.tenant_id := transfer.tenant_id;
+    caller.environment := transfer.environment;
     update payments.attempts as a
     set answered_at = now(), outcome = record_submission.event ->> 'outcome', code = record_submission.event ->> 'code'
     where a.transfer_id = record_submission.transfer_id and a.number = 1;
@@ -151,7 +178,7 @@ begin
     select i.* into intent
     from payments.payment_intents as i
     where i.payment_intent_id = transfer.payment_intent_id;
-    answer := row(200, payments.intent_resource(intent, not 'payments:confirm' = any(caller.scopes)), caller.rate);
+    answer := row(200, payments.intent_resource(intent, reveal_secret), '{}'::jsonb);
     perform public.remember_answer(
         caller, 'POST /payment-intents/{id}/confirm', record_submission.idempotency_key, intent.payment_intent_id, answer
     );
@@ -161,7 +188,9 @@ $$;
 comment on function payments.record_submission is
 'After the rail answered (or fell silent): applies the event and stores the answer of the confirm request. A callback may have come first.';
 
-create function payments.release_submission(transfer_id text, idempotency_key text, reason text, retry_after integer)
+create function payments.release_submission(
+    transfer_id text, callback_token_hash text, idempotency_key text, reason text, retry_after integer
+)
 returns void
 language plpgsql
 volatile
@@ -170,15 +199,12 @@ set search_path = ''
 as $$
 #variable_conflict use_column
 declare
-    caller public.caller := public.caller();
+    caller public.caller;
+    transfer payments.transfers;
 begin
-    perform from payments.transfers as t
-    where
-        t.transfer_id = release_submission.transfer_id
-        and t.tenant_id = caller.tenant_id and t.environment = caller.environment;
-    if not found then
-        perform public.refuse('40401', format('There is no transfer %s here.', release_submission.transfer_id));
-    end if;
+    transfer := payments.begun_by_us(release_submission.transfer_id, release_submission.callback_token_hash);
+    caller.tenant_id := transfer.tenant_id;
+    caller.environment := transfer.environment;
     update payments.attempts as a
     set answered_at = now(), outcome = 'failed_retryable', code = release_submission.reason
     where a.transfer_id = release_submission.transfer_id and a.number = 1;

@@ -61,13 +61,21 @@ as $$
 #variable_conflict use_column
 declare
     caller public.caller;
+    payer public.caller;
     intent payments.payment_intents;
     secret_hash text := nullif(pg_catalog.current_setting('request.headers', true), '')::jsonb
         ->> 'x-stalela-client-secret-hash';
     -- A payer's browser holds a publishable key and the secret of this one intent, never a secret key.
     reveal_secret boolean := secret_hash is null;
 begin
-    caller := public.authorize(case when reveal_secret then scope else 'payments:confirm' end, bucket);
+    if reveal_secret then
+        caller := public.authorize(scope, bucket);
+    else
+        caller := public.caller();
+        if not public.holds_scope(caller.scopes, 'payments:confirm') then
+            perform public.refuse('40311', 'This needs the scope payments:confirm.');
+        end if;
+    end if;
 
     if lock then
         select i.* into intent from payments.payment_intents as i
@@ -83,6 +91,13 @@ begin
         or (not reveal_secret and encode(sha256(convert_to(intent.client_secret, 'utf8')), 'hex') <> secret_hash)
     then
         perform public.refuse('40401', format('There is no payment intent %s here.', visible_intent.payment_intent_id));
+    end if;
+    if not reveal_secret then
+        -- All payers of a merchant share one publishable key: each intent has a bucket of its own, or one payer could
+        -- shut the checkout to the others.
+        payer := caller;
+        payer.actor := intent.payment_intent_id;
+        caller.rate := public.take_token(payer, bucket);
     end if;
     return row(caller, intent, reveal_secret);
 end

@@ -32,7 +32,8 @@ begin
     update public.alerts as a
     set occurrences = a.occurrences + 1, last_at = now(), details = coalesce(raise_alert.details, '{}')
     where a.alert_id = any(array(
-        select o.alert_id from public.alerts as o where o.alert_id = open_id for update skip locked
+        select o.alert_id from public.alerts as o
+        where o.alert_id = open_id and o.status = 'open' for update skip locked
     ));
 end
 $$;

@@ -11,6 +11,8 @@ set search_path = ''
 as $$
 declare
     claimed text;
+    problem text;
+    failed bigint;
 begin
     update public.cron_tasks as t
     set
@@ -35,7 +37,13 @@ begin
         limit 1
         for update skip locked
     ))
-    returning t.task into claimed;
+    returning t.task, t.failures, t.last_error into claimed, failed, problem;
+    if failed >= 3 then
+        -- A task that is cut off every time never gets to say so itself.
+        perform public.raise_alert(
+            'cron_task_failing', 'warning', claimed, null, null, jsonb_build_object('error', problem, 'failures', failed)
+        );
+    end if;
     return claimed;
 end
 $$;

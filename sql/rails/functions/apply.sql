@@ -32,7 +32,9 @@ begin
     for no key update;
     select r.* into rules from rails.rails as r where r.rail = transfer.rail;
 
-    if transfer.rail_ref is null and event ->> 'rail_ref' is not null and transfer.state in ('SUBMITTED', 'FAILED') then
+    if source = 'callback' and not trusted then
+        return rails.apply_hearsay(transfer, event);
+    elsif transfer.rail_ref is null and event ->> 'rail_ref' is not null and transfer.state in ('SUBMITTED', 'FAILED') then
         -- A callback that overtook the push answer brings the reference along.
         update payments.transfers as t
         set rail_ref = apply_event.event ->> 'rail_ref'
@@ -48,8 +50,8 @@ begin
             where k.rail = transfer.rail and k.code = apply_event.event ->> 'code'
         ) then
             perform public.raise_alert(
-                'unknown_rail_code', 'warning', transfer.rail || ':' || (event ->> 'code'),
-                transfer.tenant_id, transfer.environment, jsonb_build_object('transfer_id', transfer.transfer_id)
+                -- A code of the rail concerns every tenant: the alert is the platform's.
+                'unknown_rail_code', 'warning', transfer.rail || ':' || (event ->> 'code'), null, null, '{}'
             );
         end if;
         -- An operator's row says what the rail's module does not know. Only the module says success: it saw the proof.
@@ -79,7 +81,7 @@ begin
         end if;
         return 'ignored:still_pending';
     elsif outcome in ('failed_final', 'failed_retryable') then
-        return rails.apply_failure(transfer, event || jsonb_build_object('outcome', outcome), source, trusted);
+        return rails.apply_failure(transfer, event || jsonb_build_object('outcome', outcome), source);
     elsif outcome = 'succeeded' then
         if
             (event ->> 'amount_minor')::bigint <> transfer.amount_minor
@@ -91,14 +93,15 @@ begin
             );
             return 'parked:amount_mismatch';
         end if;
-        return rails.apply_success(transfer, watch, rules, receipt, source, trusted);
+        return rails.apply_success(transfer, watch, rules, receipt, source);
     elsif outcome = 'returned' then
         perform payments.advance_transfer(transfer.transfer_id, 'return', source);
         return 'applied';
     end if;
 
-    if source = 'callback' then
-        perform rails.watch_soon(transfer, null);
+    if source = 'callback' and transfer.state not in ('SETTLED', 'RETURNED') then
+        -- A receipt without an amount proves nothing, and is kept for when the query does.
+        perform rails.watch_soon(transfer, receipt);
         return 'awaiting_query:unknown';
     end if;
     return 'ignored:unknown';
@@ -107,7 +110,39 @@ $$;
 comment on function rails.apply_event is
 'Applies one RailEvent under the locks of intent and transfer and returns the disposition, "name" or "name:reason". source: submit, callback, query; trusted false means only a query may decide.';
 
-create function rails.apply_failure(transfer payments.transfers, event jsonb, source text, trusted boolean)
+create function rails.apply_hearsay(transfer payments.transfers, event jsonb)
+returns text
+language plpgsql
+volatile
+security definer -- callers may not write transfers
+set search_path = ''
+as $$
+#variable_conflict use_column
+begin
+    if transfer.state in ('SETTLED', 'RETURNED') then
+        return 'ignored:untrusted_source';
+    end if;
+    -- Lists of addresses lag, so the rail is asked; nothing else is believed: no amount, no state, and a reference
+    -- only when the rail itself gave none.
+    update payments.transfers as t
+    set rail_ref = apply_hearsay.event ->> 'rail_ref'
+    where
+        t.transfer_id = (apply_hearsay.transfer).transfer_id and t.rail_ref is null
+        and exists (
+            select from payments.attempts as a where a.transfer_id = t.transfer_id and a.answered_at is not null
+        );
+    perform rails.watch_soon(transfer, case
+        when
+            event ->> 'outcome' = 'succeeded' and (event ->> 'amount_minor')::bigint = transfer.amount_minor
+            and event ->> 'rail_ref' is not distinct from coalesce(transfer.rail_ref, event ->> 'rail_ref')
+            then event ->> 'receipt'
+    end);
+    return 'awaiting_query:untrusted_source';
+end
+$$;
+comment on function rails.apply_hearsay is 'A callback with the right token from an address that is not listed: a reason to ask the rail, and nothing more.';
+
+create function rails.apply_failure(transfer payments.transfers, event jsonb, source text)
 returns text
 language plpgsql
 volatile
@@ -126,9 +161,6 @@ begin
     elsif transfer.state = 'ACCEPTED' and source = 'submit' then
         -- The rail answered a query before it answered the push: it has the push.
         return 'ignored:accepted_meanwhile';
-    elsif not trusted then
-        perform rails.watch_soon(transfer, null);
-        return 'awaiting_query:untrusted_source';
     end if;
 
     perform rails.fail_transfer(transfer, failure, source, event ->> 'rail_ref');
@@ -138,7 +170,7 @@ $$;
 comment on function rails.apply_failure is 'A rail says nothing moved: the transfer fails, its intent takes another attempt. A success stays a success.';
 
 create function rails.apply_success(
-    transfer payments.transfers, watch rails.watches, rules rails.rails, receipt text, source text, trusted boolean
+    transfer payments.transfers, watch rails.watches, rules rails.rails, receipt text, source text
 )
 returns text
 language plpgsql
@@ -168,22 +200,25 @@ begin
     elsif transfer.state = 'RETURNED' then
         return 'ignored:already_returned';
     elsif transfer.review_reason in ('amount_mismatch', 'reference_mismatch') then
-        return 'ignored:in_review';
+        -- Seen among the parked, receipt and all: the person who decides must know of it.
+        return case when source = 'callback' then 'parked:in_review' else 'ignored:in_review' end;
     elsif rails.receipt_taken(transfer, proof) then
         perform payments.review_transfer(transfer.transfer_id, 'receipt_of_another_transfer');
         return 'parked:receipt_of_another_transfer';
     elsif source = 'callback' and (
-        not trusted
-        or transfer.state = 'FAILED'
+        transfer.state = 'FAILED'
         or transfer.amount_minor > rules.confirm_above_minor
     ) then
         perform rails.watch_soon(transfer, receipt);
         return 'awaiting_query:' || case
-            when not trusted then 'untrusted_source'
             when transfer.state = 'FAILED' then 'success_after_failure'
             else 'above_confirmation_amount'
         end;
     elsif transfer.state = 'FAILED' and proof is null then
+        -- The rail says paid after it said failed, and no receipt came: nobody will learn more by asking.
+        if transfer.review_reason is null then
+            perform payments.review_transfer(transfer.transfer_id, 'success_without_receipt');
+        end if;
         return 'ignored:no_receipt';
     end if;
 
@@ -266,7 +301,7 @@ begin
         select exists (
             select from payments.transfers as t
             where
-                t.rail = transfer.rail and t.environment = transfer.environment
+                t.tenant_id = transfer.tenant_id and t.environment = transfer.environment and t.rail = transfer.rail
                 and t.receipt = receipt_taken.receipt and t.transfer_id <> transfer.transfer_id
         )
     );
@@ -291,6 +326,7 @@ begin
     on conflict (transfer_id) do update
     set
         due_at = now(),
+        queries = 0,
         -- News after the horizon is worth another round of questions.
         horizon_at = greatest(w.horizon_at, excluded.horizon_at),
         claimed_receipt = coalesce(excluded.claimed_receipt, w.claimed_receipt);

@@ -2,6 +2,36 @@
 
 set role stalela_owner;
 
+create function rails.too_many_callbacks(transfer_id text)
+returns boolean
+language plpgsql
+stable
+security definer -- callers may not read callbacks
+set search_path = ''
+as $$
+#variable_conflict use_column
+begin
+    -- Anybody may post, and nothing here is ever deleted. A rail repeats itself a few times, a forger without end.
+    if too_many_callbacks.transfer_id is null then
+        return (
+            select count(*) >= 1000
+            from (
+                select from rails.callbacks as c
+                where c.transfer_id is null and c.received_at > now() - interval '1 hour'
+                limit 1000
+            ) as recent
+        );
+    end if;
+    return (
+        select count(*) >= 100
+        from (
+            select from rails.callbacks as c where c.transfer_id = too_many_callbacks.transfer_id limit 100
+        ) as kept
+    );
+end
+$$;
+comment on function rails.too_many_callbacks is 'Whether this callback is one too many to keep: 1,000 unmatched ones an hour, 100 for one transfer.';
+
 create function rails.receive_callback(
     rail text, token_hash text, source_address text, source_trusted boolean, headers jsonb,
     body_sealed text, body_hash text, events jsonb, problem text
@@ -21,6 +51,13 @@ declare
     disposition text;
 begin
     select a.* into attempt from payments.attempts as a where a.callback_token_hash = receive_callback.token_hash;
+    if rails.too_many_callbacks(attempt.transfer_id) then
+        perform public.raise_alert(
+            'callbacks_not_kept', 'critical', coalesce(attempt.transfer_id, receive_callback.rail || ' unmatched'),
+            attempt.tenant_id, attempt.environment, jsonb_build_object('source_address', receive_callback.source_address)
+        );
+        return jsonb_build_object('disposition', 'ignored', 'reason', 'too_many', 'transfer_id', attempt.transfer_id);
+    end if;
     -- Only a body with a token of ours, from an address of the rail where those are listed, may claim the identity
     -- of a rail's message; a forger cannot occupy it.
     key := case

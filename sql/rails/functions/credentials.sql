@@ -145,7 +145,7 @@ begin
         inner join rails.watches as w on w.transfer_id = t.transfer_id
         where
             t.tenant_id = caller.tenant_id and t.environment = caller.environment
-            and t.rail = delete_credentials.rail and t.state in ('SUBMITTED', 'ACCEPTED')
+            and t.rail = delete_credentials.rail and w.due_at < 'infinity'
     ) then
         perform public.refuse('40911', format(
             'Payments are open on %s: their outcome can only be asked for with these credentials.', delete_credentials.rail

@@ -45,7 +45,7 @@ begin
         return null;
     end if;
     update rails.watches as w
-    set asked_at = now(), queries = w.queries + 1, due_at = greatest(w.due_at, now() + interval '60 seconds')
+    set asked_at = now(), due_at = greatest(w.due_at, now() + interval '60 seconds')
     where
         w.transfer_id = take_query.transfer_id
         and (w.asked_at is null or w.asked_at <= now() - interval '5 seconds');
@@ -75,7 +75,7 @@ begin
     for due in
         update rails.watches as w
         -- Also a lease: whoever claimed it and died gives it back after a minute.
-        set due_at = now() + interval '60 seconds', asked_at = now(), queries = w.queries + 1
+        set due_at = now() + interval '60 seconds', asked_at = now()
         where w.transfer_id = any(array(
             select d.transfer_id
             from rails.watches as d
@@ -102,6 +102,9 @@ begin
             update rails.watches as w set due_at = 'infinity' where w.transfer_id = due.transfer_id;
             -- Whoever waits for a person already keeps the first reason: another amount must not turn into mere silence.
             if transfer.review_reason is null then
+                -- Watch, intent, transfer: positions of an intent's timeline are given out under its lock.
+                perform from payments.payment_intents as i
+                where i.payment_intent_id = transfer.payment_intent_id for no key update;
                 perform payments.review_transfer(due.transfer_id, overdue);
             end if;
         elsif transfer.rail_ref is null then
@@ -128,10 +131,24 @@ as $$
 declare
     disposition text := rails.apply_event(apply_query.transfer_id, apply_query.event, 'query', true);
 begin
-    -- Gone when the outcome is final.
+    -- What is decided needs no more questions; a failure that a callback contradicts is not decided.
+    delete from rails.watches as w
+    using payments.transfers as t
+    where
+        w.transfer_id = apply_query.transfer_id and t.transfer_id = w.transfer_id
+        and (
+            t.state in ('SETTLED', 'RETURNED')
+            or (disposition = 'ignored:already_failed' and w.claimed_receipt is null)
+        );
     update rails.watches as w
     set
-        due_at = now() + make_interval(secs => r.query_waits_s[least(w.queries + 1, cardinality(r.query_waits_s))]),
+        -- Only answers to the reconciler count: a merchant who asks, or a rail that is away, must not stretch the waits.
+        queries = w.queries + (current_setting('role') = 'fn_reconcile')::integer,
+        due_at = case
+            -- A callback wants it asked again, since this question left.
+            when w.due_at < w.asked_at + interval '60 seconds' then w.due_at
+            else now() + make_interval(secs => r.query_waits_s[least(w.queries + 2, cardinality(r.query_waits_s))])
+        end,
         code_since = case when w.code is not distinct from apply_query.event ->> 'code' then w.code_since else now() end,
         code = apply_query.event ->> 'code'
     from payments.transfers as t
@@ -152,6 +169,13 @@ as $$
 begin
     if not exists (select from rails.watches as w where w.due_at <= now()) then
         return false;
+    end if;
+    -- A poke tells nobody whether it arrived; that questions stay unasked does.
+    if exists (select from rails.watches as w where w.due_at <= now() - interval '5 minutes') then
+        perform public.raise_alert('reconcile_behind', 'critical', 'reconcile', null, null, (
+            select jsonb_build_object('overdue', count(*), 'since', min(w.due_at))
+            from rails.watches as w where w.due_at <= now() - interval '5 minutes'
+        ));
     end if;
     perform public.poke('reconcile');
     return true;

@@ -79,7 +79,15 @@ begin
     for no key update;
     if not found then
         perform public.refuse('40401', format('There is no transfer %s here.', resolve_review.transfer_id));
-    elsif transfer.review_reason is null then
+    elsif
+        transfer.review_reason is null
+        -- A failure whose money stands in the rail's statement, and parked callbacks of a decided transfer.
+        and not (resolve_review.outcome = 'settled' and transfer.state = 'FAILED')
+        and not (resolve_review.outcome = 'stands' and exists (
+            select from public.alerts as a
+            where a.subject = resolve_review.transfer_id and a.kind = 'callback_parked' and a.status = 'open'
+        ))
+    then
         perform public.refuse('40911', 'This transfer does not wait for a decision.', jsonb_build_object(
             'current_state', transfer.state, 'allowed', '[]'::jsonb
         ));

@@ -8,7 +8,7 @@ import pytest
 
 from scripts.stack.database import Databases
 from tests.sql.payments.shop import FUNCTION, PAYER, Answer, Attempt, Shop, accepted, new_key
-from tests.support.sql import Api, Books, Headers, Refused, Row
+from tests.support.sql import Api, Books, Headers, Refused, Row, digest
 
 SCOPES = {
     "payments.create_intent": "payments:write",
@@ -29,6 +29,10 @@ WITHOUT_SCOPE = {
     "payments.record_query",
     "payments.read_streams",
 }
+# The callback token, which only the function that was handed the instruction knows, is their right:
+# what the rail answered is kept even when the key was revoked meanwhile.
+BY_CALLBACK_TOKEN = {"payments.record_submission", "payments.release_submission"}
+BY_CREDENTIAL = sorted({*SCOPES, *WITHOUT_SCOPE} - BY_CALLBACK_TOKEN - {"payments.read_streams"})
 
 
 def arguments(function: str, attempt: Attempt) -> Row:
@@ -36,6 +40,7 @@ def arguments(function: str, attempt: Attempt) -> Row:
     intent: Row = {"payment_intent_id": attempt.intent_id}
     claim: Row = {"idempotency_key": new_key(), "body_hash": "body"}
     transfer: Row = {"transfer_id": attempt.transfer_id}
+    token: Row = {"callback_token_hash": digest(attempt.token)}
     known: dict[str, Row] = {
         "payments.create_intent": {
             **claim,
@@ -56,8 +61,10 @@ def arguments(function: str, attempt: Attempt) -> Row:
         "payments.list_intent_events": intent | {"after_position": 0},
         "payments.begin_transfer": intent | claim | {"rail": "mpesa"} | PAYER,
         "payments.record_submission": transfer
+        | token
         | {"idempotency_key": attempt.key, "event": accepted(attempt.rail_ref)},
         "payments.release_submission": transfer
+        | token
         | {"idempotency_key": attempt.key, "reason": "refused", "retry_after": 1},
         "payments.ask_rail": intent,
         "payments.record_query": transfer | {"event": attempt.answered("0")},
@@ -115,6 +122,9 @@ def test_an_id_of_somebody_else_does_not_exist(
     house: House, books: Books, function: str, who: str
 ) -> None:
     given = arguments(function, house.attempt)
+    if function in BY_CALLBACK_TOKEN:
+        own = house.strangers[who].attempt()
+        given["callback_token_hash"] = digest(own.token)
     is_about_one = bool({"payment_intent_id", "transfer_id"} & given.keys())
     before = snapshot(books, house.attempt)
 
@@ -168,7 +178,7 @@ def test_the_scope_is_enough(house: House, function: str, scope: str) -> None:
     assert outcome in {None, "40911"}
 
 
-@pytest.mark.parametrize("function", sorted({*SCOPES, *WITHOUT_SCOPE} - {"payments.read_streams"}))
+@pytest.mark.parametrize("function", BY_CREDENTIAL)
 def test_nobody_gets_nothing(house: House, books: Books, function: str) -> None:
     before = snapshot(books, house.attempt)
 
@@ -182,13 +192,26 @@ def test_nobody_gets_nothing(house: House, books: Books, function: str) -> None:
     assert snapshot(books, house.attempt) == before
 
 
-@pytest.mark.parametrize("function", sorted({*SCOPES, *WITHOUT_SCOPE} - {"payments.read_streams"}))
+@pytest.mark.parametrize("function", BY_CREDENTIAL)
 def test_a_revoked_key_gets_nothing(house: House, function: str) -> None:
     key = house.owner.add_key("gone", ["*"], status="revoked")
 
     outcome = refusal(lambda: house.owner.call(function, key, **arguments(function, house.attempt)))
 
     assert outcome == "40102"
+
+
+def test_what_the_rail_answered_is_kept_although_the_key_was_revoked_meanwhile(
+    house: House, books: Books
+) -> None:
+    gone = house.owner.add_key("gone", ["*"], status="revoked")
+
+    house.owner.call(
+        "payments.record_submission", gone, **arguments("payments.record_submission", house.attempt)
+    )
+
+    transfer = books.transfer(house.attempt.transfer_id)
+    assert (transfer["state"], transfer["rail_ref"]) == ("ACCEPTED", house.attempt.rail_ref)
 
 
 def test_a_payer_may_confirm_and_watch_one_intent(shop: Shop) -> None:
@@ -218,6 +241,7 @@ def test_the_answer_to_a_payers_confirm_hides_the_client_secret(shop: Shop) -> N
         "payments.record_submission",
         payer,
         transfer_id=order["transfer_id"],
+        callback_token_hash=digest(order["callback_token"]),
         idempotency_key="k1",
         event=accepted("ws_CO_payer_" + created["id"]),
     )
