@@ -75,6 +75,7 @@ class _ApiCaller(_Credential):
     async def __call__(self, request: Request) -> Caller:
         bearer = _require_bearer(request)
         if bearer.startswith(_KEY_PREFIXES):
+            _environment(request)  # a key has its own; what no environment is called is refused
             return Caller(
                 request.state.request_id, request.state.traceparent, key_hash=digest(bearer)
             )
@@ -111,6 +112,7 @@ class _StreamCaller(_Credential):
 
     async def __call__(self, request: Request) -> Caller:
         if "token" in request.query_params:
+            _environment(request)
             return await function_caller(request)
         return await payer_caller(request)
 
@@ -172,6 +174,15 @@ def _is_credential(text: str) -> bool:
 
 
 async def _user(request: Request, token: str) -> Caller:
+    environment = _environment(request)
+    verifier: TokenVerifier = request.app.state.token_verifier
+    user = await verifier.verify(token)
+    return Caller(
+        request.state.request_id, request.state.traceparent, user=user, environment=environment
+    )
+
+
+def _environment(request: Request) -> str:
     environment = request.headers.get("x-stalela-environment", "sandbox")
     if environment not in _ENVIRONMENTS:
         raise InvalidRequest(
@@ -184,8 +195,4 @@ async def _user(request: Request, token: str) -> Caller:
                 }
             ],
         )
-    verifier: TokenVerifier = request.app.state.token_verifier
-    user = await verifier.verify(token)
-    return Caller(
-        request.state.request_id, request.state.traceparent, user=user, environment=environment
-    )
+    return environment

@@ -90,10 +90,21 @@ async def test_headers_of_the_caller_cannot_pose_as_ours(client: httpx.AsyncClie
     assert "x-stalela-tenant-id" not in sent
 
 
-async def test_unknown_environment_is_named(client: httpx.AsyncClient) -> None:
-    headers = bearer("head.claims.signature", **{"x-stalela-environment": "staging"})
+@pytest.mark.parametrize(
+    ("path", "credential"),
+    [
+        ("/me", "head.claims.signature"),
+        ("/", "sk_test_1"),
+        ("/payer", "pk_test_1"),
+        ("/watch?token=once", "ignored"),
+    ],
+)
+async def test_unknown_environment_is_named_whoever_calls(
+    client: httpx.AsyncClient, path: str, credential: str
+) -> None:
+    headers = bearer(credential, **{"x-stalela-environment": "staging"})
 
-    answer = await client.get("/me", headers=headers)
+    answer = await client.get(path, headers=headers)
 
     assert answer.status_code == 400
     assert answer.json()["errors"][0]["pointer"] == "/x-stalela-environment"
