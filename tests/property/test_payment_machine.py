@@ -140,6 +140,9 @@ class House:
 
     def hear(self, transfer: Transfer, event: Row, source: str, *, trusted: bool = True) -> None:
         ref, outcome = event["rail_ref"], event["outcome"]
+        if not trusted:
+            self.hear_say(transfer, event)
+            return
         if transfer.ref is None and transfer.state in {"SUBMITTED", "FAILED"}:
             transfer.ref = ref
         if ref is not None and ref != transfer.ref:
@@ -147,24 +150,34 @@ class House:
         elif outcome == "pending":
             self.hear_pending(transfer, source)
         elif outcome.startswith("failed"):
-            self.hear_failure(transfer, source, trusted=trusted)
+            self.hear_failure(transfer, source)
         elif outcome == "succeeded":
-            self.hear_success(transfer, event, source, trusted=trusted)
-        elif source == "callback":
-            transfer.watch()
+            self.hear_success(transfer, event, source)
+        elif source == "callback" and transfer.state != "SETTLED":
+            transfer.watch(event["receipt"])
+
+    def hear_say(self, transfer: Transfer, event: Row) -> None:
+        """A strange address knows the token: a reason to ask the rail, and no more."""
+        if transfer.state == "SETTLED":
+            return
+        known = transfer.ref or event["rail_ref"]
+        if transfer.answered:
+            transfer.ref = known
+        is_ours = event["amount_minor"] == transfer.amount and event["rail_ref"] == known
+        transfer.watch(event["receipt"] if event["outcome"] == "succeeded" and is_ours else None)
 
     def hear_pending(self, transfer: Transfer, source: str) -> None:
         if transfer.state == "SUBMITTED" and source != "callback":
             transfer.state = "ACCEPTED"
             transfer.intent.log.append("transfer.accepted")
 
-    def hear_failure(self, transfer: Transfer, source: str, *, trusted: bool) -> None:
-        if transfer.state in OPEN and not trusted:
-            transfer.watch()
+    def hear_failure(self, transfer: Transfer, source: str) -> None:
+        if transfer.state == "FAILED" and source == "query" and transfer.claimed is None:
+            transfer.unwatch()
         elif source != "submit" or transfer.state == "SUBMITTED":
             transfer.fail()
 
-    def hear_success(self, transfer: Transfer, event: Row, source: str, *, trusted: bool) -> None:
+    def hear_success(self, transfer: Transfer, event: Row, source: str) -> None:
         proof = event["receipt"] or transfer.claimed
         if event["amount_minor"] not in {None, transfer.amount}:
             transfer.to_review("amount_mismatch")
@@ -174,18 +187,26 @@ class House:
             pass
         elif self.is_taken(proof, transfer):
             transfer.to_review("receipt_of_another_transfer")
-        elif source == "callback" and self.is_doubtful(transfer, trusted=trusted):
+        elif source == "callback" and self.is_doubtful(transfer):
             transfer.watch(event["receipt"])
         elif transfer.state != "FAILED" or proof is not None:
             transfer.settle(proof)
+        elif transfer.review is None:
+            transfer.to_review("success_without_receipt")
 
-    def may_decide(self, transfer: Transfer, outcome: str, receipt: str | None) -> bool:
+    def may_decide(
+        self, transfer: Transfer, outcome: str, receipt: str | None, *, parked: bool
+    ) -> bool:
+        """parked: a callback of this transfer waits for a person."""
+        waits = transfer.review is not None
         possible = {
-            "settled": transfer.state != "SETTLED" and not self.is_taken(receipt, transfer),
-            "failed": transfer.state in OPEN,
-            "stands": True,
+            "settled": (waits or transfer.state == "FAILED")
+            and transfer.state != "SETTLED"
+            and not self.is_taken(receipt, transfer),
+            "failed": waits and transfer.state in OPEN,
+            "stands": waits or parked,
         }
-        return transfer.review is not None and possible[outcome]
+        return possible[outcome]
 
     def decide(self, transfer: Transfer, outcome: str, receipt: str | None) -> None:
         if outcome == "settled":
@@ -197,9 +218,9 @@ class House:
         transfer.review = None
         transfer.intent.log.append("transfer.review_resolved")
 
-    def is_doubtful(self, transfer: Transfer, *, trusted: bool) -> bool:
+    def is_doubtful(self, transfer: Transfer) -> bool:
         above = self.careful and transfer.amount > CONFIRM_ABOVE
-        return not trusted or transfer.state == "FAILED" or above
+        return transfer.state == "FAILED" or above
 
     def add_receipt(self, transfer: Transfer, proof: str | None) -> None:
         if proof is None or proof == transfer.receipt:
@@ -380,7 +401,8 @@ class PaymentMachine(RuleBasedStateMachine):
     def person_decides(self, pick: int, outcome: str) -> None:
         transfer = self.transfer(pick)
         receipt = f"own-{transfer.attempt.rail_ref}" if outcome == "settled" else None
-        may = self.house.may_decide(transfer, outcome, receipt)
+        parked = "callback_parked" in self.books.alerts(transfer.attempt.transfer_id)
+        may = self.house.may_decide(transfer, outcome, receipt, parked=parked)
         answer = unless_refused(
             lambda: self.rail.decide(self.shop, transfer.attempt, outcome, receipt)
         )
