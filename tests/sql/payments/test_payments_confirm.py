@@ -1,11 +1,13 @@
 """An attempt: begin_transfer, record_submission, release_submission."""
 
+from dataclasses import replace
+
 import pytest
 
 from shared.rails.mpesa import stk
 from tests.sql.payments.shop import Answer, Shop, accepted, new_key, silent
 from tests.sql.rails.rail import Rail
-from tests.support.sql import Api, Books, Refused, digest
+from tests.support.sql import Books, Refused, digest
 
 CONFIRM = "POST /payment-intents/{id}/confirm"
 
@@ -300,14 +302,13 @@ def test_release_after_a_callback_came_changes_no_success(
 
 
 @pytest.mark.parametrize("function", ["record", "release"])
-def test_the_rails_answer_is_taken_from_the_transfers_own_tenant_alone(
-    shop: Shop, api: Api, books: Books, function: str
+def test_the_rails_answer_is_taken_from_the_holder_of_the_callback_token_alone(
+    shop: Shop, books: Books, function: str
 ) -> None:
-    attempt = shop.send(shop.new_intent())
-    stranger = Shop(api, books).open()
+    attempt, other = shop.send(shop.new_intent()), shop.send(shop.new_intent())
 
     with pytest.raises(Refused) as refused:
-        getattr(stranger, function)(attempt)
+        getattr(shop, function)(replace(attempt, token=other.token))
 
     assert refused.value.code == "40401"
     assert books.transfer(attempt.transfer_id)["state"] == "SUBMITTED"
