@@ -2,7 +2,7 @@
 
 set role stalela_owner;
 
-create function rails.too_many_callbacks(transfer_id text)
+create function rails.too_many_callbacks(transfer_id text, source_trusted boolean)
 returns boolean
 language plpgsql
 stable
@@ -25,12 +25,18 @@ begin
     return (
         select count(*) >= 100
         from (
-            select from rails.callbacks as c where c.transfer_id = too_many_callbacks.transfer_id limit 100
+            select from rails.callbacks as c
+            where
+                c.transfer_id = too_many_callbacks.transfer_id
+                -- Strangers fill their own hundred and leave the rail its own.
+                and c.source_trusted = too_many_callbacks.source_trusted
+            limit 100
         ) as kept
     );
 end
 $$;
-comment on function rails.too_many_callbacks is 'Whether this callback is one too many to keep: 1,000 unmatched ones an hour, 100 for one transfer.';
+comment on function rails.too_many_callbacks is
+'Whether this callback is one too many to keep: 1,000 unmatched ones an hour, for one transfer 100 from the rail''s addresses and 100 from others.';
 
 create function rails.receive_callback(
     rail text, token_hash text, source_address text, source_trusted boolean, headers jsonb,
@@ -51,7 +57,7 @@ declare
     disposition text;
 begin
     select a.* into attempt from payments.attempts as a where a.callback_token_hash = receive_callback.token_hash;
-    if rails.too_many_callbacks(attempt.transfer_id) then
+    if rails.too_many_callbacks(attempt.transfer_id, receive_callback.source_trusted) then
         perform public.raise_alert(
             'callbacks_not_kept', 'critical', coalesce(attempt.transfer_id, receive_callback.rail || ' unmatched'),
             attempt.tenant_id, attempt.environment, jsonb_build_object('source_address', receive_callback.source_address)

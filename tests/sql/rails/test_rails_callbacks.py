@@ -184,6 +184,29 @@ def test_a_callback_from_a_strange_address_does_not_keep_the_real_one_out(
     assert shop.get(attempt.intent_id)["latest_transfer"]["receipt"] == f"A{attempt.transfer_id}"
 
 
+@pytest.mark.parametrize(("trusted", "kept"), [(True, False), (False, True)])
+def test_a_hundred_callbacks_are_kept_and_strangers_crowd_nobody_out(
+    shop: Shop, rail: Rail, books: Books, trusted: bool, kept: bool
+) -> None:
+    attempt = shop.attempt()
+    books.run(
+        "insert into rails.callbacks (rail, tenant_id, environment, transfer_id, dedupe_key,"
+        " token_hash, source_trusted, headers, body_sealed)"
+        " select 'mpesa', %s, 'sandbox', %s, %s || number, 'x', %s, '{}', 'sealed'"
+        " from generate_series(1, 100) as number",
+        shop.tenant_id,
+        attempt.transfer_id,
+        attempt.transfer_id,
+        trusted,
+    )
+
+    concluded = rail.call_back(attempt, attempt.paid())
+
+    assert (concluded["disposition"] == "applied") is kept
+    assert (concluded["reason"] == "too_many") is not kept
+    assert ("callbacks_not_kept" in books.alerts(attempt.transfer_id)) is not kept
+
+
 def test_a_body_nobody_understands_is_parked_and_the_rail_is_asked(
     shop: Shop, rail: Rail, books: Books
 ) -> None:
