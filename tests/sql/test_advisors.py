@@ -1,0 +1,155 @@
+"""The platform's own advisors: `supabase db lint` and `db advisors` (splinter) find nothing new."""
+
+import json
+import subprocess
+import tomllib
+from typing import Any
+
+import pytest
+from psycopg import sql
+
+from scripts.stack.database import Database
+from scripts.stack.migrate import CLI
+from scripts.stack.places import ROOT
+
+Json = dict[str, Any]
+
+# Nobody has a grant on any table, and row level security without a policy shows nothing to
+# anybody. These tables belong to no tenant, so no policy could say whose their rows are.
+WITHOUT_A_TENANT = {
+    "payments.intent_transitions": "reference rows",
+    "payments.transfer_transitions": "reference rows",
+    "public.app_roles": "reference rows",
+    "public.cron_tasks": "the scheduler's own",
+    "public.currencies": "reference rows",
+    "public.error_codes": "reference rows",
+    "public.event_subscriptions": "who is told of which event",
+    "public.function_roles": "reference rows",
+    "public.plans": "reference rows",
+    "public.pokes": "which function was woken when",
+    "public.rate_buckets": "unlogged counters, read in the transaction of a call only",
+    "public.rate_limit_plans": "reference rows",
+    "public.role_scopes": "reference rows",
+    "public.scopes": "reference rows",
+    "public.settings": "the platform's own",
+    "rails.rails": "reference rows",
+    "rails.reason_codes": "reference rows",
+}
+
+
+@pytest.fixture(scope="module")
+def exposed(module_database: Database) -> Database:
+    """A fresh database that says which schemas the Data API shows, as a hosted one does."""
+    return expose(module_database)
+
+
+def test_lint_finds_nothing(exposed: Database) -> None:
+    assert ask("lint", exposed) == []
+
+
+def test_advisors_find_nothing_to_warn_of(exposed: Database) -> None:
+    assert keys(ask("advisors", exposed, "--level", "warn")) == set()
+
+
+def test_advisors_remark_nothing_but_what_is_meant(exposed: Database) -> None:
+    found = keys(ask("advisors", exposed, "--level", "info"))
+
+    meant = {f"rls_enabled_no_policy {table}" for table in WITHOUT_A_TENANT}
+    # No query ran here yet, so every index is unused.
+    assert {key for key in found if not key.startswith("unused_index ")} == meant
+
+
+@pytest.mark.parametrize(
+    ("statement", "finding"),
+    [
+        (
+            (
+                "create table payments.naked (id integer primary key);"
+                " grant select on payments.naked to anon"
+            ),
+            "rls_disabled_in_public payments.naked",
+        ),
+        (
+            (
+                "create view payments.everything as select 1 as one;"
+                " grant select on payments.everything to authenticated"
+            ),
+            "security_definer_view payments.everything",
+        ),
+        (
+            "create function rails.loose() returns integer language sql as 'select 1'",
+            "function_search_path_mutable rails.loose",
+        ),
+        (
+            (
+                "create policy more on public.tenants to authenticated using (true);"
+                " create policy again on public.tenants to authenticated using (false)"
+            ),
+            "multiple_permissive_policies public.tenants",
+        ),
+        (
+            (
+                "create policy each_row on public.currencies to authenticated"
+                " using (code = current_setting('request.jwt.claims'))"
+            ),
+            "auth_rls_initplan public.currencies",
+        ),
+        (
+            "alter table rails.rails add other text references public.currencies",
+            "unindexed_foreign_keys rails.rails",
+        ),
+        (
+            (
+                "create table public.keyless (id integer);"
+                " alter table public.keyless enable row level security"
+            ),
+            "no_primary_key public.keyless",
+        ),
+    ],
+)
+def test_advisors_find_what_is_wrong(database: Database, statement: str, finding: str) -> None:
+    with expose(database).connect() as connection:
+        connection.execute(statement.encode())
+
+    assert finding in keys(ask("advisors", database, "--level", "info"))
+
+
+def test_lint_reads_the_bodies_of_functions(database: Database) -> None:
+    with database.connect() as connection:
+        connection.execute(
+            "create function payments.broken() returns void language plpgsql set search_path = ''"
+            " as 'begin perform nobody.wrote_this(); end'"
+        )
+
+    (finding,) = ask("lint", database)
+    assert finding["function"] == "payments.broken"
+
+
+def expose(database: Database) -> Database:
+    """Set what the platform sets: without it the advisors take no schema for exposed."""
+    config = tomllib.loads((ROOT / "supabase/config.toml").read_text())
+    schemas = ",".join(config["api"]["schemas"])
+    with database.connect() as connection:
+        connection.execute(
+            sql.SQL("alter database {} set pgrst.db_schemas = {}").format(
+                sql.Identifier(database.name), sql.Literal(schemas)
+            )
+        )
+    return database
+
+
+def ask(command: str, database: Database, *options: str) -> list[Json]:
+    """The findings of `supabase db <command>`."""
+    words = [str(CLI), "db", command, "--remote", database.dsn(), "--output-format", "json"]
+    done = subprocess.run(  # noqa: S603  # words of this file
+        [*words, *options], cwd=ROOT, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    return list(json.loads(done.stdout)["results"])
+
+
+def keys(findings: list[Json]) -> set[str]:
+    """Each finding as "name schema.object"."""
+    return {
+        f"{one['name']} {one['metadata']['schema']}.{one['metadata']['name']}" for one in findings
+    }
