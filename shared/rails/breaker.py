@@ -9,6 +9,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
+from shared.http.metrics import count_rail_call
 from shared.rails.base import (
     RAIL_UNAVAILABLE,
     CallbackRequest,
@@ -92,28 +93,33 @@ class GuardedRail:
         self._breakers = breakers
 
     async def submit(self, instruction: Instruction) -> RailEvent:
-        return await self._guard(self._rail.submit, instruction)
+        return await self._guard(Source.SUBMIT, self._rail.submit, instruction)
 
     async def query(self, instruction: Instruction) -> RailEvent:
-        return await self._guard(self._rail.query, instruction)
+        return await self._guard(Source.QUERY, self._rail.query, instruction)
 
     def read_callback(self, request: CallbackRequest) -> list[RailEvent]:
         return self._rail.read_callback(request)
 
     async def _guard(
-        self, call: Callable[[Instruction], Awaitable[RailEvent]], instruction: Instruction
+        self,
+        operation: Source,
+        call: Callable[[Instruction], Awaitable[RailEvent]],
+        instruction: Instruction,
     ) -> RailEvent:
         key = (self._name, instruction.tenant_id, instruction.environment)
         is_probe = self._breakers.admit(key)
-        settle = self._breakers.abandoned
+        settle, outcome = self._breakers.abandoned, "refused"
         try:
             event = await call(instruction)
+            outcome = event.outcome.value
             settle = self._breakers.failed if is_trouble(event) else self._breakers.succeeded
         except RailUnavailable:
-            settle = self._breakers.failed
+            settle, outcome = self._breakers.failed, "unavailable"
             raise
         finally:
             settle(key, is_probe=is_probe)
+            count_rail_call(self._name, operation.value, outcome)
         return event
 
 

@@ -8,7 +8,7 @@ from shared.masking import mask_phone
 from shared.rails.base import CallbackNotUnderstood, Outcome, RailEvent, Source
 from shared.rails.mpesa import stk, wire
 
-_BOOKED = frozenset({"amount", "mpesareceiptnumber"})
+_BOOKED = frozenset({"amount", "currency", "mpesareceiptnumber"})
 _MASKED_BY_RAIL = re.compile(r"[0-9 ]*\*{3,}[0-9 ]*")
 _PAYER = re.compile(r"254[0-9]{9}")
 
@@ -40,7 +40,10 @@ def _read(body: bytes) -> RailEvent:
 
 def _with_payment(event: RailEvent, items: wire.Node) -> RailEvent:
     receipt = wire.text(items.get("mpesareceiptnumber")) or None
-    amount = wire.amount(items["amount"]) if items.get("amount") is not None else None
+    # M-Pesa pays in shillings and says no currency; should it ever say another, it must count.
+    currency = wire.text(items.get("currency")) or wire.CURRENCY
+    told = items.get("amount")
+    amount = None if told is None else wire.amount(told, currency)
     return replace(
         event,
         outcome=Outcome.SUCCEEDED if receipt and amount is not None else Outcome.UNKNOWN,

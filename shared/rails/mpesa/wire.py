@@ -5,10 +5,9 @@ from collections.abc import Mapping
 from decimal import Decimal, InvalidOperation
 from fractions import Fraction
 
-from shared.money import Money
+from shared.money import Money, scales
 
 CURRENCY = "KES"
-_KES_MINOR = 100
 _AMOUNT_DIGITS_MAX = (
     12  # far above any wallet; keeps a hostile exponent from becoming a huge number
 )
@@ -63,8 +62,8 @@ def code(value: object, name: str) -> str:
     return written
 
 
-def amount(value: object) -> Money:
-    """Give the exact amount of 1500, 1500.00 or "1500.00" shillings. Else NotReadable."""
+def amount(value: object, currency: str = CURRENCY) -> Money:
+    """Give the exact amount of 1500, 1500.00 or "1500.00" units. Else NotReadable."""
     if isinstance(value, bool) or not isinstance(value, str | int | Decimal):
         raise NotReadable("Amount is neither text nor number")
     try:
@@ -76,10 +75,12 @@ def amount(value: object) -> Money:
         raise NotReadable("Amount is not a plausible number")
     if shillings < 0 or exponent < -_AMOUNT_DECIMALS_MAX:
         raise NotReadable("Amount is not a plausible number")
-    minor = Fraction(shillings) * _KES_MINOR
+    if currency not in scales():
+        raise NotReadable("Currency is not one we know")
+    minor = Fraction(shillings) * 10 ** scales()[currency]
     if minor.denominator != 1:
-        raise NotReadable("Amount has more than 2 decimals")
-    return Money(minor.numerator, CURRENCY)
+        raise NotReadable("Amount has more decimals than its currency")
+    return Money(minor.numerator, currency)
 
 
 def _whole(value: Decimal, name: str) -> int:
