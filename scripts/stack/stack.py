@@ -62,6 +62,7 @@ class Stack:
             worker = [sys.executable, "-m", "scripts.stack.pgnet", self._conninfo("supabase_admin")]
             self._spawn("pg_net", worker)
             self.wait_ready()
+            self._have_cron_read_its_jobs()
         except BaseException:
             self.stop()
             raise
@@ -107,6 +108,13 @@ class Stack:
             applied = apply_migrations(connection, self.root)
         self._tell_vault()
         return applied
+
+    def _have_cron_read_its_jobs(self) -> None:
+        # On a new cluster the launcher of pg_cron 1.4 looks for its table while we make it, finds
+        # none and, seen on a quiet machine, never looks again. A changed job makes it look.
+        if self.cluster.cron:
+            with self.database.connect() as connection:
+                connection.execute("select cron.alter_job(jobid, active => true) from cron.job")
 
     @property
     def url(self) -> str:
