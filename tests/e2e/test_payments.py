@@ -330,19 +330,24 @@ def test_intent_past_its_time_cannot_be_confirmed(house: House, merchant: Mercha
 def test_list_pages_through_everything_once_newest_first(merchant: Merchant) -> None:
     made = [merchant.create()["id"] for _ in range(7)]
 
-    pages, cursor = [], None
-    while True:
-        page = merchant.api.get(
-            "/payment-intents", params={"limit": 3} | ({"cursor": cursor} if cursor else {})
-        ).json()
-        pages.append([intent["id"] for intent in page["data"]])
-        cursor = page["pagination"]["next_cursor"]
-        if not page["pagination"]["has_more"]:
-            break
+    pages = all_pages(merchant, limit=3)
 
-    assert [len(page) for page in pages] == [3, 3, 1]
-    assert [intent for page in pages for intent in page] == made[::-1]
-    assert cursor is None
+    assert [len(page["data"]) for page in pages] == [3, 3, 1]
+    assert [intent["id"] for page in pages for intent in page["data"]] == made[::-1]
+    assert pages[-1]["pagination"]["next_cursor"] is None
+
+
+def all_pages(merchant: Merchant, limit: int) -> list[Json]:
+    """Every page of the list, which must end within ten."""
+    pages: list[Json] = []
+    after: dict[str, str] = {}
+    for _ in range(10):
+        query = {"limit": str(limit)} | after
+        pages.append(merchant.api.get("/payment-intents", params=query).json())
+        if not pages[-1]["pagination"]["has_more"]:
+            return pages
+        after = {"cursor": pages[-1]["pagination"]["next_cursor"]}
+    raise AssertionError("the list goes on")
 
 
 @pytest.mark.parametrize(
