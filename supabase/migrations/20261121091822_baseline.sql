@@ -1,0 +1,5461 @@
+-- The whole of sql/ in the order of db.migrations.schema_paths, for an empty database: locks
+-- nothing that anybody uses. Written by scripts/migrate baseline; do not edit.
+set check_function_bodies = off;
+
+-- sql/roles.sql
+
+-- Roles and schemas. Runs first, as the platform's `postgres` role; everything after it belongs to stalela_owner.
+
+do $$
+declare
+    wanted text;
+begin
+    foreach wanted in array array[
+        'stalela_owner', 'fn_payment_intents', 'fn_momo_callback', 'fn_reconcile', 'fn_merchants'
+    ]
+    loop
+        -- Roles belong to the cluster, not to the database, so a second database finds them already there.
+        if not exists (select from pg_catalog.pg_roles where rolname = wanted) then
+            execute format('create role %I nologin', wanted);
+        end if;
+        if wanted = 'stalela_owner' then
+            grant stalela_owner to postgres;
+        else
+            execute format('grant %I to authenticator', wanted);
+        end if;
+    end loop;
+end
+$$;
+
+-- Postgres lets everybody execute every new function unless told otherwise, for each creating role.
+alter default privileges for role postgres revoke execute on functions from public;
+alter default privileges for role stalela_owner revoke execute on functions from public;
+
+-- A handler's statement that takes longer than this is stuck, not busy.
+alter role fn_payment_intents set statement_timeout = '5s';
+alter role fn_payment_intents set lock_timeout = '2s';
+alter role fn_momo_callback set statement_timeout = '5s';
+alter role fn_momo_callback set lock_timeout = '2s';
+alter role fn_merchants set statement_timeout = '5s';
+alter role fn_merchants set lock_timeout = '2s';
+alter role fn_reconcile set statement_timeout = '30s';
+alter role fn_reconcile set lock_timeout = '2s';
+
+grant usage, create on schema public to stalela_owner;
+create schema payments authorization stalela_owner;
+create schema rails authorization stalela_owner;
+
+comment on schema payments is 'Payment intents, transfers, their events and the outbox.';
+comment on schema rails is 'Payment networks: what they are, their codes, tenants'' credentials, what they called back.';
+
+grant usage on schema public, payments, rails
+to fn_payment_intents, fn_momo_callback, fn_reconcile, fn_merchants;
+
+-- The base URL and the bearer secret of our own functions live in the vault; pokes go through pg_net.
+grant usage on schema vault, net to stalela_owner;
+grant select on vault.decrypted_secrets to stalela_owner;
+
+-- sql/public/tables.sql
+
+-- The house itself: tenants and people, keys, limits, idempotency, schedules, audit.
+
+set role stalela_owner;
+
+create type public.answer as (status integer, body text, headers jsonb);
+comment on type public.answer is
+'What a handler sends back, byte for byte. From public.claim_idempotency: all null means go on; status null with a body means an abandoned claim on the resource named there.';
+
+create type public.caller as (
+    tenant_id text,
+    environment text,
+    actor text,
+    scopes text[],
+    key_id text,
+    user_id uuid,
+    app_role text,
+    rate jsonb
+);
+comment on type public.caller is
+'Who is calling: actor is key_… or user:<uuid>; rate holds the RateLimit-* headers once public.authorize has counted the call.';
+
+create function public.forbid_change()
+returns trigger
+language plpgsql
+volatile
+set search_path = ''
+as $$
+begin
+    raise exception '% is append-only: % is not possible', tg_relid::regclass, lower(tg_op)
+        using errcode = 'insufficient_privilege';
+end
+$$;
+comment on function public.forbid_change is
+'Refuses update, delete and truncate, for the owner too. For append-only tables: before update or delete or truncate, for each statement.';
+
+-- Tenants and people
+
+create table public.plans (
+    plan text primary key,
+    description text not null
+);
+comment on table public.plans is 'What a tenant subscribes to; decides its limits in public.rate_limit_plans.';
+alter table public.plans enable row level security;
+
+create table public.tenants (
+    tenant_id text primary key,
+    name text not null check (length(name) between 1 and 200),
+    country text not null check (country ~ '^[A-Z]{2}$'),
+    status text not null default 'pending' check (status in ('pending', 'active', 'suspended', 'closed')),
+    plan text not null default 'basic' references public.plans (plan),
+    created_at timestamptz not null default now(),
+    updated_at timestamptz not null default now()
+);
+comment on table public.tenants is
+'Organisations. pending may use the sandbox only, active both environments, suspended and closed neither. country is ISO 3166-1 alpha-2.';
+alter table public.tenants enable row level security;
+create index tenants_plan on public.tenants (plan);
+
+create table public.users (
+    user_id uuid primary key,
+    email text check (email = lower(email) and length(email) <= 254),
+    active_tenant_id text references public.tenants (tenant_id),
+    created_at timestamptz not null default now(),
+    updated_at timestamptz not null default now()
+);
+comment on table public.users is
+'People, under the id that the platform''s Auth gave them; no email for one who signed up by phone. active_tenant_id is the tenant their next access token names.';
+alter table public.users enable row level security;
+create index users_active_tenant on public.users (active_tenant_id);
+
+create table public.app_roles (
+    app_role text primary key,
+    description text not null,
+    is_platform boolean not null
+);
+comment on table public.app_roles is 'What a person may be in a tenant. Platform roles are never given by a tenant.';
+alter table public.app_roles enable row level security;
+
+create table public.scopes (
+    scope text primary key check (scope ~ '^([a-z_]+:[a-z_]+|\*)$'),
+    included_in text references public.scopes (scope),
+    key_kinds text[] not null,
+    description text not null
+);
+comment on table public.scopes is
+'What a key or a role may do. included_in: whoever holds that scope holds this one. key_kinds: kinds of API key that may carry it.';
+alter table public.scopes enable row level security;
+create index scopes_included_in on public.scopes (included_in);
+
+create table public.role_scopes (
+    app_role text not null references public.app_roles (app_role),
+    scope text not null references public.scopes (scope),
+    primary key (app_role, scope)
+);
+comment on table public.role_scopes is 'The scopes of each role.';
+alter table public.role_scopes enable row level security;
+create index role_scopes_scope on public.role_scopes (scope);
+
+create table public.memberships (
+    tenant_id text not null references public.tenants (tenant_id),
+    user_id uuid not null references public.users (user_id),
+    app_role text not null references public.app_roles (app_role),
+    outlet_id text,
+    status text not null default 'active' check (status in ('active', 'removed')),
+    created_at timestamptz not null default now(),
+    updated_at timestamptz not null default now(),
+    primary key (tenant_id, user_id)
+);
+comment on table public.memberships is
+'Who belongs to which tenant, as what. A tenant keeps at least one active owner; outlet_id narrows a cashier to one outlet.';
+alter table public.memberships enable row level security;
+create index memberships_user on public.memberships (user_id);
+create index memberships_role on public.memberships (app_role);
+
+create table public.invitations (
+    invitation_id text primary key,
+    tenant_id text not null references public.tenants (tenant_id),
+    email text not null check (email = lower(email) and length(email) <= 254),
+    app_role text not null references public.app_roles (app_role),
+    token_hash text not null unique check (token_hash ~ '^[0-9a-f]{64}$'),
+    invited_by text not null,
+    created_at timestamptz not null default now(),
+    expires_at timestamptz not null,
+    accepted_at timestamptz,
+    accepted_by uuid references public.users (user_id)
+);
+comment on table public.invitations is
+'One open invitation per tenant and address; the token is stored as SHA-256 and works once, for a person signed in with that address.';
+alter table public.invitations enable row level security;
+create unique index invitations_open on public.invitations (tenant_id, email) where accepted_at is null;
+create index invitations_tenant on public.invitations (tenant_id);
+create index invitations_role on public.invitations (app_role);
+create index invitations_accepted_by on public.invitations (accepted_by);
+
+-- Keys
+
+create table public.api_keys (
+    key_id text primary key,
+    tenant_id text not null references public.tenants (tenant_id),
+    environment text not null check (environment in ('sandbox', 'production')),
+    kind text not null check (kind in ('secret', 'publishable')),
+    name text not null check (length(name) between 1 and 100),
+    key_hash text not null unique check (key_hash ~ '^[0-9a-f]{64}$'),
+    last4 text not null check (length(last4) = 4),
+    scopes text[] not null check (cardinality(scopes) > 0),
+    status text not null default 'active' check (status in ('active', 'revoked')),
+    created_by text not null,
+    rotated_from text references public.api_keys (key_id),
+    created_at timestamptz not null default now(),
+    expires_at timestamptz,
+    revoked_at timestamptz,
+    last_used_at timestamptz,
+    check ((status = 'revoked') = (revoked_at is not null))
+) with (fillfactor = 70);
+comment on table public.api_keys is
+'API keys as SHA-256, never in clear. A key never holds a scope its creator did not hold; last_used_at is at most a minute old.';
+alter table public.api_keys enable row level security;
+create index api_keys_of_tenant on public.api_keys (tenant_id, environment, created_at desc, key_id desc);
+create index api_keys_rotated_from on public.api_keys (rotated_from);
+
+create table public.function_roles (
+    db_role text primary key,
+    may_pass_user boolean not null
+);
+comment on table public.function_roles is
+'Database roles of the functions. Only roles that may pass a user have verified that user''s token; from any other role user headers count for nothing.';
+alter table public.function_roles enable row level security;
+
+-- Money
+
+create table public.currencies (
+    code text primary key check (code ~ '^[A-Z]{3,5}$'),
+    scale smallint not null check (scale between 0 and 18),
+    name text not null
+);
+comment on table public.currencies is 'ISO 4217 and asset codes; scale is the number of decimals of one minor unit.';
+alter table public.currencies enable row level security;
+
+-- Idempotency and limits
+
+create table public.idempotency_keys (
+    tenant_id text not null,
+    environment text not null check (environment in ('sandbox', 'production')),
+    route text not null,
+    key text not null check (length(key) between 1 and 128),
+    body_hash text not null,
+    resource_id text,
+    status integer,
+    body text,
+    headers jsonb,
+    claimed_at timestamptz not null default now(),
+    expires_at timestamptz not null default now() + interval '36 hours',
+    primary key (tenant_id, environment, route, key),
+    check ((status is null) = (body is null))
+) with (autovacuum_vacuum_scale_factor = 0.01);
+comment on table public.idempotency_keys is
+'Claim, effect and answer of a request are one transaction. status null: claimed, not answered (a rail is being asked). tenant_id is user:<uuid> for a person who has no tenant yet.';
+alter table public.idempotency_keys enable row level security;
+create index idempotency_keys_expiry on public.idempotency_keys (expires_at);
+
+create table public.rate_limit_plans (
+    plan text not null references public.plans (plan),
+    bucket text not null,
+    rate_per_minute integer check (rate_per_minute between 1 and 60000000),
+    burst integer check (burst between 1 and 1000000),
+    primary key (plan, bucket),
+    check ((rate_per_minute is null) = (burst is null))
+);
+comment on table public.rate_limit_plans is 'Token buckets of each plan, per key or person; no rate means no limit.';
+alter table public.rate_limit_plans enable row level security;
+
+create table public.rate_limit_overrides (
+    tenant_id text not null references public.tenants (tenant_id),
+    bucket text not null,
+    rate_per_minute integer check (rate_per_minute between 1 and 60000000),
+    burst integer check (burst between 1 and 1000000),
+    reason text not null,
+    created_at timestamptz not null default now(),
+    primary key (tenant_id, bucket),
+    check ((rate_per_minute is null) = (burst is null))
+);
+comment on table public.rate_limit_overrides is 'Limits agreed with one tenant; they replace those of its plan.';
+alter table public.rate_limit_overrides enable row level security;
+
+create unlogged table public.rate_buckets (
+    actor text not null,
+    bucket text not null,
+    full_at_us bigint not null,
+    primary key (actor, bucket)
+) with (fillfactor = 50, autovacuum_vacuum_scale_factor = 0.01, autovacuum_vacuum_cost_delay = 0);
+comment on table public.rate_buckets is
+'A token bucket as one number: the microsecond at which it will be full again. Each call moves it by the price of one token; a crash refills everything.';
+alter table public.rate_buckets enable row level security;
+
+-- Facts
+
+create table public.settings (
+    key text primary key check (key ~ '^[a-z_]+\.[a-z_]+$'),
+    value jsonb not null,
+    comment text not null
+);
+comment on table public.settings is 'What an operator may tune without a release; read through public.setting.';
+alter table public.settings enable row level security;
+
+create table public.error_codes (
+    code text primary key check (code ~ '^[0-9]{5}$'),
+    name text not null unique,
+    status integer not null check (status between 400 and 599),
+    title text not null,
+    retryable boolean not null,
+    remedy text not null
+);
+comment on table public.error_codes is 'The catalogue of refusals: what SQL raises, Python maps and the documentation prints.';
+alter table public.error_codes enable row level security;
+
+create table public.event_subscriptions (
+    pattern text not null,
+    destination text not null,
+    enabled boolean not null,
+    description text not null,
+    primary key (pattern, destination)
+);
+comment on table public.event_subscriptions is
+'Who hears of what: an event goes to every enabled destination whose pattern (as in LIKE) its type matches, decided when it is written.';
+alter table public.event_subscriptions enable row level security;
+
+-- Schedules
+
+create table public.cron_tasks (
+    task text primary key,
+    lane text not null check (lane in ('fast', 'slow')),
+    interval_s integer not null check (interval_s > 0),
+    lease_s integer not null check (lease_s > 0),
+    routine text not null check (routine ~ '^[a-z_]+\.[a-z_0-9]+$'),
+    enabled boolean not null,
+    description text not null,
+    next_run_at timestamptz not null default now(),
+    lease_until timestamptz,
+    last_status text check (last_status in ('running', 'succeeded', 'failed')),
+    last_error text,
+    last_started_at timestamptz,
+    last_finished_at timestamptz,
+    runs bigint not null default 0,
+    failures bigint not null default 0
+) with (fillfactor = 50);
+comment on table public.cron_tasks is
+'Every schedule of the house. Two pg_cron jobs, one per lane, run what is due; routine is a function without arguments; failures counts since the last success.';
+alter table public.cron_tasks enable row level security;
+
+create unlogged table public.pokes (
+    function_name text primary key,
+    poked_at timestamptz not null
+) with (fillfactor = 50);
+comment on table public.pokes is 'When each function was last poked, so that a busy second wakes it once.';
+alter table public.pokes enable row level security;
+
+-- Audit and alarms
+
+create table public.audit_log (
+    audit_id bigint generated always as identity primary key,
+    tenant_id text references public.tenants (tenant_id),
+    environment text check (environment in ('sandbox', 'production')),
+    actor text not null,
+    action text not null,
+    subject text not null,
+    details jsonb not null,
+    request_id text,
+    occurred_at timestamptz not null default now()
+);
+comment on table public.audit_log is
+'Append-only: who did what. environment null: it concerns the tenant as a whole. No secrets, and no personal data beyond the address of an invitation.';
+alter table public.audit_log enable row level security;
+create index audit_log_of_tenant on public.audit_log (tenant_id, audit_id desc);
+create trigger audit_log_is_append_only
+before update or delete or truncate on public.audit_log
+for each statement execute function public.forbid_change();
+
+create table public.alerts (
+    alert_id bigint generated always as identity primary key,
+    kind text not null,
+    severity text not null check (severity in ('info', 'warning', 'critical')),
+    subject text not null,
+    tenant_id text references public.tenants (tenant_id),
+    environment text check (environment in ('sandbox', 'production')),
+    details jsonb not null,
+    status text not null default 'open' check (status in ('open', 'resolved')),
+    occurrences bigint not null default 1,
+    first_at timestamptz not null default now(),
+    last_at timestamptz not null default now(),
+    resolved_at timestamptz,
+    resolution text,
+    check ((status = 'resolved') = (resolved_at is not null))
+);
+comment on table public.alerts is
+'What a person must look at: one open row per kind and subject, counted while it lasts.';
+alter table public.alerts enable row level security;
+create unique index alerts_open on public.alerts (kind, subject) where status = 'open';
+create index alerts_of_tenant on public.alerts (tenant_id, environment);
+
+reset role;
+
+-- sql/payments/tables.sql
+
+-- Payment intents, transfers, their events and the outbox.
+-- No foreign keys from here into public.tenants, public.currencies and rails.rails: every insert would lock the
+-- same few hot parent rows. The functions that insert have read those rows in the same transaction.
+
+set role stalela_owner;
+
+create table payments.intent_transitions (
+    from_status text not null,
+    event text not null,
+    to_status text not null,
+    event_type text not null,
+    triggered_by text[] not null,
+    primary key (from_status, event)
+);
+comment on table payments.intent_transitions is
+'Every move a payment intent can make; payments.advance_intent makes no other. Rows: shared/states.';
+
+create table payments.transfer_transitions (
+    from_state text not null,
+    event text not null,
+    to_state text not null,
+    event_type text not null,
+    triggered_by text[] not null,
+    primary key (from_state, event)
+);
+comment on table payments.transfer_transitions is
+'Every move a transfer can make and who may cause it; payments.advance_transfer makes no other. Rows: shared/states.';
+
+create table payments.payment_intents (
+    payment_intent_id text primary key,
+    tenant_id text not null,
+    environment text not null check (environment in ('sandbox', 'production')),
+    status text not null check (
+        status in ('requires_payment_method', 'processing', 'succeeded', 'canceled', 'expired')
+    ),
+    amount_minor bigint not null check (amount_minor > 0),
+    currency text not null,
+    amount_received_minor bigint not null default 0 check (amount_received_minor >= 0),
+    payment_method_types text[] not null check (cardinality(payment_method_types) > 0),
+    description text check (length(description) <= 500),
+    customer jsonb,
+    customer_sealed text,
+    metadata jsonb not null default '{}' check (jsonb_typeof(metadata) = 'object'),
+    return_url text,
+    client_secret text not null,
+    last_error jsonb,
+    cancellation_reason text,
+    latest_transfer_id text,
+    created_by text not null,
+    version bigint not null default 0,
+    created_at timestamptz not null default now(),
+    updated_at timestamptz not null default now(),
+    expires_at timestamptz not null,
+    canceled_at timestamptz,
+    -- Succeeded means paid in full, and paid in full means succeeded.
+    check ((status = 'succeeded') = (amount_received_minor >= amount_minor)),
+    check (status <> 'canceled' or canceled_at is not null),
+    check (status <> 'processing' or latest_transfer_id is not null)
+);
+comment on table payments.payment_intents is
+'What a merchant wants to collect. status moves only through payments.advance_intent; customer holds masked values, customer_sealed the real ones.';
+comment on column payments.payment_intents.client_secret is
+'Lets a payer''s browser confirm or watch this one intent, together with a publishable key; nothing else.';
+alter table payments.payment_intents enable row level security;
+
+-- Ascending although lists are newest first: a new row then goes to the right edge of its tenant's pages, which stay
+-- full, and lists read backwards. Without the id: equal instants are rare, and sorted when they are read.
+create index payment_intents_newest
+on payments.payment_intents (tenant_id, environment, created_at);
+create index payment_intents_by_status
+on payments.payment_intents (tenant_id, environment, status, created_at);
+-- Amounts are compared within a currency, which alone is a filter too.
+create index payment_intents_by_amount
+on payments.payment_intents (tenant_id, environment, currency, amount_minor, created_at);
+-- Most intents carry no metadata and need not pay for this index.
+create index payment_intents_by_metadata
+on payments.payment_intents using gin (metadata jsonb_path_ops) where metadata <> '{}';
+create index payment_intents_to_expire
+on payments.payment_intents (expires_at) where status = 'requires_payment_method';
+
+create table payments.transfers (
+    transfer_id text primary key,
+    tenant_id text not null,
+    environment text not null check (environment in ('sandbox', 'production')),
+    payment_intent_id text references payments.payment_intents (payment_intent_id),
+    intent text not null check (intent in ('AUTH', 'CAPTURE', 'PUSH', 'PULL')),
+    rail text not null,
+    state text not null check (
+        state in ('INITIATED', 'SUBMITTED', 'ACCEPTED', 'SETTLED', 'RETURNED', 'FAILED')
+    ),
+    amount_minor bigint not null check (amount_minor > 0),
+    currency text not null,
+    payer_sealed text not null,
+    payer_masked text not null,
+    payer_hash text not null,
+    rail_ref text,
+    receipt text,
+    failure jsonb,
+    late boolean not null default false,
+    review_reason text,
+    version bigint not null default 0,
+    created_at timestamptz not null default now(),
+    updated_at timestamptz not null default now(),
+    submitted_at timestamptz,
+    settled_at timestamptz,
+    check ((state = 'FAILED') = (failure is not null)),
+    check ((state = 'SETTLED') <= (settled_at is not null)),
+    check (state = 'INITIATED' or submitted_at is not null or state = 'FAILED')
+);
+comment on table payments.transfers is
+'One attempt to move money on one rail. state moves only through payments.advance_transfer; review_reason not null means a person must look.';
+alter table payments.transfers enable row level security;
+
+-- The payer is never asked twice at once: at most one open transfer per intent, whoever calls.
+create unique index transfers_one_open_per_intent
+on payments.transfers (payment_intent_id) where state in ('INITIATED', 'SUBMITTED', 'ACCEPTED');
+create index transfers_of_intent on payments.transfers (payment_intent_id);
+create index transfers_newest on payments.transfers (tenant_id, environment, created_at);
+-- References and receipts are unique at the rail; per tenant here, so that nobody can occupy another's.
+create unique index transfers_rail_ref on payments.transfers (tenant_id, environment, rail, rail_ref) where rail_ref is not null;
+-- One receipt pays for one transfer.
+create unique index transfers_receipt on payments.transfers (tenant_id, environment, rail, receipt) where receipt is not null;
+create index transfers_in_review on payments.transfers (updated_at) where review_reason is not null;
+
+create table payments.attempts (
+    transfer_id text not null references payments.transfers (transfer_id),
+    number integer not null check (number > 0),
+    tenant_id text not null,
+    environment text not null,
+    callback_token_hash text not null unique,
+    started_at timestamptz not null default now(),
+    answered_at timestamptz,
+    outcome text,
+    code text,
+    primary key (transfer_id, number)
+);
+comment on table payments.attempts is
+'One request to a rail, written before it is sent: a row without answer is an unknown outcome, never a failure.';
+alter table payments.attempts enable row level security;
+
+create sequence payments.event_position;
+comment on sequence payments.event_position is 'Orders the events of one intent and its transfers in a single timeline.';
+
+create table payments.intent_events (
+    event_id text primary key,
+    position bigint not null default nextval('payments.event_position') unique,
+    -- Readers that follow a cursor consume only rows below pg_snapshot_xmin: a smaller position can commit later.
+    xid xid8 not null default pg_current_xact_id(),
+    tenant_id text not null,
+    environment text not null,
+    payment_intent_id text not null references payments.payment_intents (payment_intent_id),
+    seq bigint not null,
+    type text not null,
+    payload jsonb not null,
+    traceparent text,
+    occurred_at timestamptz not null default now(),
+    unique (payment_intent_id, seq)
+);
+comment on table payments.intent_events is 'Append-only: what happened to an intent, numbered per intent. References only, no personal data.';
+alter table payments.intent_events enable row level security;
+create index intent_events_of_tenant on payments.intent_events (tenant_id, environment, position);
+
+create table payments.transfer_events (
+    event_id text primary key,
+    position bigint not null default nextval('payments.event_position') unique,
+    xid xid8 not null default pg_current_xact_id(),
+    tenant_id text not null,
+    environment text not null,
+    transfer_id text not null references payments.transfers (transfer_id),
+    payment_intent_id text,
+    seq bigint not null,
+    type text not null,
+    payload jsonb not null,
+    traceparent text,
+    occurred_at timestamptz not null default now(),
+    unique (transfer_id, seq)
+);
+comment on table payments.transfer_events is 'Append-only: what happened to a transfer, numbered per transfer. References only, no personal data.';
+alter table payments.transfer_events enable row level security;
+create index transfer_events_of_tenant on payments.transfer_events (tenant_id, environment, position);
+create index transfer_events_of_intent on payments.transfer_events (payment_intent_id, position);
+
+create table payments.outbox (
+    outbox_id bigint generated always as identity primary key,
+    event_id text not null,
+    destination text not null,
+    tenant_id text not null,
+    environment text not null,
+    ordering_key text not null,
+    seq bigint not null,
+    event_type text not null,
+    status text not null default 'pending' check (status in ('pending', 'in_flight', 'delivered', 'dead')),
+    attempts integer not null default 0,
+    next_attempt_at timestamptz not null default now(),
+    lease_until timestamptz,
+    last_error text,
+    created_at timestamptz not null default now(),
+    unique (event_id, destination)
+) with (fillfactor = 70, autovacuum_vacuum_scale_factor = 0.01);
+comment on table payments.outbox is
+'One row per event and destination, written in the transaction of the event; destinations come from public.event_subscriptions.';
+alter table payments.outbox enable row level security;
+create index outbox_due on payments.outbox (next_attempt_at, outbox_id) where status = 'pending';
+create index outbox_of_tenant on payments.outbox (tenant_id, environment);
+
+create table payments.stream_tokens (
+    token_hash text primary key,
+    tenant_id text not null,
+    environment text not null,
+    payment_intent_id text not null references payments.payment_intents (payment_intent_id),
+    expires_at timestamptz not null default now() + interval '60 seconds',
+    used_at timestamptz
+);
+comment on table payments.stream_tokens is 'Single-use right to open the event stream of one intent, 60 seconds long.';
+alter table payments.stream_tokens enable row level security;
+create index stream_tokens_of_intent on payments.stream_tokens (payment_intent_id);
+create index stream_tokens_expiry on payments.stream_tokens (expires_at);
+create index stream_tokens_of_tenant on payments.stream_tokens (tenant_id, environment);
+
+create table payments.streams (
+    stream_id text primary key,
+    tenant_id text not null,
+    environment text not null,
+    payment_intent_id text not null references payments.payment_intents (payment_intent_id),
+    expires_at timestamptz not null default now() + interval '15 minutes'
+);
+comment on table payments.streams is 'Open event streams: the function may read the events of these intents and of no other.';
+alter table payments.streams enable row level security;
+create index streams_of_intent on payments.streams (payment_intent_id);
+create index streams_expiry on payments.streams (expires_at);
+create index streams_of_tenant on payments.streams (tenant_id, environment);
+
+alter table payments.intent_transitions enable row level security;
+alter table payments.transfer_transitions enable row level security;
+
+create type payments.sight as (caller public.caller, intent payments.payment_intents, reveal_secret boolean);
+comment on type payments.sight is 'An intent, who looks at it, and whether they may see its client secret.';
+create type payments.begun as (answer public.answer, instruction jsonb);
+comment on type payments.begun is 'Either a stored answer to replay, or the instruction to send to the rail.';
+create type payments.asked as (answer public.answer, work jsonb);
+comment on type payments.asked is 'Either the current intent, or what to ask the rail about first.';
+
+reset role;
+
+-- sql/rails/tables.sql
+
+-- Payment networks: what they are, their codes, tenants' credentials, what they called back, whom to ask again.
+
+set role stalela_owner;
+
+create table rails.rails (
+    rail text primary key,
+    name text not null,
+    currencies text[] not null,
+    min_minor bigint not null check (min_minor > 0),
+    max_minor bigint not null,
+    step_minor bigint not null check (step_minor > 0),
+    step_rule text not null,
+    query_waits_s integer[] not null check (cardinality(query_waits_s) > 0),
+    unanswerable_after_s integer not null,
+    horizon_s integer not null,
+    prompt_lifetime_s integer not null,
+    confirm_above_minor bigint,
+    callback_function text not null,
+    enabled boolean not null default true,
+    check (max_minor >= min_minor)
+);
+comment on table rails.rails is
+'Payment networks. query_waits_s: seconds of silence before each status query, the last one repeats; horizon_s: after it a person decides; confirm_above_minor: success above it is believed only after a query, null never.';
+alter table rails.rails enable row level security;
+
+create table rails.reason_codes (
+    rail text not null references rails.rails (rail),
+    channel text not null,
+    code text not null,
+    outcome text not null check (
+        outcome in ('succeeded', 'pending', 'failed_final', 'failed_retryable', 'returned', 'unknown')
+    ),
+    reason text,
+    retry_after_s integer,
+    repeat_after_s integer,
+    repeat_outcome text,
+    payer_may_retry boolean,
+    meaning text not null,
+    source text not null,
+    primary key (rail, channel, code),
+    check ((repeat_after_s is null) = (repeat_outcome is null))
+);
+comment on table rails.reason_codes is
+'A rail''s result codes in our words. repeat_*: the same code from a query again after that many seconds has the second outcome. An operator may add a row.';
+alter table rails.reason_codes enable row level security;
+
+create table rails.credentials (
+    tenant_id text not null references public.tenants (tenant_id),
+    environment text not null check (environment in ('sandbox', 'production')),
+    rail text not null references rails.rails (rail),
+    sealed text not null,
+    key_version integer not null,
+    masked jsonb not null,
+    revision integer not null default 1,
+    created_by text not null,
+    created_at timestamptz not null default now(),
+    updated_at timestamptz not null default now(),
+    tested_at timestamptz,
+    primary key (tenant_id, environment, rail)
+);
+comment on table rails.credentials is
+'A tenant''s own rail credentials, sealed by shared/vault.py with tenant, rail and environment as associated data; masked is what may be shown.';
+alter table rails.credentials enable row level security;
+create index credentials_by_key_version on rails.credentials (key_version);
+create index credentials_rail on rails.credentials (rail);
+
+create table rails.callbacks (
+    callback_id bigint generated always as identity primary key,
+    rail text not null,
+    tenant_id text,
+    environment text,
+    transfer_id text references payments.transfers (transfer_id),
+    dedupe_key text not null unique,
+    token_hash text not null,
+    source_address text,
+    source_trusted boolean not null,
+    headers jsonb not null,
+    body_sealed text not null,
+    events jsonb,
+    problem text,
+    received_at timestamptz not null default now()
+);
+comment on table rails.callbacks is
+'Append-only: every callback body as it came (sealed), stored before anything is concluded from it. Unmatched ones have no tenant.';
+alter table rails.callbacks enable row level security;
+create index callbacks_of_transfer on rails.callbacks (transfer_id);
+create index callbacks_unmatched on rails.callbacks (received_at) where transfer_id is null;
+create index callbacks_of_tenant on rails.callbacks (tenant_id, environment, received_at desc);
+
+create table rails.callback_dispositions (
+    callback_id bigint not null references rails.callbacks (callback_id),
+    number integer not null check (number > 0),
+    tenant_id text,
+    environment text,
+    disposition text not null check (
+        disposition in ('applied', 'duplicate', 'awaiting_query', 'ignored', 'parked', 'failed', 'resolved')
+    ),
+    reason text,
+    decided_at timestamptz not null default clock_timestamp(),
+    primary key (callback_id, number)
+);
+comment on table rails.callback_dispositions is
+'Append-only: what was concluded from a callback; the highest number is in force. parked waits for a person, failed is tried again by a task.';
+alter table rails.callback_dispositions enable row level security;
+create index callback_dispositions_open
+on rails.callback_dispositions (disposition, callback_id) where disposition in ('parked', 'failed');
+create index callback_dispositions_of_tenant on rails.callback_dispositions (tenant_id, environment);
+
+create table rails.watches (
+    transfer_id text primary key references payments.transfers (transfer_id),
+    tenant_id text not null,
+    environment text not null,
+    due_at timestamptz not null,
+    horizon_at timestamptz not null,
+    queries integer not null default 0,
+    asked_at timestamptz,
+    code text,
+    code_since timestamptz,
+    claimed_receipt text
+) with (fillfactor = 70, autovacuum_vacuum_scale_factor = 0.01);
+comment on table rails.watches is
+'One row per transfer whose outcome we still have to ask the rail for; claimed_receipt is a success that waits for the query to confirm it.';
+alter table rails.watches enable row level security;
+create index watches_due on rails.watches (due_at);
+create index watches_of_tenant on rails.watches (tenant_id, environment);
+
+reset role;
+
+-- sql/public/data.sql
+
+-- Reference rows. Written by scripts/data from shared/; edit the files named below.
+
+set role stalela_owner;
+
+-- shared/public.plans.csv
+insert into public.plans (plan, description)
+values
+('basic', 'Every new organisation'),
+('pro', 'Organisations with regular traffic'),
+('unlimited', 'No limits: load tests and our own tools')
+on conflict (plan) do update set
+    description = excluded.description;
+
+-- shared/public.app_roles.csv
+insert into public.app_roles (app_role, description, is_platform)
+values
+('owner', 'Everything including other owners; a tenant always has one', 'false'),
+('admin', 'Runs the account: people and keys and credentials', 'false'),
+('developer', 'Builds the integration: payments and keys and webhooks', 'false'),
+('finance', 'Moves money back and out and reads the books', 'false'),
+('cashier', 'Takes payments at one outlet', 'false'),
+('auditor', 'Reads everything and changes nothing', 'false'),
+('operator', 'Works for the platform', 'true')
+on conflict (app_role) do update set
+    description = excluded.description,
+    is_platform = excluded.is_platform;
+
+-- shared/public.scopes.csv
+insert into public.scopes (scope, included_in, key_kinds, description)
+values
+('*', null, '{secret}', 'Everything a tenant may do'),
+('payments:read', null, '{secret}', 'See payment intents and their events'),
+('payments:write', null, '{secret}', 'Create and confirm and cancel payment intents'),
+('payments:confirm', 'payments:write', '{publishable}', 'Confirm or watch one payment intent with its client secret'),
+('payments:resolve', null, '{secret}', 'Decide what became of a payment that waits for a person'),
+('refunds:write', null, '{secret}', 'Give money back'),
+('payouts:write', null, '{secret}', 'Send money out'),
+('invoices:read', null, '{secret}', 'See fiscal invoices'),
+('invoices:write', null, '{secret}', 'Issue fiscal invoices'),
+('reports:read', null, '{secret}', 'Read reports and statements'),
+('webhooks:read', null, '{secret}', 'See webhook endpoints and deliveries'),
+('webhooks:write', null, '{secret}', 'Change webhook endpoints and replay deliveries'),
+('account:read', null, '{secret}', 'See the organisation and its people'),
+('audit:read', null, '{secret}', 'Read the audit trail'),
+('api_keys:manage', null, '{secret}', 'Create and rotate and revoke API keys'),
+('team:manage', null, '{secret}', 'Invite people and change or end their roles'),
+('credentials:manage', null, '{secret}', 'Store and test and delete rail credentials'),
+('platform:operate', null, '{}', 'Work on any tenant for the platform')
+on conflict (scope) do update set
+    included_in = excluded.included_in,
+    key_kinds = excluded.key_kinds,
+    description = excluded.description;
+
+-- shared/public.role_scopes.csv
+insert into public.role_scopes (app_role, scope)
+values
+('owner', '*'),
+('admin', 'payments:read'),
+('admin', 'payments:write'),
+('admin', 'refunds:write'),
+('admin', 'payouts:write'),
+('admin', 'invoices:read'),
+('admin', 'invoices:write'),
+('admin', 'reports:read'),
+('admin', 'webhooks:read'),
+('admin', 'webhooks:write'),
+('admin', 'account:read'),
+('admin', 'audit:read'),
+('admin', 'api_keys:manage'),
+('admin', 'team:manage'),
+('admin', 'credentials:manage'),
+('developer', 'payments:read'),
+('developer', 'payments:write'),
+('developer', 'invoices:read'),
+('developer', 'webhooks:read'),
+('developer', 'webhooks:write'),
+('developer', 'account:read'),
+('developer', 'api_keys:manage'),
+('finance', 'payments:read'),
+('finance', 'refunds:write'),
+('finance', 'payouts:write'),
+('finance', 'invoices:read'),
+('finance', 'reports:read'),
+('finance', 'account:read'),
+('finance', 'audit:read'),
+('cashier', 'payments:read'),
+('cashier', 'payments:write'),
+('cashier', 'invoices:read'),
+('cashier', 'invoices:write'),
+('cashier', 'account:read'),
+('auditor', 'payments:read'),
+('auditor', 'invoices:read'),
+('auditor', 'reports:read'),
+('auditor', 'webhooks:read'),
+('auditor', 'account:read'),
+('auditor', 'audit:read'),
+('operator', 'platform:operate'),
+('operator', 'payments:read'),
+('admin', 'payments:resolve'),
+('finance', 'payments:resolve'),
+('operator', 'payments:resolve')
+on conflict (app_role, scope) do nothing;
+
+-- shared/public.function_roles.csv
+insert into public.function_roles (db_role, may_pass_user)
+values
+('fn_payment_intents', 'true'),
+('fn_merchants', 'true'),
+('fn_momo_callback', 'false'),
+('fn_reconcile', 'true')
+on conflict (db_role) do update set
+    may_pass_user = excluded.may_pass_user;
+
+-- shared/public.currencies.csv
+insert into public.currencies (code, name, scale)
+values
+('AED', 'UAE dirham', '2'),
+('ALGO', 'Algo', '6'),
+('AOA', 'Angolan kwanza', '2'),
+('BIF', 'Burundian franc', '0'),
+('BWP', 'Botswana pula', '2'),
+('CDF', 'Congolese franc', '2'),
+('DJF', 'Djibouti franc', '0'),
+('EGP', 'Egyptian pound', '2'),
+('ERN', 'Eritrean nakfa', '2'),
+('ETB', 'Ethiopian birr', '2'),
+('EUR', 'Euro', '2'),
+('GBP', 'Pound sterling', '2'),
+('GHS', 'Ghana cedi', '2'),
+('KES', 'Kenyan shilling', '2'),
+('LSL', 'Lesotho loti', '2'),
+('MAD', 'Moroccan dirham', '2'),
+('MGA', 'Malagasy ariary', '2'),
+('MUR', 'Mauritius rupee', '2'),
+('MWK', 'Malawi kwacha', '2'),
+('MZN', 'Mozambique metical', '2'),
+('NAD', 'Namibia dollar', '2'),
+('NGN', 'Nigerian naira', '2'),
+('RWF', 'Rwanda franc', '0'),
+('SCR', 'Seychelles rupee', '2'),
+('SOS', 'Somali shilling', '2'),
+('SSP', 'South Sudanese pound', '2'),
+('SZL', 'Swazi lilangeni', '2'),
+('TND', 'Tunisian dinar', '3'),
+('TZS', 'Tanzanian shilling', '2'),
+('UGX', 'Uganda shilling', '0'),
+('USD', 'US dollar', '2'),
+('USDC', 'USD Coin', '6'),
+('USDT', 'Tether USD', '6'),
+('XAF', 'Central African CFA franc', '0'),
+('XOF', 'West African CFA franc', '0'),
+('ZAR', 'South African rand', '2'),
+('ZMW', 'Zambian kwacha', '2'),
+('ZWG', 'Zimbabwe Gold', '2'),
+('ZWL', 'Zimbabwe dollar', '2')
+on conflict (code) do update set
+    name = excluded.name,
+    scale = excluded.scale;
+
+-- shared/public.rate_limit_plans.csv
+insert into public.rate_limit_plans (plan, bucket, rate_per_minute, burst)
+values
+('basic', 'write', '10', '10'),
+('basic', 'read', '100', '100'),
+('basic', 'manage', '5', '10'),
+('pro', 'write', '60', '60'),
+('pro', 'read', '600', '200'),
+('pro', 'manage', '10', '30'),
+('unlimited', 'write', null, null),
+('unlimited', 'read', null, null),
+('unlimited', 'manage', null, null)
+on conflict (plan, bucket) do update set
+    rate_per_minute = excluded.rate_per_minute,
+    burst = excluded.burst;
+
+-- shared/public.settings.csv
+insert into public.settings (key, value, comment)
+values
+('api_keys.max_per_tenant', '50', 'Active API keys of one tenant in one environment'),
+('invitations.valid_s', '604800', 'Seconds an invitation may be accepted')
+on conflict (key) do update set
+    value = excluded.value,
+    comment = excluded.comment;
+
+-- shared/public.error_codes.csv
+insert into public.error_codes (code, name, status, title, retryable, remedy)
+values
+('40001', 'InvalidRequest', '400', 'Invalid request', 'false', 'Correct the fields named in errors and send the request again.'),
+('40002', 'IdempotencyKeyInvalid', '400', 'Idempotency-Key is missing or invalid', 'false', 'Send an Idempotency-Key header of 1 to 128 visible ASCII characters.'),
+('40003', 'FieldNotSupported', '400', 'Field is not supported', 'false', 'Leave out the fields named in errors.'),
+('40101', 'AuthenticationRequired', '401', 'Authentication is required', 'false', 'Send an Authorization header with an API key or a user token.'),
+('40102', 'KeyInvalid', '401', 'Key is not valid', 'false', 'Use a key that is neither revoked nor expired.'),
+('40301', 'TokenInvalid', '403', 'Token is not valid', 'false', 'Sign in again and use the new token.'),
+('40302', 'TenantNotOnboarded', '403', 'Tenant is not onboarded', 'false', 'Sign up an organisation first and refresh the token.'),
+('40311', 'ScopeMissing', '403', 'Scope is missing', 'false', 'Use a key that has the scope named in detail.'),
+('40312', 'RoleNotAllowed', '403', 'Role is not allowed to do this', 'false', 'Ask an owner or admin of the organisation.'),
+('40401', 'NotFound', '404', 'Not found', 'false', 'Check the id and the environment of the key.'),
+('40501', 'MethodNotAllowed', '405', 'Method is not allowed', 'false', 'Use one of the methods in the Allow header.'),
+('40904', 'RequestInProgress', '409', 'A request with this key is still running', 'true', 'Repeat with the same key after Retry-After.'),
+('40911', 'InvalidTransition', '409', 'Not allowed in the current state', 'false', 'Read the resource; allowed lists the possible moves.'),
+('40914', 'AlreadyExists', '409', 'Already exists', 'false', 'Use the existing resource or another name.'),
+('41301', 'BodyTooLarge', '413', 'Body is too large', 'false', 'Send a smaller body.'),
+('41501', 'UnsupportedMediaType', '415', 'Unsupported media type', 'false', 'Send the body as application/json.'),
+('42241', 'IdempotencyConflict', '422', 'Idempotency-Key was used with another body', 'false', 'Use a new key or send the first body again.'),
+('42251', 'InvalidAmount', '422', 'Amount is not valid', 'false', 'Send a decimal string with the decimals of the currency.'),
+('42258', 'PatchFieldNotAllowed', '422', 'Field cannot be changed', 'false', 'Change only the fields the documentation lists.'),
+('42259', 'PhoneInvalid', '422', 'Phone number is not valid', 'false', 'Send a mobile number of the rail''s country.'),
+('42260', 'RailNotConfigured', '422', 'Rail is not configured', 'false', 'Store credentials of this rail for this environment first.'),
+('42261', 'PaymentMethodNotAllowed', '422', 'Payment method is not allowed', 'false', 'Use one of payment_method_types of the intent.'),
+('42262', 'InvalidParameter', '422', 'Parameter is not valid', 'false', 'Correct the parameters named in errors.'),
+('42263', 'CredentialsRefused', '422', 'Rail refused the credentials', 'false', 'Store the credentials again as the rail issued them.'),
+('42901', 'RateLimited', '429', 'Too many requests', 'true', 'Wait for Retry-After seconds.'),
+('50000', 'InternalError', '500', 'Internal error', 'false', 'Report the request_id; repeat only with the same Idempotency-Key.'),
+('50301', 'DependencyUnavailable', '503', 'A dependency is unavailable', 'true', 'Repeat with the same Idempotency-Key after Retry-After.'),
+('50302', 'RailUnavailable', '503', 'The rail is unavailable', 'true', 'Nothing was sent; try again after Retry-After.')
+on conflict (code) do update set
+    name = excluded.name,
+    status = excluded.status,
+    title = excluded.title,
+    retryable = excluded.retryable,
+    remedy = excluded.remedy;
+
+-- shared/public.event_subscriptions.csv
+insert into public.event_subscriptions (pattern, destination, enabled, description)
+values
+('transfer.%', 'ledger', 'false', 'The ledger books every transfer event'),
+('payment_intent.%', 'webhooks', 'false', 'Merchants are told about their intents'),
+('payment_intent.succeeded', 'receipts', 'false', 'The payer gets a receipt')
+on conflict (pattern, destination) do update set
+    enabled = excluded.enabled,
+    description = excluded.description;
+
+-- shared/public.cron_tasks.csv
+insert into public.cron_tasks (task, lane, interval_s, lease_s, routine, enabled, description)
+values
+('idempotency.purge', 'fast', '30', '60', 'public.purge_idempotency_keys', 'true', 'Removes idempotency keys after 36 hours'),
+('rate_buckets.purge', 'slow', '600', '60', 'public.purge_rate_buckets', 'true', 'Removes token buckets that are full again'),
+('intents.expire', 'fast', '15', '60', 'payments.expire_intents', 'true', 'Expires unpaid intents whose time is over'),
+('rails.reconcile', 'fast', '5', '60', 'rails.poke_reconcile', 'true', 'Wakes the reconciler when a silent transfer is due to be asked about'),
+('callbacks.retry', 'fast', '60', '120', 'rails.retry_failed_callbacks', 'true', 'Concludes again from callbacks whose conclusion failed'),
+('streams.purge', 'slow', '600', '60', 'payments.purge_streams', 'true', 'Removes spent stream tokens and closed streams'),
+('credentials.reseal', 'slow', '3600', '60', 'rails.poke_reseal', 'true', 'Wakes merchants to seal credentials again that are under an older master key')
+on conflict (task) do update set
+    lane = excluded.lane,
+    interval_s = excluded.interval_s,
+    lease_s = excluded.lease_s,
+    routine = excluded.routine,
+    enabled = excluded.enabled,
+    description = excluded.description;
+
+reset role;
+
+-- sql/payments/data.sql
+
+-- Reference rows. Written by scripts/data from shared/; edit the files named below.
+
+set role stalela_owner;
+
+-- shared/states/payments.intent_transitions.csv
+insert into payments.intent_transitions (from_status, event, to_status, event_type, triggered_by)
+values
+('requires_payment_method', 'confirm', 'processing', 'payment_intent.processing', '{api}'),
+('requires_payment_method', 'cancel', 'canceled', 'payment_intent.canceled', '{api}'),
+('requires_payment_method', 'expire', 'expired', 'payment_intent.expired', '{clock}'),
+('requires_payment_method', 'settle', 'succeeded', 'payment_intent.succeeded', '{rail}'),
+('processing', 'settle', 'succeeded', 'payment_intent.succeeded', '{rail}'),
+('processing', 'fail', 'requires_payment_method', 'payment_intent.payment_failed', '{rail}'),
+('canceled', 'settle', 'succeeded', 'payment_intent.succeeded', '{rail}'),
+('expired', 'settle', 'succeeded', 'payment_intent.succeeded', '{rail}'),
+('succeeded', 'settle', 'succeeded', 'payment_intent.overpaid', '{rail}')
+on conflict (from_status, event) do update set
+    to_status = excluded.to_status,
+    event_type = excluded.event_type,
+    triggered_by = excluded.triggered_by;
+
+-- shared/states/payments.transfer_transitions.csv
+insert into payments.transfer_transitions (from_state, event, to_state, event_type, triggered_by)
+values
+('INITIATED', 'submit', 'SUBMITTED', 'transfer.submitted', '{api}'),
+('INITIATED', 'fail', 'FAILED', 'transfer.failed', '{api,clock}'),
+('SUBMITTED', 'accept', 'ACCEPTED', 'transfer.accepted', '{submit,query}'),
+('SUBMITTED', 'settle', 'SETTLED', 'transfer.settled', '{callback,query,operator}'),
+('SUBMITTED', 'fail', 'FAILED', 'transfer.failed', '{submit,callback,query,operator}'),
+('ACCEPTED', 'settle', 'SETTLED', 'transfer.settled', '{callback,query,operator}'),
+('ACCEPTED', 'fail', 'FAILED', 'transfer.failed', '{callback,query,operator}'),
+('ACCEPTED', 'return', 'RETURNED', 'transfer.returned', '{callback,query,operator}'),
+('SETTLED', 'return', 'RETURNED', 'transfer.returned', '{callback,query,operator}'),
+('FAILED', 'settle', 'SETTLED', 'transfer.settled', '{query,operator}')
+on conflict (from_state, event) do update set
+    to_state = excluded.to_state,
+    event_type = excluded.event_type,
+    triggered_by = excluded.triggered_by;
+
+reset role;
+
+-- sql/rails/data.sql
+
+-- Reference rows. Written by scripts/data from shared/; edit the files named below.
+
+set role stalela_owner;
+
+-- shared/rails/mpesa/rails.rails.csv
+insert into rails.rails (rail, name, currencies, min_minor, max_minor, step_minor, step_rule, query_waits_s, unanswerable_after_s, horizon_s, prompt_lifetime_s, confirm_above_minor, callback_function)
+values
+('mpesa', 'M-Pesa', '{KES}', '100', '25000000', '100', 'M-Pesa takes whole shillings', '{60,60,120,240,300,300,300,300,300,300,300,300,300,300,300,300,3600}', '600', '86400', '90', null, 'momo-callback')
+on conflict (rail) do update set
+    name = excluded.name,
+    currencies = excluded.currencies,
+    min_minor = excluded.min_minor,
+    max_minor = excluded.max_minor,
+    step_minor = excluded.step_minor,
+    step_rule = excluded.step_rule,
+    query_waits_s = excluded.query_waits_s,
+    unanswerable_after_s = excluded.unanswerable_after_s,
+    horizon_s = excluded.horizon_s,
+    prompt_lifetime_s = excluded.prompt_lifetime_s,
+    confirm_above_minor = excluded.confirm_above_minor,
+    callback_function = excluded.callback_function;
+
+-- shared/rails/mpesa/rails.reason_codes.csv
+insert into rails.reason_codes (rail, channel, code, outcome, reason, retry_after_s, repeat_after_s, repeat_outcome, payer_may_retry, meaning, source)
+values
+('mpesa', 'stk', '0', 'succeeded', null, null, null, null, 'false', 'The payment was made', 'Daraja STK result codes; observed in sandbox'),
+('mpesa', 'stk', '1', 'failed_final', 'MM_INSUFFICIENT_FUNDS', null, null, null, 'true', 'The payer has too little money', 'Daraja STK result codes; observed in sandbox'),
+('mpesa', 'stk', '17', 'failed_retryable', 'MM_LIMIT_EXCEEDED', '300', null, null, 'true', 'Internal failure or a limit of the payer', 'Daraja result codes; weak'),
+('mpesa', 'stk', '26', 'failed_retryable', 'RAIL_UNAVAILABLE', '60', null, null, 'true', 'M-Pesa was busy', 'Daraja result codes'),
+('mpesa', 'stk', '1001', 'failed_retryable', 'MM_SUBSCRIBER_LOCKED', '150', null, null, 'true', 'Another prompt is open on the payer''s phone', 'Daraja STK result codes'),
+('mpesa', 'stk', '1019', 'failed_final', 'MM_TIMEOUT', null, null, null, 'true', 'The prompt expired', 'Daraja STK result codes'),
+('mpesa', 'stk', '1025', 'failed_retryable', 'RAIL_UNAVAILABLE', '60', null, null, 'true', 'The prompt could not be sent', 'Daraja STK result codes'),
+('mpesa', 'stk', '1032', 'failed_final', 'MM_USER_CANCELLED', null, null, null, 'true', 'The payer cancelled the prompt', 'Daraja STK result codes; observed in sandbox'),
+('mpesa', 'stk', '1036', 'failed_retryable', 'RAIL_UNAVAILABLE', '60', null, null, 'true', 'The message centre did not acknowledge the prompt', 'Daraja STK result codes'),
+('mpesa', 'stk', '1037', 'unknown', 'MM_TIMEOUT', null, '60', 'failed_final', 'true', 'The phone was unreachable or nobody answered', 'Daraja STK result codes; observed in sandbox'),
+('mpesa', 'stk', '2001', 'failed_final', 'MM_WRONG_PIN', null, null, null, 'true', 'The payer entered a wrong PIN', 'Daraja STK result codes'),
+('mpesa', 'stk', '2028', 'failed_final', 'MERCHANT_CONFIGURATION', null, null, null, 'false', 'The short code may not use this product', 'Daraja result codes'),
+('mpesa', 'stk', '4999', 'pending', null, null, null, null, 'false', 'The payment is still being processed', 'Observed in sandbox'),
+('mpesa', 'stk', '8006', 'failed_final', 'MERCHANT_CONFIGURATION', null, null, null, 'false', 'The security credential is locked', 'Daraja result codes'),
+('mpesa', 'stk', '9999', 'failed_retryable', 'RAIL_UNAVAILABLE', '60', null, null, 'true', 'The prompt could not be sent', 'Daraja STK result codes'),
+('mpesa', 'stk', 'SFC_IC0003', 'failed_final', 'MERCHANT_CONFIGURATION', null, null, null, 'false', 'The till or pay bill does not belong to the short code', 'Daraja result codes'),
+('mpesa', 'api', '00.002.1001', 'failed_retryable', 'RAIL_UNAVAILABLE', '300', null, null, 'true', 'M-Pesa is under maintenance', 'Daraja API errors'),
+('mpesa', 'api', '400.002.02', 'failed_final', 'MERCHANT_CONFIGURATION', null, null, null, 'false', 'A field of the request is invalid', 'Daraja API errors'),
+('mpesa', 'api', '400.002.02/phonenumber', 'failed_final', 'MM_MSISDN_INVALID', null, null, null, 'true', 'The payer''s number is not accepted', 'Daraja API errors'),
+('mpesa', 'api', '400.002.05', 'failed_final', 'MERCHANT_CONFIGURATION', null, null, null, 'false', 'The request is invalid', 'Daraja API errors'),
+('mpesa', 'api', '400.003.01', 'failed_retryable', 'RAIL_UNAVAILABLE', '60', null, null, 'true', 'The access token is not accepted', 'Daraja API errors'),
+('mpesa', 'api', '400.003.02', 'failed_final', 'MERCHANT_CONFIGURATION', null, null, null, 'false', 'The short code is not the merchant''s', 'Daraja API errors'),
+('mpesa', 'api', '400.008.01', 'failed_final', 'MERCHANT_CONFIGURATION', null, null, null, 'false', 'The consumer key or secret is not accepted', 'Daraja API errors'),
+('mpesa', 'api', '400.008.02', 'failed_final', 'MERCHANT_CONFIGURATION', null, null, null, 'false', 'The grant type is not accepted', 'Daraja API errors'),
+('mpesa', 'api', '401', 'failed_final', 'MERCHANT_CONFIGURATION', null, null, null, 'false', 'HTTP 401 without a code: the app may not use this product', 'Daraja token errors'),
+('mpesa', 'api', '401.002.01', 'failed_retryable', 'RAIL_UNAVAILABLE', '60', null, null, 'true', 'The access token is not accepted', 'Daraja API errors'),
+('mpesa', 'api', '403.002.1001', 'failed_final', 'MERCHANT_CONFIGURATION', null, null, null, 'false', 'The app is not authorised for this product', 'Daraja API errors'),
+('mpesa', 'api', '404.001.01', 'failed_final', 'MERCHANT_CONFIGURATION', null, null, null, 'false', 'The path does not exist', 'Daraja API errors'),
+('mpesa', 'api', '404.001.03', 'failed_retryable', 'RAIL_UNAVAILABLE', '60', null, null, 'true', 'The access token is not accepted', 'Daraja API errors'),
+('mpesa', 'api', '404.001.04', 'failed_final', 'MERCHANT_CONFIGURATION', null, null, null, 'false', 'A request header is wrong', 'Daraja API errors'),
+('mpesa', 'api', '404.002.01', 'failed_final', 'MERCHANT_CONFIGURATION', null, null, null, 'false', 'The path does not exist', 'Daraja API errors'),
+('mpesa', 'api', '404.003.01', 'failed_final', 'MERCHANT_CONFIGURATION', null, null, null, 'false', 'The path does not exist', 'Daraja API errors'),
+('mpesa', 'api', '405.001', 'failed_final', 'MERCHANT_CONFIGURATION', null, null, null, 'false', 'The method is not allowed', 'Daraja API errors'),
+('mpesa', 'api', '500.001.1001', 'unknown', null, null, null, null, 'false', 'M-Pesa did not say what happened', 'Daraja API errors; observed in sandbox'),
+('mpesa', 'api', '500.001.1001/is being processed', 'pending', null, null, null, null, 'false', 'The payment is still being processed', 'Observed in sandbox'),
+('mpesa', 'api', '500.001.1001/merchant does not exist', 'failed_final', 'MERCHANT_CONFIGURATION', null, null, null, 'false', 'The short code is not known', 'Daraja API errors'),
+('mpesa', 'api', '500.001.1001/unable to lock subscriber', 'failed_retryable', 'MM_SUBSCRIBER_LOCKED', '60', null, null, 'true', 'Another prompt is open on the payer''s phone', 'Daraja API errors'),
+('mpesa', 'api', '500.001.1001/wrong credentials', 'failed_final', 'MERCHANT_CONFIGURATION', null, null, null, 'false', 'The passkey or short code is wrong', 'Daraja API errors'),
+('mpesa', 'api', '500.002.1001', 'unknown', 'DUPLICATE_AT_RAIL', null, null, null, 'false', 'The request was already accepted: ask for its state', 'Daraja API errors'),
+('mpesa', 'api', '500.003.02', 'failed_retryable', 'RAIL_UNAVAILABLE', '10', null, null, 'true', 'Too many requests: refused before processing', 'Daraja API errors'),
+('mpesa', 'api', '500.003.03', 'failed_retryable', 'RAIL_UNAVAILABLE', '600', null, null, 'true', 'The quota is used up', 'Daraja API errors'),
+('mpesa', 'api', '500.003.1001', 'unknown', 'RAIL_UNAVAILABLE', null, null, null, 'false', 'Internal error at M-Pesa', 'Daraja API errors')
+on conflict (rail, channel, code) do update set
+    outcome = excluded.outcome,
+    reason = excluded.reason,
+    retry_after_s = excluded.retry_after_s,
+    repeat_after_s = excluded.repeat_after_s,
+    repeat_outcome = excluded.repeat_outcome,
+    payer_may_retry = excluded.payer_may_retry,
+    meaning = excluded.meaning,
+    source = excluded.source;
+
+reset role;
+
+-- sql/public/functions/alerts.sql
+
+-- Alarms for people.
+
+set role stalela_owner;
+
+create function public.raise_alert(
+    kind text, severity text, subject text, tenant_id text, environment text, details jsonb
+)
+returns void
+language plpgsql
+volatile
+security definer -- callers may not write alerts
+set search_path = ''
+as $$
+#variable_conflict use_column
+declare
+    open_id bigint;
+begin
+    select a.alert_id into open_id
+    from public.alerts as a
+    where a.kind = raise_alert.kind and a.subject = raise_alert.subject and a.status = 'open';
+    if not found then
+        insert into public.alerts (kind, severity, subject, tenant_id, environment, details)
+        values (
+            raise_alert.kind, raise_alert.severity, raise_alert.subject, raise_alert.tenant_id,
+            raise_alert.environment, coalesce(raise_alert.details, '{}')
+        )
+        on conflict (kind, subject) where status = 'open' do nothing;
+        return;
+    end if;
+    -- A flood of the same trouble must not queue behind one row: who cannot have it at once does not count.
+    -- (An insert that conflicts would wait for whoever is counting, which is why the look comes first.)
+    update public.alerts as a
+    set occurrences = a.occurrences + 1, last_at = now(), details = coalesce(raise_alert.details, '{}')
+    where a.alert_id = any(array(
+        select o.alert_id from public.alerts as o
+        where o.alert_id = open_id and o.status = 'open' for update skip locked
+    ));
+end
+$$;
+comment on function public.raise_alert is
+'Opens an alert, or counts once more on the open one of the same kind and subject (at least: simultaneous ones count once). Keeps the last details.';
+
+create function public.resolve_alert(kind text, subject text, resolution text)
+returns void
+language plpgsql
+volatile
+security definer -- callers may not write alerts
+set search_path = ''
+as $$
+#variable_conflict use_column
+begin
+    update public.alerts as a
+    set status = 'resolved', resolved_at = now(), resolution = resolve_alert.resolution
+    where a.kind = resolve_alert.kind and a.subject = resolve_alert.subject and a.status = 'open';
+end
+$$;
+comment on function public.resolve_alert is 'Closes the open alert of this kind and subject, if there is one; the next trouble opens a new one.';
+
+reset role;
+
+-- sql/public/functions/answers.sql
+
+-- Answers.
+
+set role stalela_owner;
+
+create function public.reply(caller public.caller, status integer, body json)
+returns public.answer
+language plpgsql
+immutable
+set search_path = ''
+as $$
+begin
+    return row(status, body::text, caller.rate)::public.answer;
+end
+$$;
+comment on function public.reply is 'A JSON answer with the caller''s RateLimit-* headers.';
+
+reset role;
+
+-- sql/public/functions/api_keys.sql
+
+-- API keys. The function makes the secret and keeps it to itself: SQL sees its SHA-256 and its last four characters.
+
+set role stalela_owner;
+
+create function public.api_key_resource(api_key public.api_keys)
+returns json
+language sql
+stable
+set search_path = ''
+as $$
+    select row_to_json(shown)
+    from (
+        select
+            api_key.key_id as id, 'api_key' as object, api_key.kind, api_key.name, api_key.environment,
+            api_key.scopes, api_key.last4,
+            case
+                when api_key.status = 'active' and api_key.expires_at <= now() then 'expired' else api_key.status
+            end as status,
+            api_key.created_by, api_key.rotated_from, api_key.created_at, api_key.expires_at, api_key.last_used_at
+    ) as shown;
+$$;
+comment on function public.api_key_resource is 'The wire shape of an API key, without its secret.';
+
+create function public.check_key_scopes(caller public.caller, kind text, scopes text[])
+returns void
+language plpgsql
+stable
+security definer -- callers may not read scopes
+set search_path = ''
+as $$
+declare
+    place integer;
+    wanted text;
+begin
+    if coalesce(cardinality(scopes), 0) not between 1 and 50 then
+        perform public.refuse_field('42262', '/scopes', 'A key has 1 to 50 scopes.');
+    end if;
+    for place, wanted in select (s.place - 1)::integer, s.scope from unnest(scopes) with ordinality as s (scope, place) loop
+        perform from public.scopes as s
+        where s.scope = wanted and check_key_scopes.kind = any(s.key_kinds);
+        if not found then
+            perform public.refuse_field(
+                '42262', '/scopes/' || place, format('A %s key cannot have the scope %s.', kind, wanted)
+            );
+        elsif not public.holds_scope(caller.scopes, wanted) then
+            perform public.refuse(
+                '40311', format('You cannot give the scope %s, because you do not hold it yourself.', wanted)
+            );
+        end if;
+    end loop;
+end
+$$;
+comment on function public.check_key_scopes is
+'A key has only scopes of its kind (42262) and none that its creator does not hold (40311).';
+
+create function public.check_key_environment(caller public.caller, environment text)
+returns void
+language plpgsql
+stable
+security definer -- callers may not read tenants and keys
+set search_path = ''
+as $$
+begin
+    if environment not in ('sandbox', 'production') then
+        perform public.refuse_field('42262', '/environment', 'environment is sandbox or production.');
+    elsif caller.key_id is not null and environment <> caller.environment then
+        perform public.refuse('40312', 'A key makes keys of its own environment only.');
+    end if;
+    perform public.check_tenant(
+        (select t.status from public.tenants as t where t.tenant_id = caller.tenant_id), environment
+    );
+    if (
+        select count(*) >= public.setting('api_keys.max_per_tenant')::bigint
+        from public.api_keys as k
+        where
+            k.tenant_id = caller.tenant_id and k.environment = check_key_environment.environment
+            and k.status = 'active' and (k.expires_at is null or k.expires_at > now())
+    ) then
+        perform public.refuse('42262', 'There are too many active API keys: revoke those you do not use.');
+    end if;
+end
+$$;
+comment on function public.check_key_environment is
+'Whether the caller may make a key there: production only for an active tenant (40302), a key only in its own environment (40312), not too many (42262).';
+
+create function public.create_api_key(
+    idempotency_key text, body_hash text, name text, kind text, scopes text[], environment text,
+    expires_in_s integer, key_hash text, last4 text
+)
+returns public.answer
+language plpgsql
+volatile
+security definer -- callers may not write keys
+set search_path = ''
+as $$
+declare
+    route constant text := 'POST /merchants/api-keys';
+    caller public.caller := public.authorize('api_keys:manage', 'manage');
+    answer public.answer := public.claim_idempotency(caller, route, idempotency_key, body_hash);
+    target text := coalesce(environment, caller.environment);
+    wanted text[] := scopes;
+    made public.api_keys;
+begin
+    if answer.body is not null then
+        return answer;
+    end if;
+    if length(trim(name)) not between 1 and 100 or name is null then
+        perform public.refuse_field('42262', '/name', 'name has 1 to 100 characters.');
+    elsif kind not in ('secret', 'publishable') or kind is null then
+        perform public.refuse_field('42262', '/kind', 'kind is secret or publishable.');
+    elsif expires_in_s not between 60 and 315360000 then
+        perform public.refuse_field('42262', '/expires_in', 'expires_in is between 60 seconds and 10 years.');
+    elsif kind = 'publishable' and coalesce(cardinality(wanted), 0) = 0 then
+        wanted := '{payments:confirm}';
+    end if;
+    perform public.check_key_environment(caller, target);
+    perform public.check_key_scopes(caller, kind, wanted);
+
+    insert into public.api_keys (
+        key_id, tenant_id, environment, kind, name, key_hash, last4, scopes, created_by, expires_at
+    ) values (
+        public.new_id('key'), caller.tenant_id, target, create_api_key.kind, trim(create_api_key.name),
+        create_api_key.key_hash, create_api_key.last4,
+        array(select distinct w.scope from unnest(wanted) as w (scope) order by w.scope),
+        caller.actor, now() + make_interval(secs => expires_in_s)
+    )
+    returning * into made;
+    perform public.audit_key(caller, 'api_key.create', made);
+    answer := public.reply(caller, 201, public.api_key_resource(made));
+    perform public.remember_answer(caller, route, idempotency_key, made.key_id, answer);
+    return answer;
+end
+$$;
+comment on function public.create_api_key is
+'Makes a key from the hash of a secret that only the function knows. The stored answer has no secret: a replay shows the key, never the secret again. 201.';
+
+create function public.audit_key(caller public.caller, action text, api_key public.api_keys)
+returns void
+language plpgsql
+volatile
+security definer -- callers may not write the audit log
+set search_path = ''
+as $$
+begin
+    -- A person may work on a key of the other environment; the entry belongs where the key does.
+    caller.environment := api_key.environment;
+    perform public.audit(caller, action, api_key.key_id, jsonb_build_object(
+        'kind', api_key.kind, 'name', api_key.name, 'scopes', api_key.scopes, 'expires_at', api_key.expires_at
+    ));
+end
+$$;
+comment on function public.audit_key is 'Records what was done to a key.';
+
+create function public.list_api_keys()
+returns public.answer
+language plpgsql
+volatile
+security definer -- callers may not read keys
+set search_path = ''
+as $$
+declare
+    caller public.caller := public.authorize('api_keys:manage', 'read');
+begin
+    return public.reply(caller, 200, json_build_object('data', array(
+        select public.api_key_resource(k)
+        from public.api_keys as k
+        where k.tenant_id = caller.tenant_id and k.environment = caller.environment
+        order by k.created_at desc, k.key_id desc
+        limit 500
+    )));
+end
+$$;
+comment on function public.list_api_keys is 'The newest 500 keys of the caller''s environment, revoked ones too, without secrets.';
+
+create function public.lock_api_key(caller public.caller, key_id text)
+returns public.api_keys
+language plpgsql
+volatile
+security definer -- callers may not lock keys
+set search_path = ''
+as $$
+declare
+    locked public.api_keys;
+begin
+    select k.* into locked
+    from public.api_keys as k
+    where
+        k.key_id = lock_api_key.key_id
+        and k.tenant_id = (lock_api_key.caller).tenant_id and k.environment = (lock_api_key.caller).environment
+    for update;
+    if not found then
+        perform public.refuse('40401', format('There is no API key %s here.', lock_api_key.key_id));
+    end if;
+    return locked;
+end
+$$;
+comment on function public.lock_api_key is 'The locked key, if it belongs to the caller''s tenant and environment; 40401 otherwise.';
+
+create function public.rotate_api_key(
+    idempotency_key text, body_hash text, key_id text, overlap_s integer, key_hash text, last4 text
+)
+returns public.answer
+language plpgsql
+volatile
+security definer -- callers may not write keys
+set search_path = ''
+as $$
+declare
+    route constant text := 'POST /merchants/api-keys/{id}/rotate';
+    caller public.caller := public.authorize('api_keys:manage', 'manage');
+    answer public.answer := public.claim_idempotency(caller, route, idempotency_key, body_hash || ':' || key_id);
+    former public.api_keys;
+    made public.api_keys;
+begin
+    if answer.body is not null then
+        return answer;
+    elsif overlap_s not between 0 and 604800 then
+        perform public.refuse_field('42262', '/overlap_s', 'overlap_s is between 0 seconds and 7 days.');
+    end if;
+    former := public.lock_api_key(caller, key_id);
+    if former.status <> 'active' or former.expires_at <= now() then
+        perform public.refuse(
+            '40911', 'This key is revoked or expired: create a new one.',
+            jsonb_build_object('current_state', public.api_key_resource(former) ->> 'status', 'allowed', '[]'::jsonb)
+        );
+    end if;
+    perform from public.api_keys as k where k.rotated_from = former.key_id and k.status = 'active';
+    if found then
+        perform public.refuse(
+            '40911', 'This key has a successor already: rotate that one.',
+            '{"current_state": "rotated", "allowed": []}'
+        );
+    end if;
+    perform public.check_key_scopes(caller, former.kind, former.scopes);
+
+    insert into public.api_keys (
+        key_id, tenant_id, environment, kind, name, key_hash, last4, scopes, created_by, rotated_from, expires_at
+    ) values (
+        public.new_id('key'), former.tenant_id, former.environment, former.kind, former.name,
+        rotate_api_key.key_hash, rotate_api_key.last4, former.scopes, caller.actor, former.key_id,
+        now() + (former.expires_at - former.created_at)
+    )
+    returning * into made;
+    perform public.retire_api_key(former, coalesce(overlap_s, 0));
+    perform public.audit_key(caller, 'api_key.rotate', made);
+    answer := public.reply(caller, 201, public.api_key_resource(made));
+    perform public.remember_answer(caller, route, idempotency_key, made.key_id, answer);
+    return answer;
+end
+$$;
+comment on function public.rotate_api_key is
+'A successor with the same scopes and life span; the former key ends after overlap_s seconds (null or 0: now). 201 with the new key, 40911 for a key that has ended or has a successor.';
+
+create function public.retire_api_key(api_key public.api_keys, after_s integer)
+returns void
+language sql
+volatile
+security definer -- callers may not write keys
+set search_path = ''
+as $$
+    update public.api_keys as k
+    set
+        status = case when after_s = 0 then 'revoked' else k.status end,
+        revoked_at = case when after_s = 0 then now() end,
+        expires_at = case
+            when after_s = 0 then k.expires_at
+            else least(k.expires_at, now() + make_interval(secs => after_s))
+        end
+    where k.key_id = api_key.key_id and k.status = 'active';
+$$;
+comment on function public.retire_api_key is 'Ends an active key now (0) or after so many seconds, never later than it would have ended.';
+
+create function public.revoke_api_key(key_id text)
+returns public.answer
+language plpgsql
+volatile
+security definer -- callers may not write keys
+set search_path = ''
+as $$
+declare
+    caller public.caller := public.authorize('api_keys:manage', 'manage');
+    revoked public.api_keys := public.lock_api_key(caller, key_id);
+begin
+    if revoked.status = 'active' then
+        perform public.retire_api_key(revoked, 0);
+        select k.* into revoked from public.api_keys as k where k.key_id = revoked.key_id;
+        perform public.audit_key(caller, 'api_key.revoke', revoked);
+    end if;
+    return public.reply(caller, 200, public.api_key_resource(revoked));
+end
+$$;
+comment on function public.revoke_api_key is
+'Ends a key for the next request already; repeatable. Anybody who manages keys may revoke any key, whatever its scopes.';
+
+reset role;
+
+-- sql/public/functions/audit.sql
+
+-- The audit trail.
+
+set role stalela_owner;
+
+create function public.audit(caller public.caller, action text, subject text, details jsonb)
+returns void
+language sql
+volatile
+security definer -- callers may not write the audit log
+set search_path = ''
+as $$
+    insert into public.audit_log (tenant_id, environment, actor, action, subject, details, request_id)
+    values (
+        (audit.caller).tenant_id, (audit.caller).environment, coalesce((audit.caller).actor, 'system'),
+        audit.action, audit.subject, coalesce(audit.details, '{}'),
+        nullif(current_setting('request.headers', true), '')::jsonb ->> 'x-request-id'
+    );
+$$;
+comment on function public.audit is 'Records who did what to which subject; a null caller is the system itself.';
+
+reset role;
+
+-- sql/public/functions/callers.sql
+
+-- Who is calling, and may they.
+
+set role stalela_owner;
+
+create function public.caller()
+returns public.caller
+language plpgsql
+volatile
+security definer -- functions may not read keys and memberships
+set search_path = ''
+as $$
+declare
+    headers jsonb := nullif(current_setting('request.headers', true), '')::jsonb;
+    person record;
+begin
+    if headers ? 'x-stalela-key-hash' then
+        return public.caller_by_key(headers ->> 'x-stalela-key-hash');
+    elsif headers ? 'x-stalela-client-secret-hash' then
+        perform public.refuse('40101', 'A client secret is used together with a publishable key.');
+    end if;
+    person := public.signed_in_user();
+    if not headers ? 'x-stalela-tenant-id' then
+        perform public.refuse('40302', 'You do not belong to an organisation yet, or your token is older than it.');
+    end if;
+    return public.caller_by_user(
+        person.user_id, headers ->> 'x-stalela-tenant-id', coalesce(headers ->> 'x-stalela-environment', 'sandbox')
+    );
+end
+$$;
+comment on function public.caller is
+'Resolves the API key or the signed-in person of this request, in the transaction of the work. 40101 nobody, 40102 key revoked or expired, 40302 tenant may not. Not for read-only transactions: it notes when a key was used.';
+
+create function public.caller_by_key(key_hash text)
+returns public.caller
+language plpgsql
+volatile
+security definer -- functions may not read keys
+set search_path = ''
+as $$
+declare
+    found_key record;
+begin
+    select k.key_id, k.tenant_id, k.environment, k.scopes, k.last_used_at,
+        k.status = 'active' and (k.expires_at is null or k.expires_at > now()) as is_valid,
+        t.status as tenant_status
+    into found_key
+    from public.api_keys as k
+    join public.tenants as t on t.tenant_id = k.tenant_id
+    where k.key_hash = caller_by_key.key_hash;
+    if not found then
+        perform public.refuse('40101', 'This API key does not exist.');
+    elsif not found_key.is_valid then
+        perform public.refuse('40102', 'This API key was revoked or has expired.');
+    end if;
+    perform public.check_tenant(found_key.tenant_status, found_key.environment);
+
+    if found_key.last_used_at is null or found_key.last_used_at < now() - interval '1 minute' then
+        -- Whoever comes second in that minute skips the row instead of waiting for it.
+        update public.api_keys as k
+        set last_used_at = now()
+        where k.key_id = any(array(
+            select j.key_id from public.api_keys as j where j.key_id = found_key.key_id for no key update skip locked
+        ));
+    end if;
+    return row(
+        found_key.tenant_id, found_key.environment, found_key.key_id, found_key.scopes, found_key.key_id,
+        null, null, '{}'
+    )::public.caller;
+end
+$$;
+comment on function public.caller_by_key is 'The caller behind the SHA-256 of an API key.';
+
+create function public.caller_by_user(user_id uuid, tenant_id text, environment text)
+returns public.caller
+language plpgsql
+stable
+security definer -- functions may not read memberships
+set search_path = ''
+as $$
+declare
+    membership record;
+begin
+    if environment not in ('sandbox', 'production') then
+        perform public.refuse('40001', 'x-stalela-environment is sandbox or production.');
+    end if;
+    -- A token is a snapshot: that the person still belongs to the tenant, and as what, is read here.
+    select m.app_role, t.status as tenant_status,
+        array(select r.scope from public.role_scopes as r where r.app_role = m.app_role) as scopes
+    into membership
+    from public.memberships as m
+    join public.tenants as t on t.tenant_id = m.tenant_id
+    where
+        m.tenant_id = caller_by_user.tenant_id
+        and m.user_id = caller_by_user.user_id
+        and m.status = 'active';
+    if not found then
+        perform public.refuse('40302', 'You do not belong to this organisation.');
+    end if;
+    perform public.check_tenant(membership.tenant_status, environment);
+    return row(
+        tenant_id, environment, 'user:' || user_id, membership.scopes, null, user_id, membership.app_role, '{}'
+    )::public.caller;
+end
+$$;
+comment on function public.caller_by_user is 'The caller behind a verified person, with the scopes of the role they have now.';
+
+create function public.signed_in_user(out user_id uuid, out email text)
+language plpgsql
+stable
+security definer -- functions may not read function_roles
+set search_path = ''
+as $$
+declare
+    headers jsonb := nullif(current_setting('request.headers', true), '')::jsonb;
+begin
+    -- The role of the request, which security definer does not change.
+    perform from public.function_roles as f
+    where f.db_role = current_setting('role') and f.may_pass_user;
+    if not found or not headers ? 'x-stalela-user-id' then
+        perform public.refuse('40101', 'Send an API key or an access token as Authorization: Bearer.');
+    end if;
+    user_id := (headers ->> 'x-stalela-user-id')::uuid;
+    email := lower(headers ->> 'x-stalela-user-email');
+end
+$$;
+comment on function public.signed_in_user is
+'The person whose token the calling function verified; 40101 when there is none or when this function''s role may not pass one.';
+
+create function public.check_tenant(status text, environment text)
+returns void
+language plpgsql
+stable
+set search_path = ''
+as $$
+begin
+    if status in ('suspended', 'closed') then
+        perform public.refuse('40302', format('This organisation is %s.', status));
+    elsif status = 'pending' and environment = 'production' then
+        perform public.refuse('40302', 'This organisation is not active yet; use the sandbox environment.');
+    end if;
+end
+$$;
+comment on function public.check_tenant is 'Refuses with 40302 a tenant that may not work in this environment.';
+
+create function public.holds_scope(held text[], wanted text)
+returns boolean
+language plpgsql
+stable
+security definer -- callers may not read scopes
+set search_path = ''
+as $$
+begin
+    -- Platform scopes are ours alone: no tenant's asterisk reaches them.
+    return wanted = any(held)
+        or ('*' = any(held) and wanted not like 'platform:%')
+        or exists (select from public.scopes as s where s.scope = wanted and s.included_in = any(held));
+end
+$$;
+comment on function public.holds_scope is 'Whether these scopes allow that one: by name, through * or because one of them includes it.';
+
+create function public.authorize(scope text, bucket text)
+returns public.caller
+language plpgsql
+volatile
+security definer -- functions may not read keys and limits
+set search_path = ''
+as $$
+declare
+    caller public.caller := public.caller();
+begin
+    if not public.holds_scope(caller.scopes, scope) then
+        perform public.refuse('40311', format('This needs the scope %s.', scope));
+    end if;
+    caller.rate := public.take_token(caller, bucket);
+    return caller;
+end
+$$;
+comment on function public.authorize is
+'The first line of everything a caller may ask for: who, whether they hold the scope (40311 names it), and one token of their bucket (42901).';
+
+reset role;
+
+-- sql/public/functions/claims.sql
+
+-- What row level security compares with: the claims of a signed-in person's access token.
+
+set role stalela_owner;
+
+create function public.tenant_id()
+returns text
+language sql
+stable
+security invoker
+set search_path = ''
+as $$
+    select nullif(current_setting('request.jwt.claims', true), '')::jsonb ->> 'tenant_id';
+$$;
+comment on function public.tenant_id is 'The tenant named in the access token; null without one, which matches no row.';
+grant execute on function public.tenant_id to authenticated;
+
+create function public.user_id()
+returns text
+language sql
+stable
+security invoker
+set search_path = ''
+as $$
+    select nullif(current_setting('request.jwt.claims', true), '')::jsonb ->> 'sub';
+$$;
+comment on function public.user_id is 'The person the access token was given to; null without one.';
+grant execute on function public.user_id to authenticated;
+
+create function public.environment()
+returns text
+language sql
+stable
+security invoker
+set search_path = ''
+as $$
+    select coalesce(
+        nullif(current_setting('request.headers', true), '')::jsonb ->> 'x-stalela-environment', 'sandbox'
+    );
+$$;
+comment on function public.environment is 'The environment a signed-in person looks at: the header x-stalela-environment, otherwise sandbox.';
+grant execute on function public.environment to authenticated;
+
+create function public.custom_access_token_hook(event jsonb)
+returns jsonb
+language sql
+stable
+security definer -- the Auth service may not read memberships
+set search_path = ''
+as $$
+    select jsonb_set(
+        event, '{claims}',
+        ((event -> 'claims') - '{tenant_id,app_role,outlet_id}'::text[]) || coalesce(
+            (
+                select jsonb_strip_nulls(jsonb_build_object(
+                    'tenant_id', m.tenant_id, 'app_role', m.app_role, 'outlet_id', m.outlet_id
+                ))
+                from public.users as u
+                join public.memberships as m on m.user_id = u.user_id and m.tenant_id = u.active_tenant_id
+                where u.user_id = (event ->> 'user_id')::uuid and m.status = 'active'
+            ),
+            '{}'
+        )
+    );
+$$;
+comment on function public.custom_access_token_hook is
+'Adds tenant_id, app_role and outlet_id of the person''s active membership to a new access token, and takes them away from one who has none.';
+grant execute on function public.custom_access_token_hook to supabase_auth_admin;
+
+reset role;
+
+-- sql/public/functions/cron.sql
+
+-- Two pg_cron jobs run everything: each claims what is due in its lane, commits, runs it, commits.
+
+set role stalela_owner;
+
+create function public.claim_task(lane text)
+returns text
+language plpgsql
+volatile
+security definer -- cron may not write cron_tasks
+set search_path = ''
+as $$
+declare
+    claimed text;
+    problem text;
+    failed bigint;
+begin
+    update public.cron_tasks as t
+    set
+        -- Keeps the beat; beats that were missed are not made up for.
+        next_run_at = case
+            when t.next_run_at + make_interval(secs => t.interval_s) > clock_timestamp() then t.next_run_at
+            else clock_timestamp()
+        end + make_interval(secs => t.interval_s),
+        lease_until = clock_timestamp() + make_interval(secs => t.lease_s),
+        last_started_at = clock_timestamp(),
+        -- Still running after its lease: it was cut off and could not say so.
+        failures = t.failures + (t.last_status is not distinct from 'running')::integer,
+        last_error = case when t.last_status = 'running' then 'cut off before it finished' else t.last_error end,
+        last_status = 'running'
+    where t.task = any(array(
+        select d.task
+        from public.cron_tasks as d
+        where
+            d.lane = claim_task.lane and d.enabled and d.next_run_at <= clock_timestamp()
+            and (d.lease_until is null or d.lease_until <= clock_timestamp())
+        order by d.next_run_at
+        limit 1
+        for update skip locked
+    ))
+    returning t.task, t.failures, t.last_error into claimed, failed, problem;
+    if failed >= 3 then
+        -- A task that is cut off every time never gets to say so itself.
+        perform public.raise_alert(
+            'cron_task_failing', 'warning', claimed, null, null, jsonb_build_object('error', problem, 'failures', failed)
+        );
+    end if;
+    return claimed;
+end
+$$;
+comment on function public.claim_task is
+'Takes the task of this lane that is due longest, under a lease; null when nothing is due. Commit before running it, so that a task that kills its session is not first in line again.';
+
+create function public.run_task(task text)
+returns void
+language plpgsql
+volatile
+security definer -- tasks work as the owner of the tables
+set search_path = ''
+set lock_timeout = '2s'
+as $$
+declare
+    routine text[];
+    problem text;
+    failed bigint;
+begin
+    select string_to_array(t.routine, '.') into strict routine
+    from public.cron_tasks as t
+    where t.task = run_task.task;
+    begin
+        execute format('select %I.%I()', routine[1], routine[2]);
+    exception when others then
+        problem := sqlstate || ' ' || sqlerrm;
+    end;
+
+    update public.cron_tasks as t
+    set
+        runs = t.runs + 1,
+        failures = case when problem is null then 0 else t.failures + 1 end,
+        last_status = case when problem is null then 'succeeded' else 'failed' end,
+        last_error = coalesce(problem, t.last_error),
+        last_finished_at = clock_timestamp(),
+        lease_until = null
+    where t.task = run_task.task
+    returning t.failures into failed;
+    if failed >= 3 then
+        perform public.raise_alert(
+            'cron_task_failing', 'warning', task, null, null, jsonb_build_object('error', problem, 'failures', failed)
+        );
+    end if;
+end
+$$;
+comment on function public.run_task is
+'Runs the routine of a claimed task and notes how it went; a failure undoes that task alone, the third in a row raises an alert.';
+
+create function public.lane_deadline(budget interval)
+returns timestamptz
+language sql
+volatile
+set search_path = ''
+as $$
+    -- A whole lane is one statement to the server: stop before its statement_timeout would cut it off.
+    select clock_timestamp()
+        + least(budget, nullif(current_setting('statement_timeout')::interval, '0 s'::interval) * 0.9);
+$$;
+comment on function public.lane_deadline is 'When a lane that starts now must stop claiming.';
+
+reset role;
+
+-- sql/public/functions/idempotency.sql
+
+-- Idempotency: the same key twice is one effect and one answer.
+
+set role stalela_owner;
+
+create function public.claim_idempotency(caller public.caller, route text, key text, body_hash text)
+returns public.answer
+language plpgsql
+volatile
+security definer -- callers may not write keys
+set search_path = ''
+as $$
+declare
+    stored public.idempotency_keys;
+    -- Longer than any outside call; an unanswered claim that is older belongs to a request that died.
+    lease constant interval := interval '60 seconds';
+begin
+    if key is null or key !~ '^[\x21-\x7e]{1,128}$' then
+        perform public.refuse(
+            '40002', 'Send an Idempotency-Key header of 1 to 128 visible characters.',
+            '{"errors": [{"pointer": "/headers/idempotency-key", "detail": "1 to 128 visible ASCII characters"}]}'
+        );
+    end if;
+    -- A twin that runs at the same moment waits here until the first has ended.
+    insert into public.idempotency_keys (tenant_id, environment, route, key, body_hash)
+    values (
+        (claim_idempotency.caller).tenant_id, (claim_idempotency.caller).environment, claim_idempotency.route,
+        claim_idempotency.key, claim_idempotency.body_hash
+    )
+    on conflict on constraint idempotency_keys_pkey do nothing;
+    if found then
+        return null;
+    end if;
+
+    select k.* into strict stored
+    from public.idempotency_keys as k
+    where
+        k.tenant_id = (claim_idempotency.caller).tenant_id
+        and k.environment = (claim_idempotency.caller).environment
+        and k.route = claim_idempotency.route
+        and k.key = claim_idempotency.key;
+    if stored.body_hash <> body_hash then
+        perform public.refuse('42241', 'This Idempotency-Key was used before with another request body.');
+    elsif stored.status is not null then
+        return row(
+            stored.status, stored.body, stored.headers || caller.rate || '{"Idempotent-Replayed": "true"}'
+        )::public.answer;
+    elsif stored.claimed_at > clock_timestamp() - lease then
+        perform public.refuse(
+            '40904', 'A request with this Idempotency-Key is still running.',
+            '{"retry_after": 2}'
+        );
+    end if;
+    return row(null, coalesce(stored.resource_id, ''), '{}')::public.answer;
+end
+$$;
+comment on function public.claim_idempotency is
+'All null: first, go on. With a status: the stored answer, send it. Status null and a body: the first request died while a rail was asked; answer with the present state of the resource named there. 40002, 42241, 40904.';
+
+create function public.bind_idempotency(caller public.caller, route text, key text, resource_id text)
+returns void
+language plpgsql
+volatile
+security definer -- callers may not write keys
+set search_path = ''
+as $$
+begin
+    update public.idempotency_keys as k
+    set resource_id = bind_idempotency.resource_id
+    where
+        k.tenant_id = (bind_idempotency.caller).tenant_id
+        and k.environment = (bind_idempotency.caller).environment
+        and k.route = bind_idempotency.route
+        and k.key = bind_idempotency.key;
+end
+$$;
+comment on function public.bind_idempotency is
+'Notes what a claimed key is about before an outside call, so that a retry after a crash finds it.';
+
+create function public.remember_answer(
+    caller public.caller, route text, key text, resource_id text, answer public.answer
+)
+returns void
+language plpgsql
+volatile
+security definer -- callers may not write keys
+set search_path = ''
+as $$
+begin
+    update public.idempotency_keys as k
+    set
+        resource_id = remember_answer.resource_id,
+        status = (remember_answer.answer).status,
+        body = (remember_answer.answer).body,
+        -- A replay counts against the limits of its own moment.
+        headers = coalesce((remember_answer.answer).headers, '{}')
+            - '{RateLimit-Limit,RateLimit-Remaining,RateLimit-Reset}'::text[]
+    where
+        k.tenant_id = (remember_answer.caller).tenant_id
+        and k.environment = (remember_answer.caller).environment
+        and k.route = remember_answer.route
+        and k.key = remember_answer.key
+        and k.status is null;
+end
+$$;
+comment on function public.remember_answer is 'Stores the answer of a claimed key, once; in the transaction of the effect.';
+
+create function public.forget_idempotency(caller public.caller, route text, key text)
+returns void
+language plpgsql
+volatile
+security definer -- callers may not write keys
+set search_path = ''
+as $$
+begin
+    delete from public.idempotency_keys as k
+    where
+        k.tenant_id = (forget_idempotency.caller).tenant_id
+        and k.environment = (forget_idempotency.caller).environment
+        and k.route = forget_idempotency.route
+        and k.key = forget_idempotency.key
+        and k.status is null;
+end
+$$;
+comment on function public.forget_idempotency is 'Frees a claimed key whose request had no effect, so that it may be sent again; an answered one stays.';
+
+create function public.purge_idempotency_keys()
+returns integer
+language plpgsql
+volatile
+security definer -- callers may not write keys
+set search_path = ''
+as $$
+declare
+    purged integer;
+begin
+    delete from public.idempotency_keys as k
+    where k.ctid = any(array(
+        select e.ctid
+        from public.idempotency_keys as e
+        where e.expires_at <= now()
+        order by e.expires_at
+        limit 5000
+        for update skip locked
+    ));
+    get diagnostics purged = row_count;
+    return purged;
+end
+$$;
+comment on function public.purge_idempotency_keys is 'Removes up to 5,000 keys older than 36 hours. A cron task.';
+
+reset role;
+
+-- sql/public/functions/ids.sql
+
+-- Identifiers: TypeIDs, a prefix and a version-7 uuid in 26 characters of Crockford's base 32.
+
+set role stalela_owner;
+
+create function public.new_id(prefix text)
+returns text
+language plpgsql
+volatile
+set search_path = ''
+as $$
+declare
+    alphabet constant text := '0123456789abcdefghjkmnpqrstvwxyz';
+    now_us bigint := (extract(epoch from clock_timestamp()) * 1000000)::bigint;
+    -- 48 bits of milliseconds, version 7, then the rest of the microsecond as 12 bits (RFC 9562, 6.2, method 3).
+    high bigint := ((now_us / 1000) << 16) | 28672 | ((now_us % 1000) * 4096 / 1000);
+    -- 62 random bits behind the variant, as gen_random_uuid sets it.
+    low bigint := ('x' || encode(substr(uuid_send(gen_random_uuid()), 9), 'hex'))::bit(64)::bigint;
+begin
+    -- Written out because a loop takes twice as long, and a payment makes four of these.
+    return prefix || '_'
+        || substr(alphabet, (high >> 61 & 7)::integer + 1, 1)
+        || substr(alphabet, (high >> 56 & 31)::integer + 1, 1)
+        || substr(alphabet, (high >> 51 & 31)::integer + 1, 1)
+        || substr(alphabet, (high >> 46 & 31)::integer + 1, 1)
+        || substr(alphabet, (high >> 41 & 31)::integer + 1, 1)
+        || substr(alphabet, (high >> 36 & 31)::integer + 1, 1)
+        || substr(alphabet, (high >> 31 & 31)::integer + 1, 1)
+        || substr(alphabet, (high >> 26 & 31)::integer + 1, 1)
+        || substr(alphabet, (high >> 21 & 31)::integer + 1, 1)
+        || substr(alphabet, (high >> 16 & 31)::integer + 1, 1)
+        || substr(alphabet, (high >> 11 & 31)::integer + 1, 1)
+        || substr(alphabet, (high >> 6 & 31)::integer + 1, 1)
+        || substr(alphabet, (high >> 1 & 31)::integer + 1, 1)
+        || substr(alphabet, (((high & 1) << 4) | (low >> 60 & 15))::integer + 1, 1)
+        || substr(alphabet, (low >> 55 & 31)::integer + 1, 1)
+        || substr(alphabet, (low >> 50 & 31)::integer + 1, 1)
+        || substr(alphabet, (low >> 45 & 31)::integer + 1, 1)
+        || substr(alphabet, (low >> 40 & 31)::integer + 1, 1)
+        || substr(alphabet, (low >> 35 & 31)::integer + 1, 1)
+        || substr(alphabet, (low >> 30 & 31)::integer + 1, 1)
+        || substr(alphabet, (low >> 25 & 31)::integer + 1, 1)
+        || substr(alphabet, (low >> 20 & 31)::integer + 1, 1)
+        || substr(alphabet, (low >> 15 & 31)::integer + 1, 1)
+        || substr(alphabet, (low >> 10 & 31)::integer + 1, 1)
+        || substr(alphabet, (low >> 5 & 31)::integer + 1, 1)
+        || substr(alphabet, (low & 31)::integer + 1, 1);
+end
+$$;
+comment on function public.new_id is
+'A TypeID: unique, and in the order of creation to the microsecond of one server''s clock. ''pi'' gives pi_ and 26 characters.';
+
+reset role;
+
+-- sql/public/functions/limits.sql
+
+-- Rate limits: token buckets.
+
+set role stalela_owner;
+
+create function public.take_token(caller public.caller, bucket text)
+returns jsonb
+language plpgsql
+volatile
+security definer -- callers may not write buckets
+set search_path = ''
+as $$
+declare
+    limits record;
+    now_us bigint := (extract(epoch from clock_timestamp()) * 1000000)::bigint;
+    price_us bigint;
+    full_at_us bigint;
+begin
+    select
+        case when o.tenant_id is null then p.rate_per_minute else o.rate_per_minute end as rate_per_minute,
+        case when o.tenant_id is null then p.burst else o.burst end as burst
+    into limits
+    from public.rate_limit_plans as p
+    left join public.rate_limit_overrides as o
+        on o.tenant_id = (take_token.caller).tenant_id and o.bucket = p.bucket
+    where
+        p.bucket = take_token.bucket
+        and p.plan = coalesce(
+            (select t.plan from public.tenants as t where t.tenant_id = (take_token.caller).tenant_id), 'basic'
+        );
+    if not found then
+        raise exception 'there is no rate limit bucket %', bucket;
+    elsif limits.rate_per_minute is null then
+        return '{}'::jsonb;
+    end if;
+
+    -- A full bucket lies in the past; each token moves that moment on by its price, at most burst tokens ahead of now.
+    price_us := 60000000::bigint / limits.rate_per_minute;
+    insert into public.rate_buckets as b (actor, bucket, full_at_us)
+    values ((take_token.caller).actor, take_token.bucket, now_us + price_us)
+    on conflict on constraint rate_buckets_pkey do update
+    set full_at_us = greatest(b.full_at_us, now_us) + price_us
+    where greatest(b.full_at_us, now_us) + price_us <= now_us + limits.burst * price_us
+    returning b.full_at_us into full_at_us;
+    if not found then
+        perform public.refuse_too_many((take_token.caller).actor, bucket, now_us, price_us, limits.burst);
+    end if;
+    return jsonb_build_object(
+        'RateLimit-Limit', limits.burst::text,
+        'RateLimit-Remaining', ((now_us + limits.burst * price_us - full_at_us) / price_us)::text,
+        'RateLimit-Reset', ((full_at_us - now_us + 999999) / 1000000)::text
+    );
+end
+$$;
+comment on function public.take_token is
+'Takes one token in one statement and returns the RateLimit-* headers; 42901 with the seconds to wait when the bucket is empty. A request that is refused later gives its token back with its transaction.';
+
+create function public.refuse_too_many(actor text, bucket text, now_us bigint, price_us bigint, burst integer)
+returns void
+language plpgsql
+volatile
+security definer -- callers may not read buckets
+set search_path = ''
+as $$
+declare
+    wait_us bigint;
+begin
+    select b.full_at_us + price_us - (now_us + burst * price_us) into wait_us
+    from public.rate_buckets as b
+    where b.actor = refuse_too_many.actor and b.bucket = refuse_too_many.bucket;
+    perform public.refuse(
+        '42901',
+        format('At most %s requests of this kind at once, then one every %s ms.', burst, (price_us + 999) / 1000),
+        jsonb_build_object(
+            'retry_after', greatest(1, (wait_us + 999999) / 1000000),
+            'headers', jsonb_build_object('RateLimit-Limit', burst::text, 'RateLimit-Remaining', '0')
+        )
+    );
+end
+$$;
+comment on function public.refuse_too_many is 'Refuses with 42901 and the whole seconds until a token is there again.';
+
+create function public.purge_rate_buckets()
+returns integer
+language plpgsql
+volatile
+security definer -- callers may not write buckets
+set search_path = ''
+as $$
+declare
+    purged integer;
+begin
+    delete from public.rate_buckets as b
+    where (b.actor, b.bucket) in (
+        select f.actor, f.bucket
+        from public.rate_buckets as f
+        where f.full_at_us < extract(epoch from now() - interval '1 hour') * 1000000
+        limit 5000
+        for update skip locked
+    );
+    get diagnostics purged = row_count;
+    return purged;
+end
+$$;
+comment on function public.purge_rate_buckets is 'Removes up to 5,000 buckets that have been full for an hour: the same as new ones. A cron task.';
+
+reset role;
+
+-- sql/public/functions/money.sql
+
+-- Money on the wire.
+
+set role stalela_owner;
+
+create function public.format_amount(minor bigint, currency text)
+returns text
+language plpgsql
+stable
+security definer -- callers may not read currencies
+set search_path = ''
+as $$
+declare
+    scale smallint;
+    digits text := ltrim(minor::text, '-');
+    minus text := case when minor < 0 then '-' else '' end;
+begin
+    select c.scale into scale from public.currencies as c where c.code = format_amount.currency;
+    if scale = 0 then
+        return minor::text;
+    end if;
+    digits := lpad(digits, greatest(length(digits), scale + 1), '0');
+    return minus || left(digits, -scale) || '.' || right(digits, scale);
+end
+$$;
+comment on function public.format_amount is
+'Minor units as a decimal string with exactly the currency''s decimals: 10000 KES is 100.00. Null for a currency that does not exist.';
+
+reset role;
+
+-- sql/public/functions/pokes.sql
+
+-- Waking functions.
+
+set role stalela_owner;
+
+create function public.poke(function_name text)
+returns void
+language plpgsql
+volatile
+security definer -- callers may not read the vault
+set search_path = ''
+as $$
+declare
+    base_url text;
+    token text;
+    slug text := replace(function_name, '_', '-');
+begin
+    -- Somebody else is poking this very moment: theirs will do, and nobody waits.
+    if not pg_try_advisory_xact_lock(hashtext('public.poke'), hashtext(function_name)) then
+        return;
+    end if;
+    if exists (
+        select from public.pokes as p
+        where p.function_name = poke.function_name and p.poked_at > clock_timestamp() - interval '1 second'
+    ) then
+        return;
+    end if;
+    select s.decrypted_secret into base_url from vault.decrypted_secrets as s where s.name = 'functions_base_url';
+    select s.decrypted_secret into token from vault.decrypted_secrets as s where s.name = 'internal_token';
+    if base_url is null or token is null then
+        return;
+    end if;
+    insert into public.pokes (function_name, poked_at) values (poke.function_name, clock_timestamp())
+    on conflict on constraint pokes_pkey do update set poked_at = excluded.poked_at;
+    perform net.http_post(
+        url := base_url || '/' || slug,
+        body := '{}'::jsonb,
+        headers := jsonb_build_object('Content-Type', 'application/json', 'Authorization', 'Bearer ' || token),
+        timeout_milliseconds := 5000
+    );
+exception when others then
+    -- A wake-up call is a courtesy; the business it follows must not fail because of it. The cron lanes are the safety net.
+    raise warning 'poke of % failed: %', function_name, sqlerrm;
+end
+$$;
+comment on function public.poke is
+'Asks pg_net to wake a function after this transaction commits: at most once a second each, never waiting, never failing. A poke may be lost or swallowed, so each consumer also has a cron task.';
+
+reset role;
+
+-- sql/public/functions/refusals.sql
+
+-- Refusing a request.
+
+set role stalela_owner;
+
+create function public.refuse(code text, message text, extras jsonb default '{}')
+returns void
+language plpgsql
+volatile
+set search_path = ''
+as $$
+begin
+    -- PTnnn: the Data API answers nnn. Its client shows detail and hint, never the HTTP status.
+    raise exception using
+        errcode = 'PT' || left(code, 3), message = message, detail = code, hint = extras::text;
+end
+$$;
+comment on function public.refuse is
+'Ends the transaction with a code of public.error_codes. extras: errors [{pointer, detail}], retry_after (seconds), current_state, allowed.';
+
+create function public.refuse_field(code text, pointer text, message text)
+returns void
+language sql
+volatile
+set search_path = ''
+as $$
+    select public.refuse(refuse_field.code, refuse_field.message, jsonb_build_object(
+        'errors', jsonb_build_array(
+            jsonb_build_object('pointer', refuse_field.pointer, 'detail', refuse_field.message)
+        )
+    ));
+$$;
+comment on function public.refuse_field is 'Refuses because of one field, named by its JSON pointer.';
+
+reset role;
+
+-- sql/public/functions/settings.sql
+
+-- Settings.
+
+set role stalela_owner;
+
+create function public.setting(key text)
+returns jsonb
+language sql
+stable
+security definer -- callers may not read settings
+set search_path = ''
+as $$
+    select s.value from public.settings as s where s.key = setting.key;
+$$;
+comment on function public.setting is 'One setting; null when it does not exist.';
+
+reset role;
+
+-- sql/public/functions/team.sql
+
+-- The people of a tenant.
+
+set role stalela_owner;
+
+create function public.require_role_scopes(caller public.caller, app_role text)
+returns void
+language plpgsql
+stable
+security definer -- callers may not read roles
+set search_path = ''
+as $$
+declare
+    missing text;
+begin
+    perform from public.app_roles as r where r.app_role = require_role_scopes.app_role and not r.is_platform;
+    if not found then
+        perform public.refuse_field('42262', '/app_role', 'app_role is one of the roles of an organisation.');
+    end if;
+    select r.scope into missing
+    from public.role_scopes as r
+    where r.app_role = require_role_scopes.app_role and not public.holds_scope(caller.scopes, r.scope)
+    limit 1;
+    if found then
+        perform public.refuse(
+            '40312', format('Only somebody who holds the scope %s may deal with the role %s.', missing, app_role)
+        );
+    end if;
+end
+$$;
+comment on function public.require_role_scopes is
+'Nobody gives, changes or takes a role that may do more than they may themselves: 40312. Platform roles cannot be given: 42262.';
+
+create function public.list_users()
+returns public.answer
+language plpgsql
+volatile
+security definer -- callers may not read memberships
+set search_path = ''
+as $$
+declare
+    caller public.caller := public.authorize('account:read', 'read');
+begin
+    return public.reply(caller, 200, json_build_object(
+        'data', array(
+            select row_to_json(shown)
+            from (
+                select m.user_id as id, 'user' as object, u.email, m.app_role, m.outlet_id, m.created_at
+                from public.memberships as m
+                join public.users as u on u.user_id = m.user_id
+                where m.tenant_id = caller.tenant_id and m.status = 'active'
+                order by m.created_at, m.user_id
+            ) as shown
+        ),
+        'invitations', array(
+            select public.invitation_resource(i)
+            from public.invitations as i
+            where i.tenant_id = caller.tenant_id and i.accepted_at is null and i.expires_at > now()
+            order by i.created_at, i.invitation_id
+        )
+    ));
+end
+$$;
+comment on function public.list_users is 'The members of the organisation and its open invitations, oldest first.';
+
+create function public.invitation_resource(invitation public.invitations)
+returns json
+language sql
+stable
+set search_path = ''
+as $$
+    select row_to_json(shown)
+    from (
+        select invitation.invitation_id as id, 'invitation' as object, invitation.email, invitation.app_role,
+            invitation.invited_by, invitation.created_at, invitation.expires_at
+    ) as shown;
+$$;
+comment on function public.invitation_resource is 'The wire shape of an invitation; its token is known to the invited person alone.';
+
+create function public.invite_user(email text, app_role text, token_hash text)
+returns public.answer
+language plpgsql
+volatile
+security definer -- callers may not write invitations
+set search_path = ''
+as $$
+#variable_conflict use_column
+declare
+    caller public.caller := public.authorize('team:manage', 'manage');
+    address text := lower(trim(invite_user.email));
+    valid_s integer := public.setting('invitations.valid_s')::integer;
+    invited public.invitations;
+begin
+    perform public.require_role_scopes(caller, invite_user.app_role);
+    perform from public.memberships as m
+    join public.users as u on u.user_id = m.user_id
+    where m.tenant_id = caller.tenant_id and m.status = 'active' and u.email = address;
+    if found then
+        perform public.refuse('40914', 'This person belongs to the organisation already.');
+    end if;
+    insert into public.invitations as i (
+        invitation_id, tenant_id, email, app_role, token_hash, invited_by, expires_at
+    ) values (
+        public.new_id('invt'), caller.tenant_id, address, invite_user.app_role, invite_user.token_hash,
+        caller.actor, now() + make_interval(secs => valid_s)
+    )
+    on conflict (tenant_id, email) where accepted_at is null do update
+    set
+        app_role = excluded.app_role, token_hash = excluded.token_hash, invited_by = excluded.invited_by,
+        created_at = now(), expires_at = excluded.expires_at
+    returning i.* into invited;
+    caller.environment := null;
+    perform public.audit(
+        caller, 'team.invite', invited.invitation_id,
+        jsonb_build_object('email', invited.email, 'app_role', invited.app_role)
+    );
+    return public.reply(caller, 201, public.invitation_resource(invited));
+end
+$$;
+comment on function public.invite_user is
+'Invites an address; a second invitation replaces the first, whose token stops working. 201, 40312, 40914.';
+
+create function public.accept_invitation(token_hash text)
+returns public.answer
+language plpgsql
+volatile
+security definer -- callers may not write memberships
+set search_path = ''
+as $$
+declare
+    caller public.caller := public.person_without_tenant();
+    person record := public.signed_in_user();
+    invited public.invitations;
+begin
+    caller.rate := public.take_token(caller, 'manage');
+    update public.invitations as i
+    set accepted_at = now()
+    where
+        i.token_hash = accept_invitation.token_hash and i.accepted_at is null and i.expires_at > now()
+        and i.email = person.email
+    returning i.* into invited;
+    if not found then
+        perform public.refuse('40401', 'There is no open invitation with this token for your address.');
+    end if;
+    perform public.check_tenant(
+        (select t.status from public.tenants as t where t.tenant_id = invited.tenant_id), 'sandbox'
+    );
+    perform public.join_tenant(invited.tenant_id, person.user_id, person.email, invited.app_role);
+    update public.invitations as i set accepted_by = person.user_id where i.invitation_id = invited.invitation_id;
+
+    caller.tenant_id := invited.tenant_id;
+    caller.environment := null;
+    perform public.audit(
+        caller, 'team.accept', invited.invitation_id, jsonb_build_object('app_role', invited.app_role)
+    );
+    return public.reply(caller, 200, json_build_object(
+        'account', public.tenant_resource(invited.tenant_id), 'app_role', invited.app_role
+    ));
+end
+$$;
+comment on function public.accept_invitation is
+'Makes the signed-in person a member; works once, in time, for the invited address alone: 40401 otherwise. Their next access token names the organisation.';
+
+create function public.lock_member(caller public.caller, user_id uuid)
+returns public.memberships
+language plpgsql
+volatile
+security definer -- callers may not lock memberships
+set search_path = ''
+as $$
+declare
+    member public.memberships;
+begin
+    -- All owners first and in one order: two owners who remove each other come one after the other.
+    perform from public.memberships as m
+    where m.tenant_id = (lock_member.caller).tenant_id and m.status = 'active' and m.app_role = 'owner'
+    order by m.user_id
+    for update;
+    select m.* into member
+    from public.memberships as m
+    where
+        m.tenant_id = (lock_member.caller).tenant_id and m.user_id = lock_member.user_id and m.status = 'active'
+    for update;
+    if not found then
+        perform public.refuse('40401', format('There is no user %s in this organisation.', user_id));
+    end if;
+    perform public.require_role_scopes(caller, member.app_role);
+    return member;
+end
+$$;
+comment on function public.lock_member is 'The locked membership of somebody the caller may manage, with every owner locked before it.';
+
+create function public.require_other_owner(member public.memberships)
+returns void
+language plpgsql
+stable
+security definer -- callers may not read memberships
+set search_path = ''
+as $$
+begin
+    if member.app_role = 'owner' and not exists (
+        select from public.memberships as m
+        where
+            m.tenant_id = member.tenant_id and m.user_id <> member.user_id
+            and m.status = 'active' and m.app_role = 'owner'
+    ) then
+        perform public.refuse(
+            '40911', 'This is the last owner: make somebody else an owner first.',
+            '{"current_state": "last_owner", "allowed": []}'
+        );
+    end if;
+end
+$$;
+comment on function public.require_other_owner is 'Refuses with 40911 to lose the last owner. The owners are locked.';
+
+create function public.change_user_role(user_id uuid, app_role text)
+returns public.answer
+language plpgsql
+volatile
+security definer -- callers may not write memberships
+set search_path = ''
+as $$
+#variable_conflict use_column
+declare
+    caller public.caller := public.authorize('team:manage', 'manage');
+    member public.memberships;
+begin
+    perform public.require_role_scopes(caller, change_user_role.app_role);
+    member := public.lock_member(caller, change_user_role.user_id);
+    if member.app_role <> change_user_role.app_role then
+        perform public.require_other_owner(member);
+        update public.memberships as m
+        set app_role = change_user_role.app_role, updated_at = now()
+        where m.tenant_id = member.tenant_id and m.user_id = member.user_id;
+        perform public.withdraw_invitations(member);
+        caller.environment := null;
+        perform public.audit(caller, 'team.change_role', 'user:' || member.user_id, jsonb_build_object(
+            'from', member.app_role, 'to', change_user_role.app_role
+        ));
+    end if;
+    return public.reply(caller, 200, json_build_object(
+        'id', member.user_id, 'object', 'user', 'app_role', change_user_role.app_role
+    ));
+end
+$$;
+comment on function public.change_user_role is
+'Gives a member another role, at once: roles are read at every call. 40911 for the last owner, 40312 beyond one''s own powers.';
+
+create function public.remove_user(user_id uuid)
+returns public.answer
+language plpgsql
+volatile
+security definer -- callers may not write memberships
+set search_path = ''
+as $$
+#variable_conflict use_column
+declare
+    caller public.caller := public.authorize('team:manage', 'manage');
+    member public.memberships := public.lock_member(caller, remove_user.user_id);
+begin
+    perform public.require_other_owner(member);
+    update public.memberships as m
+    set status = 'removed', updated_at = now()
+    where m.tenant_id = member.tenant_id and m.user_id = member.user_id;
+    update public.users as u
+    set active_tenant_id = null, updated_at = now()
+    where u.user_id = member.user_id and u.active_tenant_id = member.tenant_id;
+    perform public.withdraw_invitations(member);
+    caller.environment := null;
+    perform public.audit(
+        caller, 'team.remove', 'user:' || member.user_id, jsonb_build_object('app_role', member.app_role)
+    );
+    return public.reply(caller, 200, json_build_object(
+        'id', member.user_id, 'object', 'user', 'removed', true,
+        'api_keys_to_rotate', array(
+            select k.key_id
+            from public.api_keys as k
+            where
+                k.tenant_id = member.tenant_id and k.created_by = 'user:' || member.user_id and k.status = 'active'
+                and (k.expires_at is null or k.expires_at > now())
+            order by k.created_at, k.key_id
+        )
+    ));
+end
+$$;
+comment on function public.remove_user is
+'Ends a membership at once, never the last owner''s (40911). Keys the person saw keep working; they are listed so that somebody rotates them.';
+
+create function public.withdraw_invitations(member public.memberships)
+returns void
+language sql
+volatile
+security definer -- callers may not write invitations
+set search_path = ''
+as $$
+    delete from public.invitations as i
+    where i.tenant_id = member.tenant_id and i.invited_by = 'user:' || member.user_id and i.accepted_at is null;
+$$;
+comment on function public.withdraw_invitations is
+'Takes back what a person invited while they had powers they are losing; otherwise they could return through a second address.';
+
+reset role;
+
+-- sql/public/functions/tenants.sql
+
+-- Tenants: sign-up and account.
+
+set role stalela_owner;
+
+create function public.tenant_resource(tenant_id text)
+returns json
+language sql
+stable
+security definer -- callers may not read tenants
+set search_path = ''
+as $$
+    select row_to_json(shown)
+    from (
+        select t.tenant_id as id, 'account' as object, t.name, t.country, t.status, t.plan, t.created_at
+        from public.tenants as t
+        where t.tenant_id = tenant_resource.tenant_id
+    ) as shown;
+$$;
+comment on function public.tenant_resource is 'The wire shape of a tenant.';
+
+create function public.create_tenant(idempotency_key text, body_hash text, name text, country text)
+returns public.answer
+language plpgsql
+volatile
+security definer -- callers may not write tenants
+set search_path = ''
+as $$
+declare
+    caller public.caller := public.person_without_tenant();
+    person record := public.signed_in_user();
+    answer public.answer;
+    owner public.caller;
+begin
+    caller.rate := public.take_token(caller, 'manage');
+    answer := public.claim_idempotency(caller, 'POST /merchants', idempotency_key, body_hash);
+    if answer.body is not null then
+        return answer;
+    end if;
+    if length(trim(name)) not between 1 and 200 or name is null then
+        perform public.refuse_field('42262', '/name', 'name has 1 to 200 characters.');
+    elsif country !~ '^[A-Z]{2}$' or country is null then
+        perform public.refuse_field('42262', '/country', 'country is an ISO 3166-1 code of two capital letters.');
+    end if;
+
+    owner := caller;
+    owner.tenant_id := public.new_id('tn');
+    owner.environment := null;
+    insert into public.tenants (tenant_id, name, country)
+    values (owner.tenant_id, trim(create_tenant.name), create_tenant.country);
+    perform public.join_tenant(owner.tenant_id, person.user_id, person.email, 'owner');
+    perform public.audit(owner, 'tenant.create', owner.tenant_id, '{}');
+
+    answer := public.reply(caller, 201, public.tenant_resource(owner.tenant_id));
+    perform public.remember_answer(caller, 'POST /merchants', idempotency_key, owner.tenant_id, answer);
+    return answer;
+end
+$$;
+comment on function public.create_tenant is
+'Signs up an organisation for a signed-in person, who becomes its owner; pending until the platform activates it. Their next access token names it. 201.';
+
+create function public.person_without_tenant()
+returns public.caller
+language plpgsql
+stable
+security definer -- callers may not read function_roles
+set search_path = ''
+as $$
+declare
+    actor text := 'user:' || (public.signed_in_user()).user_id;
+begin
+    return row(actor, 'sandbox', actor, '{}', null, (public.signed_in_user()).user_id, null, '{}')::public.caller;
+end
+$$;
+comment on function public.person_without_tenant is
+'A signed-in person before they belong anywhere: their own id stands in for the tenant, in limits and idempotency keys.';
+
+create function public.join_tenant(tenant_id text, user_id uuid, email text, app_role text)
+returns void
+language plpgsql
+volatile
+security definer -- callers may not write memberships
+set search_path = ''
+as $$
+begin
+    insert into public.users as u (user_id, email, active_tenant_id)
+    values (join_tenant.user_id, join_tenant.email, join_tenant.tenant_id)
+    on conflict on constraint users_pkey do update
+    set email = excluded.email, active_tenant_id = excluded.active_tenant_id, updated_at = now();
+    insert into public.memberships as m (tenant_id, user_id, app_role)
+    values (join_tenant.tenant_id, join_tenant.user_id, join_tenant.app_role)
+    on conflict on constraint memberships_pkey do update
+    set app_role = excluded.app_role, outlet_id = null, status = 'active', updated_at = now()
+    where m.status = 'removed';
+    if not found then
+        perform public.refuse('40914', 'You belong to this organisation already.');
+    end if;
+end
+$$;
+comment on function public.join_tenant is 'Makes a person a member and this their active tenant; 40914 for a member.';
+
+create function public.get_account()
+returns public.answer
+language plpgsql
+volatile
+security definer -- callers may not read tenants
+set search_path = ''
+as $$
+declare
+    caller public.caller := public.authorize('account:read', 'read');
+begin
+    return public.reply(caller, 200, json_build_object(
+        'account', public.tenant_resource(caller.tenant_id),
+        'caller', json_build_object(
+            'actor', caller.actor, 'environment', caller.environment, 'app_role', caller.app_role,
+            'scopes', caller.scopes
+        )
+    ));
+end
+$$;
+comment on function public.get_account is 'The caller''s organisation, and what the caller may do there.';
+
+create function public.list_audit(page_size integer, page_after text)
+returns public.answer
+language plpgsql
+volatile
+security definer -- callers may not read the audit log
+set search_path = ''
+as $$
+declare
+    caller public.caller := public.authorize('audit:read', 'read');
+    wanted integer := least(greatest(coalesce(page_size, 20), 1), 100);
+    entries json[];
+begin
+    if page_after !~ '^[0-9]{1,18}$' then
+        perform public.refuse_field('42262', '/cursor', 'Pass next_cursor of the previous page, unchanged.');
+    end if;
+    entries := array(
+        select row_to_json(shown)
+        from (
+            select a.audit_id as id, 'audit_entry' as object, a.environment, a.actor, a.action, a.subject, a.details,
+                a.request_id, a.occurred_at
+            from public.audit_log as a
+            where
+                a.tenant_id = caller.tenant_id
+                and (a.environment is null or a.environment = caller.environment)
+                and (page_after is null or a.audit_id < page_after::bigint)
+            order by a.audit_id desc
+            limit wanted + 1
+        ) as shown
+    );
+    return public.reply(caller, 200, json_build_object(
+        'data', to_json(entries[1:wanted]),
+        'pagination', json_build_object(
+            'limit', wanted,
+            'has_more', cardinality(entries) > wanted,
+            'next_cursor', case when cardinality(entries) > wanted then entries[wanted] ->> 'id' end
+        )
+    ));
+end
+$$;
+comment on function public.list_audit is
+'One page of the organisation''s audit trail, newest first: what concerns it as a whole and what happened in the caller''s environment.';
+
+create function public.set_tenant_status(tenant_id text, status text, reason text)
+returns public.answer
+language plpgsql
+volatile
+security definer -- callers may not write tenants
+set search_path = ''
+as $$
+declare
+    caller public.caller := public.authorize('platform:operate', 'manage');
+    subject public.caller := caller;
+    was text;
+begin
+    -- closed is for good; the other three may follow each other.
+    select t.status into was
+    from public.tenants as t
+    where t.tenant_id = set_tenant_status.tenant_id
+    for update;
+    if not found then
+        perform public.refuse('40401', format('There is no organisation %s.', tenant_id));
+    elsif was = 'closed' or status = 'pending' then
+        perform public.refuse(
+            '40911', format('An organisation that is %s cannot become %s.', was, status),
+            jsonb_build_object('current_state', was)
+        );
+    end if;
+    update public.tenants as t
+    set status = set_tenant_status.status, updated_at = now()
+    where t.tenant_id = set_tenant_status.tenant_id;
+    -- Their record, for them to read, whoever did it.
+    subject.tenant_id := set_tenant_status.tenant_id;
+    subject.environment := null;
+    perform public.audit(subject, 'tenant.' || status, tenant_id, jsonb_build_object('was', was, 'reason', reason));
+    return public.reply(caller, 200, public.tenant_resource(tenant_id));
+end
+$$;
+comment on function public.set_tenant_status is
+'An operator of the platform activates, suspends or closes an organisation, with a reason for the record. closed is final.';
+
+reset role;
+
+-- sql/payments/functions/attempts.sql
+
+-- An attempt to collect: begin (before the rail is called), record (after it answered), release (nothing was sent).
+
+set role stalela_owner;
+
+create function payments.begin_transfer(
+    payment_intent_id text, idempotency_key text, body_hash text, rail text,
+    payer_sealed text, payer_masked text, payer_hash text
+)
+returns payments.begun
+language plpgsql
+volatile
+security definer -- callers may not write transfers
+set search_path = ''
+as $$
+#variable_conflict use_column
+declare
+    seen payments.sight;
+    intent payments.payment_intents;
+    answer public.answer;
+    transfer payments.transfers;
+    credentials rails.credentials;
+    rules rails.rails;
+    token text := payments.random_secret();
+begin
+    seen := payments.visible_intent(begin_transfer.payment_intent_id, 'payments:write', 'write', true);
+    intent := seen.intent;
+    answer := public.claim_idempotency(
+        seen.caller, 'POST /payment-intents/{id}/confirm', begin_transfer.idempotency_key,
+        begin_transfer.body_hash || ':' || intent.payment_intent_id
+    );
+    if answer.body is not null then
+        -- A claim whose first request died keeps no answer; what became of it is the intent as it stands.
+        if answer.status is null then
+            answer := row(200, payments.intent_resource(intent, seen.reveal_secret),
+                (seen.caller).rate || '{"Idempotent-Replayed": "true"}');
+        end if;
+        return row(answer, null::jsonb);
+    end if;
+
+    if not begin_transfer.rail = any(intent.payment_method_types) then
+        perform public.refuse(
+            '42261', format('This intent takes %s.', array_to_string(intent.payment_method_types, ', ')),
+            jsonb_build_object('errors', jsonb_build_array(jsonb_build_object(
+                'pointer', '/payment_method/type',
+                'detail', format('not one of payment_method_types: %s', array_to_string(intent.payment_method_types, ', '))
+            )))
+        );
+    end if;
+    select r.* into rules from rails.rails as r where r.rail = begin_transfer.rail and r.enabled;
+    if not found then
+        perform public.refuse_field(
+            '42261', '/payment_method/type', format('%s is switched off for now.', begin_transfer.rail)
+        );
+    end if;
+    if intent.status = 'requires_payment_method' and intent.expires_at <= now() then
+        perform public.refuse('40911', 'This payment intent has expired; create a new one.',
+            '{"current_state": "expired", "allowed": []}');
+    end if;
+    select c.* into credentials
+    from rails.credentials as c
+    where c.tenant_id = intent.tenant_id and c.environment = intent.environment and c.rail = begin_transfer.rail;
+    if not found then
+        perform public.refuse('42260', format(
+            'No %s credentials for %s yet: put them with PUT /functions/v1/merchants/credentials/%s.',
+            begin_transfer.rail, intent.environment, begin_transfer.rail
+        ));
+    end if;
+    insert into payments.transfers (
+        transfer_id, tenant_id, environment, payment_intent_id, intent, rail, state, amount_minor, currency,
+        payer_sealed, payer_masked, payer_hash
+    )
+    select
+        public.new_id('tr'), intent.tenant_id, intent.environment, intent.payment_intent_id, 'PULL',
+        begin_transfer.rail, 'INITIATED', intent.amount_minor - intent.amount_received_minor, intent.currency,
+        begin_transfer.payer_sealed, begin_transfer.payer_masked, begin_transfer.payer_hash
+    -- The move is asked for below; this keeps the one-open-transfer constraint from answering in its place.
+    where intent.status = 'requires_payment_method'
+    returning * into transfer;
+    perform payments.advance_intent(
+        intent.payment_intent_id, 'confirm', jsonb_build_object('transfer_id', transfer.transfer_id)
+    );
+    perform payments.record_transfer_event(transfer, 'transfer.initiated', jsonb_build_object(
+        'payment_intent_id', transfer.payment_intent_id,
+        'state', transfer.state,
+        'rail', transfer.rail,
+        'amount', public.format_amount(transfer.amount_minor, transfer.currency),
+        'currency', transfer.currency
+    ));
+    perform payments.advance_transfer(transfer.transfer_id, 'submit', 'api');
+    insert into payments.attempts (transfer_id, number, tenant_id, environment, callback_token_hash)
+    values (
+        transfer.transfer_id, 1, transfer.tenant_id, transfer.environment,
+        encode(sha256(convert_to(token, 'utf8')), 'hex')
+    );
+    insert into rails.watches (transfer_id, tenant_id, environment, due_at, horizon_at)
+    values (
+        transfer.transfer_id, transfer.tenant_id, transfer.environment,
+        now() + make_interval(secs => rules.query_waits_s[1]),
+        now() + make_interval(secs => rules.horizon_s)
+    );
+    perform public.bind_idempotency(
+        seen.caller, 'POST /payment-intents/{id}/confirm', begin_transfer.idempotency_key, intent.payment_intent_id
+    );
+
+    return row(null::public.answer, jsonb_build_object(
+        'transfer_id', transfer.transfer_id,
+        'tenant_id', transfer.tenant_id,
+        'environment', transfer.environment,
+        'rail', transfer.rail,
+        'amount_minor', transfer.amount_minor,
+        'currency', transfer.currency,
+        'callback_token', token,
+        -- Printed in the payer's message: public text, at most 12 characters.
+        'account_reference', upper(right(intent.payment_intent_id, 12)),
+        'description', coalesce(left(intent.description, 13), 'Payment'),
+        'credentials_sealed', credentials.sealed,
+        'headers', (seen.caller).rate
+    ));
+end
+$$;
+comment on function payments.begin_transfer is
+'Before the rail is called: claims the key, moves the intent to processing, writes transfer, attempt, callback token (hash) and watch. The instruction carries the token in clear, this once.';
+
+create function payments.begun_by_us(transfer_id text, callback_token_hash text)
+returns payments.transfers
+language plpgsql
+stable
+security definer -- callers may not read transfers
+set search_path = ''
+as $$
+#variable_conflict use_column
+declare
+    transfer payments.transfers;
+begin
+    -- Not the key of the request: it may have been revoked while the rail was asked, and what the rail said must
+    -- be kept all the same. Only who was handed the instruction knows the token.
+    select t.* into transfer
+    from payments.transfers as t
+    inner join payments.attempts as a on a.transfer_id = t.transfer_id
+    where
+        t.transfer_id = begun_by_us.transfer_id
+        and a.callback_token_hash = begun_by_us.callback_token_hash;
+    if not found then
+        perform public.refuse('40401', format('There is no transfer %s here.', begun_by_us.transfer_id));
+    end if;
+    return transfer;
+end
+$$;
+comment on function payments.begun_by_us is 'The transfer whose instruction carried this callback token; 40401 otherwise.';
+
+create function payments.record_submission(
+    transfer_id text, callback_token_hash text, idempotency_key text, event jsonb
+)
+returns public.answer
+language plpgsql
+volatile
+security definer -- callers may not write transfers
+set search_path = ''
+as $$
+#variable_conflict use_column
+declare
+    caller public.caller;
+    transfer payments.transfers;
+    intent payments.payment_intents;
+    answer public.answer;
+    reveal_secret boolean := not coalesce(
+        nullif(current_setting('request.headers', true), '')::jsonb ? 'x-stalela-client-secret-hash', false
+    );
+begin
+    transfer := payments.begun_by_us(record_submission.transfer_id, record_submission.callback_token_hash);
+    caller.tenant_id := transfer.tenant_id;
+    caller.environment := transfer.environment;
+    update payments.attempts as a
+    set answered_at = now(), outcome = record_submission.event ->> 'outcome', code = record_submission.event ->> 'code'
+    where a.transfer_id = record_submission.transfer_id and a.number = 1;
+    perform rails.apply_event(record_submission.transfer_id, record_submission.event, 'submit', true);
+
+    select i.* into intent
+    from payments.payment_intents as i
+    where i.payment_intent_id = transfer.payment_intent_id;
+    answer := row(200, payments.intent_resource(intent, reveal_secret), '{}'::jsonb);
+    perform public.remember_answer(
+        caller, 'POST /payment-intents/{id}/confirm', record_submission.idempotency_key, intent.payment_intent_id, answer
+    );
+    return answer;
+end
+$$;
+comment on function payments.record_submission is
+'After the rail answered (or fell silent): applies the event and stores the answer of the confirm request. A callback may have come first.';
+
+create function payments.release_submission(
+    transfer_id text, callback_token_hash text, idempotency_key text, reason text, retry_after integer
+)
+returns void
+language plpgsql
+volatile
+security definer -- callers may not write transfers
+set search_path = ''
+as $$
+#variable_conflict use_column
+declare
+    caller public.caller;
+    transfer payments.transfers;
+begin
+    transfer := payments.begun_by_us(release_submission.transfer_id, release_submission.callback_token_hash);
+    caller.tenant_id := transfer.tenant_id;
+    caller.environment := transfer.environment;
+    update payments.attempts as a
+    set answered_at = now(), outcome = 'failed_retryable', code = release_submission.reason
+    where a.transfer_id = release_submission.transfer_id and a.number = 1;
+    perform rails.apply_event(
+        release_submission.transfer_id,
+        jsonb_build_object(
+            'outcome', 'failed_retryable', 'source', 'submit', 'reason', 'RAIL_UNAVAILABLE',
+            'message', release_submission.reason, 'retry_after_s', release_submission.retry_after
+        ),
+        'submit', true
+    );
+    -- Nothing left the house, so the same key may try again.
+    perform public.forget_idempotency(
+        caller, 'POST /payment-intents/{id}/confirm', release_submission.idempotency_key
+    );
+end
+$$;
+comment on function payments.release_submission is
+'Nothing was sent to the rail: the transfer fails and says so, the intent takes another attempt, the key is free again.';
+
+reset role;
+
+-- sql/payments/functions/events.sql
+
+-- Events and their way out: the log of intents, the log of transfers, one outbox row per event and destination.
+
+set role stalela_owner;
+
+create function payments.traceparent()
+returns text
+language plpgsql
+stable
+set search_path = ''
+as $$
+begin
+    return nullif(pg_catalog.current_setting('request.headers', true), '')::jsonb ->> 'traceparent';
+end
+$$;
+comment on function payments.traceparent is 'The W3C traceparent of the request this transaction serves; null outside requests.';
+
+create function payments.enqueue(
+    event_id text, event_type text, tenant_id text, environment text, ordering_key text, seq bigint
+)
+returns void
+language plpgsql
+volatile
+security definer -- callers may not write the outbox
+set search_path = ''
+as $$
+begin
+    insert into payments.outbox (event_id, destination, tenant_id, environment, ordering_key, seq, event_type)
+    select enqueue.event_id, s.destination, enqueue.tenant_id, enqueue.environment, enqueue.ordering_key,
+        enqueue.seq, enqueue.event_type
+    from public.event_subscriptions as s
+    where s.enabled and enqueue.event_type like s.pattern;
+end
+$$;
+comment on function payments.enqueue is 'One outbox row for each destination that subscribes to this type, in the transaction of the event.';
+
+create function payments.record_intent_event(intent payments.payment_intents, type text, payload jsonb)
+returns void
+language plpgsql
+volatile
+security definer -- callers may not write events
+set search_path = ''
+as $$
+declare
+    new_event_id text := public.new_id('evt');
+begin
+    insert into payments.intent_events (
+        event_id, tenant_id, environment, payment_intent_id, seq, type, payload, traceparent
+    ) values (
+        new_event_id, intent.tenant_id, intent.environment, intent.payment_intent_id, intent.version,
+        record_intent_event.type, record_intent_event.payload, payments.traceparent()
+    );
+    perform payments.enqueue(
+        new_event_id, record_intent_event.type, intent.tenant_id, intent.environment,
+        intent.payment_intent_id, intent.version
+    );
+end
+$$;
+comment on function payments.record_intent_event is 'Appends one event at the intent''s version and queues it for its destinations.';
+
+create function payments.record_transfer_event(transfer payments.transfers, type text, payload jsonb)
+returns void
+language plpgsql
+volatile
+security definer -- callers may not write events
+set search_path = ''
+as $$
+declare
+    new_event_id text := public.new_id('evt');
+begin
+    insert into payments.transfer_events (
+        event_id, tenant_id, environment, transfer_id, payment_intent_id, seq, type, payload, traceparent
+    ) values (
+        new_event_id, transfer.tenant_id, transfer.environment, transfer.transfer_id, transfer.payment_intent_id,
+        transfer.version, record_transfer_event.type, record_transfer_event.payload, payments.traceparent()
+    );
+    perform payments.enqueue(
+        new_event_id, record_transfer_event.type, transfer.tenant_id, transfer.environment,
+        transfer.transfer_id, transfer.version
+    );
+end
+$$;
+comment on function payments.record_transfer_event is 'Appends one event at the transfer''s version and queues it for its destinations.';
+
+reset role;
+
+-- sql/payments/functions/intents.sql
+
+-- Payment intents: create, read, change, cancel, expire.
+
+set role stalela_owner;
+
+create function payments.create_intent(
+    idempotency_key text, body_hash text, amount_minor bigint, currency text, payment_method_types text[],
+    description text, customer jsonb, customer_sealed text, metadata jsonb, return_url text, expires_in_s integer
+)
+returns public.answer
+language plpgsql
+volatile
+security definer -- callers may not write intents
+set search_path = ''
+as $$
+#variable_conflict use_column
+declare
+    caller public.caller := public.authorize('payments:write', 'write');
+    answer public.answer;
+    intent payments.payment_intents;
+    method text;
+begin
+    answer := public.claim_idempotency(
+        caller, 'POST /payment-intents', create_intent.idempotency_key, create_intent.body_hash
+    );
+    if answer.body is not null then
+        return answer;
+    end if;
+    foreach method in array create_intent.payment_method_types loop
+        perform rails.check_amount(method, create_intent.amount_minor, create_intent.currency);
+    end loop;
+
+    insert into payments.payment_intents (
+        payment_intent_id, tenant_id, environment, status, amount_minor, currency, payment_method_types,
+        description, customer, customer_sealed, metadata, return_url, client_secret, created_by, expires_at
+    ) values (
+        public.new_id('pi'), caller.tenant_id, caller.environment, 'requires_payment_method',
+        create_intent.amount_minor, create_intent.currency, create_intent.payment_method_types,
+        create_intent.description, create_intent.customer, create_intent.customer_sealed,
+        coalesce(create_intent.metadata, '{}'), create_intent.return_url, 'pics_' || payments.random_secret(),
+        caller.actor, now() + make_interval(secs => create_intent.expires_in_s)
+    )
+    returning * into intent;
+    perform payments.record_intent_event(intent, 'payment_intent.created', jsonb_build_object(
+        'status', intent.status,
+        'amount', public.format_amount(intent.amount_minor, intent.currency),
+        'currency', intent.currency
+    ));
+
+    answer := row(201, payments.intent_resource(intent, true), caller.rate);
+    perform public.remember_answer(
+        caller, 'POST /payment-intents', create_intent.idempotency_key, intent.payment_intent_id, answer
+    );
+    return answer;
+end
+$$;
+comment on function payments.create_intent is
+'Claims the key, checks the amount against every allowed rail, inserts the intent, its event and its stored answer: one transaction. 201.';
+
+create function payments.get_intent(payment_intent_id text)
+returns public.answer
+language plpgsql
+volatile
+security definer -- callers may not read intents
+set search_path = ''
+as $$
+#variable_conflict use_column
+declare
+    seen payments.sight;
+begin
+    seen := payments.visible_intent(get_intent.payment_intent_id, 'payments:read', 'read', false);
+    return row(200, payments.intent_resource(seen.intent, seen.reveal_secret), (seen.caller).rate);
+end
+$$;
+comment on function payments.get_intent is 'The intent as its caller may see it; 40401 for anybody else''s.';
+
+create function payments.update_intent(payment_intent_id text, patch jsonb)
+returns public.answer
+language plpgsql
+volatile
+security definer -- callers may not write intents
+set search_path = ''
+as $$
+#variable_conflict use_column
+declare
+    seen payments.sight;
+    changed payments.payment_intents;
+begin
+    seen := payments.visible_intent(update_intent.payment_intent_id, 'payments:write', 'write', true);
+    if not seen.reveal_secret then
+        perform public.refuse('40311', 'A client secret confirms an intent; changing it needs the scope payments:write.');
+    end if;
+    update payments.payment_intents as i
+    set
+        description = case when patch ? 'description' then patch ->> 'description' else i.description end,
+        -- As RFC 7396: a key with null goes away.
+        metadata = jsonb_strip_nulls(i.metadata || coalesce(patch -> 'metadata', '{}')),
+        version = i.version + 1,
+        updated_at = now()
+    where i.payment_intent_id = update_intent.payment_intent_id and i.status = 'requires_payment_method'
+    returning i.* into changed;
+    if not found then
+        perform public.refuse(
+            '40911', format('A payment intent that is %s can no longer be changed.', (seen.intent).status),
+            jsonb_build_object('current_state', (seen.intent).status, 'allowed', '[]'::jsonb)
+        );
+    end if;
+    if (select count(*) from jsonb_object_keys(changed.metadata)) > 50 then
+        perform public.refuse('42262', 'metadata holds at most 50 keys.', jsonb_build_object(
+            'errors', jsonb_build_array(jsonb_build_object('pointer', '/metadata', 'detail', 'at most 50 keys'))
+        ));
+    end if;
+    perform payments.record_intent_event(changed, 'payment_intent.updated', jsonb_build_object(
+        'status', changed.status, 'changed', (select jsonb_agg(k) from jsonb_object_keys(patch) as k)
+    ));
+    return row(200, payments.intent_resource(changed, true), (seen.caller).rate);
+end
+$$;
+comment on function payments.update_intent is
+'Changes description and metadata (merged, null deletes) before an attempt starts; 40911 afterwards.';
+
+create function payments.cancel_intent(payment_intent_id text, idempotency_key text, body_hash text, reason text)
+returns public.answer
+language plpgsql
+volatile
+security definer -- callers may not write intents
+set search_path = ''
+as $$
+#variable_conflict use_column
+declare
+    seen payments.sight;
+    answer public.answer;
+    canceled payments.payment_intents;
+begin
+    seen := payments.visible_intent(cancel_intent.payment_intent_id, 'payments:write', 'write', true);
+    if not seen.reveal_secret then
+        perform public.refuse('40311', 'A client secret confirms an intent; canceling it needs the scope payments:write.');
+    end if;
+    answer := public.claim_idempotency(
+        seen.caller, 'POST /payment-intents/{id}/cancel', cancel_intent.idempotency_key,
+        cancel_intent.body_hash || ':' || cancel_intent.payment_intent_id
+    );
+    if answer.body is not null then
+        return answer;
+    end if;
+    canceled := payments.advance_intent(
+        cancel_intent.payment_intent_id, 'cancel', jsonb_build_object('cancellation_reason', cancel_intent.reason)
+    );
+    answer := row(200, payments.intent_resource(canceled, true), (seen.caller).rate);
+    perform public.remember_answer(
+        seen.caller, 'POST /payment-intents/{id}/cancel', cancel_intent.idempotency_key,
+        cancel_intent.payment_intent_id, answer
+    );
+    return answer;
+end
+$$;
+comment on function payments.cancel_intent is
+'Cancels an intent that no rail is working on; 40911 with the current state and the allowed moves otherwise.';
+
+create function payments.expire_intents()
+returns integer
+language plpgsql
+volatile
+security definer -- callers may not write intents
+set search_path = ''
+as $$
+declare
+    due text;
+    expired integer := 0;
+begin
+    -- An intent with a prompt on a phone is `processing` and is left alone until the attempt ends.
+    for due in
+        select i.payment_intent_id
+        from payments.payment_intents as i
+        where i.status = 'requires_payment_method' and i.expires_at <= now()
+        order by i.expires_at
+        limit 500
+        for no key update skip locked
+    loop
+        perform payments.advance_intent(due, 'expire');
+        expired := expired + 1;
+    end loop;
+    return expired;
+end
+$$;
+comment on function payments.expire_intents is 'Expires up to 500 unpaid intents whose time is over; returns how many. A cron task.';
+
+reset role;
+
+-- sql/payments/functions/listing.sql
+
+-- Lists and timelines: keyset pages, newest first.
+
+set role stalela_owner;
+
+create function payments.list_intents(filters jsonb, page_size integer, page_after text)
+returns public.answer
+language plpgsql
+volatile
+security definer -- callers may not read intents
+set search_path = ''
+as $$
+#variable_conflict use_column
+declare
+    caller public.caller := public.authorize('payments:read', 'read');
+    after_at timestamptz;
+    after_id text;
+    condition text := '';
+    rows text[];
+    last_at timestamptz;
+    last_id text;
+    body text;
+begin
+    if list_intents.page_after is not null then
+        begin
+            after_at := to_timestamp(split_part(page_after, '.', 1)::numeric / 1000000);
+            after_id := split_part(page_after, '.', 2);
+        exception when others then
+            perform public.refuse('42262', 'cursor is not one of ours: pass next_cursor of the previous page.',
+                '{"errors": [{"pointer": "/cursor", "detail": "pass next_cursor of the previous page, unchanged"}]}');
+        end;
+    end if;
+    -- Only the filters that are present become conditions, so each combination gets its own index plan.
+    condition := concat_ws(' and ',
+        case when filters ? 'status' then 'i.status = $3 ->> ''status''' end,
+        case when filters ? 'currency' then 'i.currency = $3 ->> ''currency''' end,
+        case when filters ? 'created_after' then 'i.created_at >= ($3 ->> ''created_after'')::timestamptz' end,
+        case when filters ? 'created_before' then 'i.created_at < ($3 ->> ''created_before'')::timestamptz' end,
+        case when filters ? 'amount_gte_minor' then 'i.amount_minor >= ($3 ->> ''amount_gte_minor'')::bigint' end,
+        case when filters ? 'amount_lte_minor' then 'i.amount_minor <= ($3 ->> ''amount_lte_minor'')::bigint' end,
+        case when filters ? 'metadata' then 'i.metadata <> ''{}'' and i.metadata @> ($3 -> ''metadata'')' end,
+        case when after_id is not null then '(i.created_at, i.payment_intent_id) < ($4, $5)' end,
+        'true'
+    );
+    execute format($query$
+        select array_agg(payments.intent_resource(page.i, true) order by (page.i).created_at desc, (page.i).payment_intent_id desc)
+        from (
+            select i
+            from payments.payment_intents as i
+            where i.tenant_id = $1 and i.environment = $2 and %s
+            order by i.created_at desc, i.payment_intent_id desc
+            limit %s
+        ) as page
+    $query$, condition, list_intents.page_size + 1)
+    into rows
+    using caller.tenant_id, caller.environment, filters, after_at, after_id;
+
+    if cardinality(rows) > list_intents.page_size then
+        select i.created_at, i.payment_intent_id into last_at, last_id
+        from payments.payment_intents as i
+        where i.payment_intent_id = rows[list_intents.page_size]::json ->> 'id';
+    end if;
+    body := format(
+        '{"data":[%s],"pagination":%s}',
+        array_to_string(rows[1:list_intents.page_size], ','),
+        json_build_object(
+            'limit', list_intents.page_size,
+            'has_more', last_id is not null,
+            'next_cursor', (extract(epoch from last_at) * 1000000)::bigint || '.' || last_id
+        )
+    );
+    return row(200, body, caller.rate);
+end
+$$;
+comment on function payments.list_intents is
+'One page of the caller''s intents, newest first, by keyset on (created_at, id). filters: status, currency, created_after, created_before, amount_gte_minor, amount_lte_minor, metadata.';
+
+create function payments.list_intent_events(payment_intent_id text, after_position bigint)
+returns public.answer
+language plpgsql
+volatile
+security definer -- callers may not read events
+set search_path = ''
+as $$
+#variable_conflict use_column
+declare
+    seen payments.sight;
+    timeline text;
+begin
+    seen := payments.visible_intent(list_intent_events.payment_intent_id, 'payments:read', 'read', false);
+    select string_agg(row_to_json(entry)::text, ',' order by entry.position) into timeline
+    from (
+        select e.event_id as id, e.position, e.type, e.payment_intent_id as subject, e.seq, e.payload as data, e.occurred_at
+        from payments.intent_events as e
+        where e.payment_intent_id = list_intent_events.payment_intent_id and e.position > after_position
+        union all
+        select e.event_id, e.position, e.type, e.transfer_id, e.seq, e.payload, e.occurred_at
+        from payments.transfer_events as e
+        where e.payment_intent_id = list_intent_events.payment_intent_id and e.position > after_position
+    ) as entry;
+    return row(200, format('{"data":[%s]}', timeline), (seen.caller).rate);
+end
+$$;
+comment on function payments.list_intent_events is 'Everything that happened to an intent and its transfers after a position, in order.';
+
+reset role;
+
+-- sql/payments/functions/machines.sql
+
+-- The two state machines. Nothing else updates payment_intents.status or transfers.state.
+
+set role stalela_owner;
+
+create function payments.advance_intent(payment_intent_id text, event text, facts jsonb default '{}')
+returns payments.payment_intents
+language plpgsql
+volatile
+security definer -- callers may not write intents
+set search_path = ''
+as $$
+#variable_conflict use_column
+declare
+    moved payments.payment_intents;
+    was text;
+begin
+    select i.status into was
+    from payments.payment_intents as i
+    where i.payment_intent_id = advance_intent.payment_intent_id
+    for no key update;
+
+    update payments.payment_intents as i
+    set
+        status = x.to_status,
+        version = i.version + 1,
+        updated_at = now(),
+        amount_received_minor = i.amount_received_minor + coalesce((facts ->> 'received_minor')::bigint, 0),
+        latest_transfer_id = coalesce(facts ->> 'transfer_id', i.latest_transfer_id),
+        -- The error of a failed attempt stays until the next attempt starts or the intent is paid.
+        last_error = case
+            when advance_intent.event = 'fail' then facts -> 'failure'
+            when advance_intent.event in ('confirm', 'settle') then null
+            else i.last_error
+        end,
+        cancellation_reason = coalesce(facts ->> 'cancellation_reason', i.cancellation_reason),
+        canceled_at = case when x.to_status = 'canceled' then now() else i.canceled_at end
+    from payments.intent_transitions as x
+    where
+        i.payment_intent_id = advance_intent.payment_intent_id
+        and x.from_status = i.status
+        and x.event = advance_intent.event
+    returning i.* into moved;
+
+    if not found then
+        perform public.refuse(
+            '40911',
+            format('A payment intent that is %s cannot %s.', was, advance_intent.event),
+            jsonb_build_object(
+                'current_state', was,
+                'allowed', coalesce((
+                    select jsonb_agg(x.event order by x.event)
+                    from payments.intent_transitions as x
+                    where x.from_status = was and 'api' = any(x.triggered_by)
+                ), '[]')
+            )
+        );
+    end if;
+
+    perform payments.record_intent_event(moved, (
+        select x.event_type from payments.intent_transitions as x
+        where x.from_status = was and x.event = advance_intent.event
+    ), jsonb_build_object(
+        'status', moved.status,
+        'amount', public.format_amount(moved.amount_minor, moved.currency),
+        'amount_received', public.format_amount(moved.amount_received_minor, moved.currency),
+        'currency', moved.currency,
+        'transfer_id', moved.latest_transfer_id,
+        'error', moved.last_error
+    ));
+    return moved;
+end
+$$;
+comment on function payments.advance_intent is
+'The only writer of payment_intents.status: one guarded update over intent_transitions, then its event. facts: received_minor, transfer_id, failure, cancellation_reason. 40911 when the move is not in the table.';
+
+create function payments.advance_transfer(transfer_id text, event text, triggered_by text, facts jsonb default '{}')
+returns payments.transfers
+language plpgsql
+volatile
+security definer -- callers may not write transfers
+set search_path = ''
+as $$
+#variable_conflict use_column
+declare
+    moved payments.transfers;
+    was text;
+begin
+    select t.state into was
+    from payments.transfers as t
+    where t.transfer_id = advance_transfer.transfer_id
+    for no key update;
+
+    update payments.transfers as t
+    set
+        state = x.to_state,
+        version = t.version + 1,
+        updated_at = now(),
+        submitted_at = case when x.to_state = 'SUBMITTED' then now() else t.submitted_at end,
+        settled_at = case when x.to_state = 'SETTLED' then now() else t.settled_at end,
+        rail_ref = coalesce(facts ->> 'rail_ref', t.rail_ref),
+        receipt = coalesce(facts ->> 'receipt', t.receipt),
+        failure = case when x.to_state = 'FAILED' then facts -> 'failure' end,
+        late = t.late or (x.to_state = 'SETTLED' and was = 'FAILED'),
+        review_reason = case when x.to_state in ('SETTLED', 'RETURNED') then null else t.review_reason end
+    from payments.transfer_transitions as x
+    where
+        t.transfer_id = advance_transfer.transfer_id
+        and x.from_state = t.state
+        and x.event = advance_transfer.event
+        and advance_transfer.triggered_by = any(x.triggered_by)
+    returning t.* into moved;
+
+    if not found then
+        perform public.refuse(
+            '40911',
+            format('A transfer that is %s does not take %s from %s.', was, advance_transfer.event, advance_transfer.triggered_by),
+            jsonb_build_object('current_state', was)
+        );
+    end if;
+
+    perform payments.record_transfer_event(moved, (
+        select x.event_type from payments.transfer_transitions as x
+        where x.from_state = was and x.event = advance_transfer.event
+    ), jsonb_strip_nulls(jsonb_build_object(
+        'payment_intent_id', moved.payment_intent_id,
+        'state', moved.state,
+        'rail', moved.rail,
+        'amount', public.format_amount(moved.amount_minor, moved.currency),
+        'currency', moved.currency,
+        'receipt', moved.receipt,
+        'late', nullif(moved.late, false),
+        'failure', moved.failure,
+        'triggered_by', advance_transfer.triggered_by
+    )));
+    return moved;
+end
+$$;
+comment on function payments.advance_transfer is
+'The only writer of transfers.state: one guarded update over transfer_transitions, then its event. facts: rail_ref, receipt, failure. 40911 when the move is not in the table.';
+
+create function payments.annotate_transfer(transfer_id text, type text, facts jsonb)
+returns payments.transfers
+language plpgsql
+volatile
+security definer -- callers may not write transfers
+set search_path = ''
+as $$
+#variable_conflict use_column
+declare
+    noted payments.transfers;
+begin
+    update payments.transfers as t
+    set
+        version = t.version + 1,
+        updated_at = now(),
+        rail_ref = coalesce(facts ->> 'rail_ref', t.rail_ref),
+        receipt = coalesce(facts ->> 'receipt', t.receipt),
+        -- Named with null: the review is over.
+        review_reason = case
+            when facts ? 'review_reason' then facts ->> 'review_reason' else t.review_reason
+        end
+    where t.transfer_id = annotate_transfer.transfer_id
+    returning t.* into noted;
+    perform payments.record_transfer_event(
+        noted, annotate_transfer.type,
+        jsonb_build_object('payment_intent_id', noted.payment_intent_id, 'state', noted.state)
+        || (facts - 'rail_ref')
+    );
+    return noted;
+end
+$$;
+comment on function payments.annotate_transfer is
+'Adds what became known about a transfer without moving its state (a receipt, a reason for review), and the event that says so.';
+
+create function payments.review_transfer(transfer_id text, reason text, details jsonb default '{}')
+returns void
+language plpgsql
+volatile
+security definer -- callers may not write transfers
+set search_path = ''
+as $$
+#variable_conflict use_column
+declare
+    noted payments.transfers;
+begin
+    noted := payments.annotate_transfer(
+        review_transfer.transfer_id, 'transfer.needs_review',
+        jsonb_build_object('review_reason', review_transfer.reason)
+    );
+    perform public.raise_alert(
+        'transfer_needs_review', 'warning', review_transfer.transfer_id, noted.tenant_id, noted.environment,
+        jsonb_build_object('reason', review_transfer.reason) || details
+    );
+end
+$$;
+comment on function payments.review_transfer is 'Asks for a person''s decision on a transfer; its state stays what is known.';
+
+reset role;
+
+-- sql/payments/functions/queries.sql
+
+-- A merchant or the reconciler asks the rail about a transfer; what it answers is recorded here.
+
+set role stalela_owner;
+
+create function payments.ask_rail(payment_intent_id text)
+returns payments.asked
+language plpgsql
+volatile
+security definer -- callers may not read transfers
+set search_path = ''
+as $$
+#variable_conflict use_column
+declare
+    seen payments.sight;
+    work jsonb;
+begin
+    seen := payments.visible_intent(ask_rail.payment_intent_id, 'payments:write', 'write', false);
+    if not seen.reveal_secret then
+        perform public.refuse('40311', 'A client secret confirms an intent; asking the rail needs the scope payments:write.');
+    end if;
+    work := rails.take_query((seen.intent).latest_transfer_id);
+    return row(
+        row(200, payments.intent_resource(seen.intent, seen.reveal_secret), (seen.caller).rate)::public.answer, work
+    );
+end
+$$;
+comment on function payments.ask_rail is
+'What to ask the rail about this intent now; work is null when the outcome is known, the rail gave no reference, or it was asked less than 5 seconds ago.';
+
+create function payments.record_query(transfer_id text, event jsonb)
+returns public.answer
+language plpgsql
+volatile
+security definer -- callers may not write transfers
+set search_path = ''
+as $$
+#variable_conflict use_column
+declare
+    intent payments.payment_intents;
+    caller public.caller;
+begin
+    -- The reconciler asks for everybody; anybody else asks for their own.
+    if current_setting('role') <> 'fn_reconcile' then
+        caller := public.caller();
+        if not exists (
+            select from payments.transfers as t
+            where
+                t.transfer_id = record_query.transfer_id
+                and t.tenant_id = caller.tenant_id and t.environment = caller.environment
+        ) then
+            perform public.refuse('40401', format('There is no transfer %s here.', record_query.transfer_id));
+        end if;
+    end if;
+    perform rails.apply_query(record_query.transfer_id, record_query.event);
+    select i.* into intent
+    from payments.payment_intents as i
+    inner join payments.transfers as t on t.payment_intent_id = i.payment_intent_id
+    where t.transfer_id = record_query.transfer_id;
+    return row(200, payments.intent_resource(intent, false), '{}'::jsonb);
+end
+$$;
+comment on function payments.record_query is 'Applies what the rail said when asked, plans the next question, returns the intent.';
+
+reset role;
+
+-- sql/payments/functions/resources.sql
+
+-- What callers see of an intent, and who may see it.
+-- plpgsql where plain SQL would do: a session plans a plpgsql function once, a SQL function in each query that calls it.
+
+set role stalela_owner;
+
+create function payments.intent_resource(intent payments.payment_intents, reveal_secret boolean)
+returns text
+language plpgsql
+stable
+security definer -- callers may not read transfers
+set search_path = ''
+as $$
+begin
+    return (
+        select row_to_json(resource)::text
+        from (
+            select
+                intent.payment_intent_id as id,
+                'payment_intent' as object,
+                intent.status,
+                public.format_amount(intent.amount_minor, intent.currency) as amount,
+                intent.currency,
+                public.format_amount(intent.amount_received_minor, intent.currency) as amount_received,
+                intent.payment_method_types,
+                intent.description,
+                intent.customer,
+                intent.metadata,
+                intent.return_url,
+                case when reveal_secret then intent.client_secret end as client_secret,
+                intent.last_error,
+                case when intent.status = 'processing' and t.state = 'ACCEPTED' then json_build_object(
+                    'type', 'approve_on_phone', 'rail', t.rail, 'phone', t.payer_masked,
+                    'expires_at', t.submitted_at + make_interval(secs => r.prompt_lifetime_s)
+                ) end as next_action,
+                case when t.transfer_id is not null then json_build_object(
+                    'id', t.transfer_id, 'rail', t.rail, 'state', t.state, 'payer', t.payer_masked,
+                    'receipt', t.receipt, 'needs_review', t.review_reason is not null, 'late', t.late
+                ) end as latest_transfer,
+                intent.environment,
+                intent.cancellation_reason,
+                intent.created_at,
+                intent.expires_at,
+                intent.canceled_at
+            from (select) as one
+            left join payments.transfers as t on t.transfer_id = intent.latest_transfer_id
+            left join rails.rails as r on r.rail = t.rail
+        ) as resource
+    );
+end
+$$;
+comment on function payments.intent_resource is
+'The wire shape of a payment intent as JSON text, in one order; the client secret only for those who hold a secret key.';
+
+create function payments.visible_intent(payment_intent_id text, scope text, bucket text, lock boolean)
+returns payments.sight
+language plpgsql
+volatile
+security definer -- callers may not read intents
+set search_path = ''
+as $$
+#variable_conflict use_column
+declare
+    caller public.caller;
+    payer public.caller;
+    intent payments.payment_intents;
+    secret_hash text := nullif(pg_catalog.current_setting('request.headers', true), '')::jsonb
+        ->> 'x-stalela-client-secret-hash';
+    -- A payer's browser holds a publishable key and the secret of this one intent, never a secret key.
+    reveal_secret boolean := secret_hash is null;
+begin
+    if reveal_secret then
+        caller := public.authorize(scope, bucket);
+    else
+        caller := public.caller();
+        if not public.holds_scope(caller.scopes, 'payments:confirm') then
+            perform public.refuse('40311', 'This needs the scope payments:confirm.');
+        end if;
+    end if;
+
+    if lock then
+        select i.* into intent from payments.payment_intents as i
+        where i.payment_intent_id = visible_intent.payment_intent_id for no key update;
+    else
+        select i.* into intent from payments.payment_intents as i
+        where i.payment_intent_id = visible_intent.payment_intent_id;
+    end if;
+    if
+        not found
+        or intent.tenant_id <> caller.tenant_id
+        or intent.environment <> caller.environment
+        or (not reveal_secret and encode(sha256(convert_to(intent.client_secret, 'utf8')), 'hex') <> secret_hash)
+    then
+        perform public.refuse('40401', format('There is no payment intent %s here.', visible_intent.payment_intent_id));
+    end if;
+    if not reveal_secret then
+        -- All payers of a merchant share one publishable key: each intent has a bucket of its own, or one payer could
+        -- shut the checkout to the others.
+        payer := caller;
+        payer.actor := intent.payment_intent_id;
+        caller.rate := public.take_token(payer, bucket);
+    end if;
+    return row(caller, intent, reveal_secret);
+end
+$$;
+comment on function payments.visible_intent is
+'The intent, if this caller may see it: own tenant and environment, with the scope or with the intent''s client secret. Otherwise 40401, so that ids cannot be probed.';
+
+create function payments.random_secret()
+returns text
+language plpgsql
+volatile
+set search_path = ''
+as $$
+begin
+    -- Three random uuids carry 366 bits; the hash keeps 256 of them.
+    return encode(sha256(
+        uuid_send(gen_random_uuid()) || uuid_send(gen_random_uuid()) || uuid_send(gen_random_uuid())
+    ), 'hex');
+end
+$$;
+comment on function payments.random_secret is '256 random bits as 64 hexadecimal digits.';
+
+reset role;
+
+-- sql/payments/functions/streams.sql
+
+-- Event streams: a 60-second single-use token opens one, an unguessable stream id reads it.
+
+set role stalela_owner;
+
+create function payments.issue_stream_token(payment_intent_id text)
+returns public.answer
+language plpgsql
+volatile
+security definer -- callers may not write stream tokens
+set search_path = ''
+as $$
+#variable_conflict use_column
+declare
+    seen payments.sight;
+    token text := payments.random_secret();
+    expires timestamptz;
+begin
+    seen := payments.visible_intent(issue_stream_token.payment_intent_id, 'payments:read', 'read', false);
+    insert into payments.stream_tokens (token_hash, tenant_id, environment, payment_intent_id)
+    values (
+        encode(sha256(convert_to(token, 'utf8')), 'hex'), (seen.caller).tenant_id, (seen.caller).environment,
+        issue_stream_token.payment_intent_id
+    )
+    returning expires_at into expires;
+    return row(201, json_build_object('object', 'stream_token', 'token', token, 'expires_at', expires)::text, (seen.caller).rate);
+end
+$$;
+comment on function payments.issue_stream_token is 'A single-use token, 60 seconds long, that opens the event stream of this intent. 201.';
+
+create function payments.open_stream(payment_intent_id text, token_hash text)
+returns jsonb
+language plpgsql
+volatile
+security definer -- callers may not write streams
+set search_path = ''
+as $$
+#variable_conflict use_column
+declare
+    seen payments.sight;
+    opened payments.streams;
+begin
+    if open_stream.token_hash is null then
+        seen := payments.visible_intent(open_stream.payment_intent_id, 'payments:read', 'read', false);
+        insert into payments.streams (stream_id, tenant_id, environment, payment_intent_id)
+        values (
+            payments.random_secret(), (seen.caller).tenant_id, (seen.caller).environment, open_stream.payment_intent_id
+        )
+        returning * into opened;
+    else
+        with used as (
+            update payments.stream_tokens as t
+            set used_at = now()
+            where
+                t.token_hash = open_stream.token_hash
+                and t.payment_intent_id = open_stream.payment_intent_id
+                and t.used_at is null
+                and t.expires_at > now()
+            returning t.*
+        )
+        insert into payments.streams (stream_id, tenant_id, environment, payment_intent_id)
+        select payments.random_secret(), u.tenant_id, u.environment, u.payment_intent_id from used as u
+        returning * into opened;
+        if not found then
+            perform public.refuse('40102', 'The stream token is unknown, used or older than 60 seconds: ask for a new one.');
+        end if;
+    end if;
+    return jsonb_build_object(
+        'stream_id', opened.stream_id,
+        'expires_at', opened.expires_at,
+        'lasts_s', extract(epoch from opened.expires_at - now()),
+        'final_position', (
+            select max(e.position)
+            from payments.intent_events as e
+            inner join payments.payment_intents as i on i.payment_intent_id = e.payment_intent_id
+            where
+                e.payment_intent_id = opened.payment_intent_id
+                and i.status in ('succeeded', 'canceled', 'expired')
+        )
+    );
+end
+$$;
+comment on function payments.open_stream is
+'Opens a stream of 15 minutes, by the caller''s key or by a token (hash) that is used up here. final_position: the last event of an intent that is over, otherwise null. 40102 for a spent token.';
+
+create function payments.read_streams(cursors jsonb)
+returns jsonb
+language sql
+volatile
+security definer -- callers may not read events
+set search_path = ''
+as $$
+    select coalesce(jsonb_agg(jsonb_build_object(
+        'stream_id', s.stream_id, 'position', e.position, 'type', e.type,
+        'resource', payments.intent_resource(i, false)
+    ) order by e.position), '[]')
+    from jsonb_each_text(read_streams.cursors) as c (stream_id, position)
+    inner join payments.streams as s on s.stream_id = c.stream_id and s.expires_at > now()
+    inner join payments.intent_events as e
+        on e.payment_intent_id = s.payment_intent_id and e.position > c.position::bigint
+    inner join payments.payment_intents as i on i.payment_intent_id = s.payment_intent_id;
+$$;
+comment on function payments.read_streams is
+'New events of all the open streams of one instance in one call. cursors: {stream_id: last position seen}.';
+
+create function payments.purge_streams()
+returns integer
+language sql
+volatile
+security definer -- callers may not delete
+set search_path = ''
+as $$
+    with old_tokens as (
+        delete from payments.stream_tokens where expires_at < now() - interval '1 hour' returning 1
+    ),
+    old_streams as (
+        delete from payments.streams where expires_at < now() - interval '1 hour' returning 1
+    )
+    select ((select count(*) from old_tokens) + (select count(*) from old_streams))::integer;
+$$;
+comment on function payments.purge_streams is 'Deletes spent stream tokens and closed streams; returns how many. A cron task.';
+
+reset role;
+
+-- sql/rails/functions/apply.sql
+
+-- What a rail says becomes a transfer's state here and nowhere else, whether it came by answer, callback or query.
+
+set role stalela_owner;
+
+create function rails.apply_event(transfer_id text, event jsonb, source text, trusted boolean)
+returns text
+language plpgsql
+volatile
+security definer -- callers may not write transfers
+set search_path = ''
+as $$
+#variable_conflict use_column
+declare
+    transfer payments.transfers;
+    watch rails.watches;
+    rules rails.rails;
+    known rails.reason_codes;
+    outcome text := event ->> 'outcome';
+    receipt text := event ->> 'receipt';
+begin
+    -- Watch, intent, transfer: in this order everywhere, so that two of us cannot wait for each other. "No key",
+    -- because whoever stores a callback or an event of the transfer holds its key and must not wait either.
+    select w.* into watch from rails.watches as w where w.transfer_id = apply_event.transfer_id for update;
+    perform from payments.payment_intents as i
+    where i.payment_intent_id = (
+        select t.payment_intent_id from payments.transfers as t where t.transfer_id = apply_event.transfer_id
+    )
+    for no key update;
+    select t.* into transfer
+    from payments.transfers as t
+    where t.transfer_id = apply_event.transfer_id
+    for no key update;
+    select r.* into rules from rails.rails as r where r.rail = transfer.rail;
+
+    if source = 'callback' and not trusted then
+        return rails.apply_hearsay(transfer, event);
+    elsif transfer.rail_ref is null and event ->> 'rail_ref' is not null and transfer.state in ('SUBMITTED', 'FAILED') then
+        -- A callback that overtook the push answer brings the reference along.
+        update payments.transfers as t
+        set rail_ref = apply_event.event ->> 'rail_ref'
+        where t.transfer_id = apply_event.transfer_id;
+    elsif event ->> 'rail_ref' <> transfer.rail_ref then
+        perform payments.review_transfer(transfer.transfer_id, 'reference_mismatch');
+        return 'parked:reference_mismatch';
+    end if;
+
+    if outcome = 'unknown' and event ->> 'code' is not null then
+        if not exists (
+            select from rails.reason_codes as k
+            where k.rail = transfer.rail and k.code = apply_event.event ->> 'code'
+        ) then
+            perform public.raise_alert(
+                -- A code of the rail concerns every tenant: the alert is the platform's.
+                'unknown_rail_code', 'warning', transfer.rail || ':' || (event ->> 'code'), null, null, '{}'
+            );
+        end if;
+        -- An operator's row says what the rail's module does not know. Only the module says success: it saw the proof.
+        select k.* into known
+        from rails.reason_codes as k
+        where
+            k.rail = transfer.rail and k.channel = 'stk' and k.code = apply_event.event ->> 'code'
+            and k.outcome <> 'succeeded' and apply_event.source <> 'submit';
+        if not found then
+            null;
+        elsif
+            source = 'query' and watch.code = known.code
+            and watch.code_since <= now() - make_interval(secs => known.repeat_after_s)
+        then
+            outcome := known.repeat_outcome;
+        else
+            outcome := known.outcome;
+        end if;
+    end if;
+
+    if outcome = 'pending' then
+        if transfer.state = 'SUBMITTED' and event ->> 'rail_ref' is not null and source <> 'callback' then
+            perform payments.advance_transfer(
+                transfer.transfer_id, 'accept', source, jsonb_build_object('rail_ref', event ->> 'rail_ref')
+            );
+            return 'applied';
+        end if;
+        return 'ignored:still_pending';
+    elsif outcome in ('failed_final', 'failed_retryable') then
+        return rails.apply_failure(transfer, event || jsonb_build_object('outcome', outcome), source);
+    elsif outcome = 'succeeded' then
+        if
+            (event ->> 'amount_minor')::bigint <> transfer.amount_minor
+            or event ->> 'currency' <> transfer.currency
+            or (source = 'callback' and event ->> 'amount_minor' is null)
+        then
+            perform payments.review_transfer(
+                transfer.transfer_id, 'amount_mismatch', jsonb_build_object('told_minor', event -> 'amount_minor')
+            );
+            return 'parked:amount_mismatch';
+        end if;
+        return rails.apply_success(transfer, watch, rules, receipt, source);
+    elsif outcome = 'returned' then
+        perform payments.advance_transfer(transfer.transfer_id, 'return', source);
+        return 'applied';
+    end if;
+
+    if source = 'callback' and transfer.state not in ('SETTLED', 'RETURNED') then
+        -- A receipt without an amount proves nothing, and is kept for when the query does.
+        perform rails.watch_soon(transfer, receipt);
+        return 'awaiting_query:unknown';
+    end if;
+    return 'ignored:unknown';
+end
+$$;
+comment on function rails.apply_event is
+'Applies one RailEvent under the locks of intent and transfer and returns the disposition, "name" or "name:reason". source: submit, callback, query; trusted false means only a query may decide.';
+
+create function rails.apply_hearsay(transfer payments.transfers, event jsonb)
+returns text
+language plpgsql
+volatile
+security definer -- callers may not write transfers
+set search_path = ''
+as $$
+#variable_conflict use_column
+begin
+    if transfer.state in ('SETTLED', 'RETURNED') then
+        return 'ignored:untrusted_source';
+    end if;
+    -- Lists of addresses lag, so the rail is asked; nothing else is believed: no amount, no state, and a reference
+    -- only when the rail itself gave none.
+    update payments.transfers as t
+    set rail_ref = apply_hearsay.event ->> 'rail_ref'
+    where
+        t.transfer_id = (apply_hearsay.transfer).transfer_id and t.rail_ref is null
+        and exists (
+            select from payments.attempts as a where a.transfer_id = t.transfer_id and a.answered_at is not null
+        );
+    perform rails.watch_soon(transfer, case
+        when
+            event ->> 'outcome' = 'succeeded' and (event ->> 'amount_minor')::bigint = transfer.amount_minor
+            and event ->> 'rail_ref' is not distinct from coalesce(transfer.rail_ref, event ->> 'rail_ref')
+            then event ->> 'receipt'
+    end);
+    return 'awaiting_query:untrusted_source';
+end
+$$;
+comment on function rails.apply_hearsay is 'A callback with the right token from an address that is not listed: a reason to ask the rail, and nothing more.';
+
+create function rails.apply_failure(transfer payments.transfers, event jsonb, source text)
+returns text
+language plpgsql
+volatile
+security definer -- callers may not write transfers
+set search_path = ''
+as $$
+#variable_conflict use_column
+declare
+    failure jsonb := rails.failure_of(transfer.rail, event);
+begin
+    if transfer.state in ('SETTLED', 'RETURNED') then
+        -- A failure never undoes a success: money going back is a return, with a record of its own.
+        return 'ignored:failure_after_success';
+    elsif transfer.state = 'FAILED' then
+        return 'ignored:already_failed';
+    elsif transfer.state = 'ACCEPTED' and source = 'submit' then
+        -- The rail answered a query before it answered the push: it has the push.
+        return 'ignored:accepted_meanwhile';
+    end if;
+
+    perform rails.fail_transfer(transfer, failure, source, event ->> 'rail_ref');
+    return 'applied';
+end
+$$;
+comment on function rails.apply_failure is 'A rail says nothing moved: the transfer fails, its intent takes another attempt. A success stays a success.';
+
+create function rails.apply_success(
+    transfer payments.transfers, watch rails.watches, rules rails.rails, receipt text, source text
+)
+returns text
+language plpgsql
+volatile
+security definer -- callers may not write transfers
+set search_path = ''
+as $$
+#variable_conflict use_column
+declare
+    proof text := coalesce(receipt, watch.claimed_receipt);
+begin
+    if transfer.state = 'SETTLED' then
+        if proof is null or proof = transfer.receipt then
+            return 'duplicate';
+        elsif transfer.receipt is not null then
+            perform payments.review_transfer(transfer.transfer_id, 'second_receipt');
+            return 'parked:second_receipt';
+        elsif rails.receipt_taken(transfer, proof) then
+            perform payments.review_transfer(transfer.transfer_id, 'receipt_of_another_transfer');
+            return 'parked:receipt_of_another_transfer';
+        end if;
+        -- Settled by a query, which tells no receipt; here it is.
+        perform payments.annotate_transfer(
+            transfer.transfer_id, 'transfer.receipt_recorded', jsonb_build_object('receipt', proof)
+        );
+        return 'applied';
+    elsif transfer.state = 'RETURNED' then
+        return 'ignored:already_returned';
+    elsif transfer.review_reason in ('amount_mismatch', 'reference_mismatch') then
+        -- Seen among the parked, receipt and all: the person who decides must know of it.
+        return case when source = 'callback' then 'parked:in_review' else 'ignored:in_review' end;
+    elsif rails.receipt_taken(transfer, proof) then
+        perform payments.review_transfer(transfer.transfer_id, 'receipt_of_another_transfer');
+        return 'parked:receipt_of_another_transfer';
+    elsif source = 'callback' and (
+        transfer.state = 'FAILED'
+        or transfer.amount_minor > rules.confirm_above_minor
+    ) then
+        perform rails.watch_soon(transfer, receipt);
+        return 'awaiting_query:' || case
+            when transfer.state = 'FAILED' then 'success_after_failure'
+            else 'above_confirmation_amount'
+        end;
+    elsif transfer.state = 'FAILED' and proof is null then
+        -- The rail says paid after it said failed, and no receipt came: nobody will learn more by asking.
+        if transfer.review_reason is null then
+            perform payments.review_transfer(transfer.transfer_id, 'success_without_receipt');
+        end if;
+        return 'ignored:no_receipt';
+    end if;
+
+    perform rails.settle_transfer(transfer, proof, source);
+    return 'applied';
+end
+$$;
+comment on function rails.apply_success is
+'A rail says money moved: settles once, or waits for a query when it comes from a strange address, contradicts a failure or exceeds the confirmation amount. A receipt pays for one transfer only.';
+
+create function rails.settle_transfer(transfer payments.transfers, receipt text, source text)
+returns void
+language plpgsql
+volatile
+security definer -- callers may not write transfers
+set search_path = ''
+as $$
+#variable_conflict use_column
+declare
+    paid payments.payment_intents;
+begin
+    perform payments.advance_transfer(
+        transfer.transfer_id, 'settle', source, jsonb_build_object('receipt', settle_transfer.receipt)
+    );
+    delete from rails.watches as w where w.transfer_id = (settle_transfer.transfer).transfer_id;
+    paid := payments.advance_intent(
+        transfer.payment_intent_id, 'settle',
+        jsonb_build_object('received_minor', transfer.amount_minor, 'transfer_id', transfer.transfer_id)
+    );
+    if paid.amount_received_minor > paid.amount_minor then
+        perform public.raise_alert(
+            'intent_overpaid', 'warning', paid.payment_intent_id, paid.tenant_id, paid.environment,
+            jsonb_build_object('transfer_id', transfer.transfer_id, 'received_minor', paid.amount_received_minor)
+        );
+    end if;
+end
+$$;
+comment on function rails.settle_transfer is
+'The money is there: transfer and intent move together, nobody asks the rail any more. More than was asked for raises an alert.';
+
+create function rails.fail_transfer(transfer payments.transfers, failure jsonb, source text, rail_ref text)
+returns void
+language plpgsql
+volatile
+security definer -- callers may not write transfers
+set search_path = ''
+as $$
+#variable_conflict use_column
+declare
+    intent payments.payment_intents;
+begin
+    perform payments.advance_transfer(
+        transfer.transfer_id, 'fail', source,
+        jsonb_build_object('failure', fail_transfer.failure, 'rail_ref', fail_transfer.rail_ref)
+    );
+    delete from rails.watches as w where w.transfer_id = (fail_transfer.transfer).transfer_id;
+    select i.* into intent
+    from payments.payment_intents as i
+    where i.payment_intent_id = (fail_transfer.transfer).payment_intent_id;
+    -- Another attempt may have paid, or may be running, by now.
+    if intent.status = 'processing' and intent.latest_transfer_id = transfer.transfer_id then
+        perform payments.advance_intent(
+            intent.payment_intent_id, 'fail', jsonb_build_object('failure', fail_transfer.failure)
+        );
+    end if;
+end
+$$;
+comment on function rails.fail_transfer is
+'Nothing moved: the transfer fails, nobody asks the rail any more, the intent takes another attempt if it still waited for this one.';
+
+create function rails.receipt_taken(transfer payments.transfers, receipt text)
+returns boolean
+language plpgsql
+stable
+security definer -- callers may not read transfers
+set search_path = ''
+as $$
+begin
+    return (
+        select exists (
+            select from payments.transfers as t
+            where
+                t.tenant_id = transfer.tenant_id and t.environment = transfer.environment and t.rail = transfer.rail
+                and t.receipt = receipt_taken.receipt and t.transfer_id <> transfer.transfer_id
+        )
+    );
+end
+$$;
+comment on function rails.receipt_taken is 'Whether another transfer already claims this receipt; the unique index decides the race.';
+
+create function rails.watch_soon(transfer payments.transfers, receipt text)
+returns void
+language plpgsql
+volatile
+security definer -- callers may not write watches
+set search_path = ''
+as $$
+begin
+    insert into rails.watches as w (transfer_id, tenant_id, environment, due_at, horizon_at, claimed_receipt)
+    select
+        transfer.transfer_id, transfer.tenant_id, transfer.environment, now(),
+        now() + make_interval(secs => r.horizon_s), watch_soon.receipt
+    from rails.rails as r
+    where r.rail = transfer.rail
+    on conflict (transfer_id) do update
+    set
+        due_at = now(),
+        queries = 0,
+        -- News after the horizon is worth another round of questions.
+        horizon_at = greatest(w.horizon_at, excluded.horizon_at),
+        claimed_receipt = coalesce(excluded.claimed_receipt, w.claimed_receipt);
+    perform public.poke('reconcile');
+end
+$$;
+comment on function rails.watch_soon is 'Asks the reconciler to query this transfer now; keeps the receipt of a success that waits for it.';
+
+reset role;
+
+-- sql/rails/functions/callbacks.sql
+
+-- Callbacks: kept as they came, then concluded from, in one transaction.
+
+set role stalela_owner;
+
+create function rails.too_many_callbacks(transfer_id text, source_trusted boolean)
+returns boolean
+language plpgsql
+stable
+security definer -- callers may not read callbacks
+set search_path = ''
+as $$
+#variable_conflict use_column
+begin
+    -- Anybody may post, and nothing here is ever deleted. A rail repeats itself a few times, a forger without end.
+    if too_many_callbacks.transfer_id is null then
+        return (
+            select count(*) >= 1000
+            from (
+                select from rails.callbacks as c
+                where c.transfer_id is null and c.received_at > now() - interval '1 hour'
+                limit 1000
+            ) as recent
+        );
+    end if;
+    return (
+        select count(*) >= 100
+        from (
+            select from rails.callbacks as c
+            where
+                c.transfer_id = too_many_callbacks.transfer_id
+                -- Strangers fill their own hundred and leave the rail its own.
+                and c.source_trusted = too_many_callbacks.source_trusted
+            limit 100
+        ) as kept
+    );
+end
+$$;
+comment on function rails.too_many_callbacks is
+'Whether this callback is one too many to keep: 1,000 unmatched ones an hour, for one transfer 100 from the rail''s addresses and 100 from others.';
+
+create function rails.receive_callback(
+    rail text, token_hash text, source_address text, source_trusted boolean, headers jsonb,
+    body_sealed text, body_hash text, events jsonb, problem text
+)
+returns jsonb
+language plpgsql
+volatile
+security definer -- callers may not write callbacks
+set search_path = ''
+as $$
+#variable_conflict use_column
+declare
+    attempt payments.attempts;
+    kept rails.callbacks;
+    earlier rails.callbacks;
+    key text;
+    disposition text;
+begin
+    select a.* into attempt from payments.attempts as a where a.callback_token_hash = receive_callback.token_hash;
+    if rails.too_many_callbacks(attempt.transfer_id, receive_callback.source_trusted) then
+        perform public.raise_alert(
+            'callbacks_not_kept', 'critical', coalesce(attempt.transfer_id, receive_callback.rail || ' unmatched'),
+            attempt.tenant_id, attempt.environment, jsonb_build_object('source_address', receive_callback.source_address)
+        );
+        return jsonb_build_object('disposition', 'ignored', 'reason', 'too_many', 'transfer_id', attempt.transfer_id);
+    end if;
+    -- Only a body with a token of ours, from an address of the rail where those are listed, may claim the identity
+    -- of a rail's message; a forger cannot occupy it.
+    key := case
+        when attempt.transfer_id is not null and receive_callback.source_trusted and events is not null then concat_ws(
+            '|', receive_callback.rail, attempt.transfer_id, events -> 0 ->> 'rail_ref', events -> 0 ->> 'code'
+        )
+        else concat_ws('|', receive_callback.rail, 'raw', receive_callback.token_hash, receive_callback.body_hash)
+    end;
+    loop
+        insert into rails.callbacks (
+            rail, tenant_id, environment, transfer_id, dedupe_key, token_hash, source_address, source_trusted,
+            headers, body_sealed, events, problem
+        ) values (
+            receive_callback.rail, attempt.tenant_id, attempt.environment, attempt.transfer_id, key,
+            receive_callback.token_hash, receive_callback.source_address, receive_callback.source_trusted,
+            receive_callback.headers, receive_callback.body_sealed, receive_callback.events, receive_callback.problem
+        )
+        on conflict (dedupe_key) do nothing
+        returning * into kept;
+        exit when found;
+
+        select c.* into earlier from rails.callbacks as c where c.dedupe_key = key;
+        if earlier.events is not distinct from receive_callback.events then
+            return jsonb_build_object('disposition', 'duplicate', 'transfer_id', attempt.transfer_id);
+        end if;
+        -- Same identity, other content: keep this one too, for a person.
+        key := key || '|' || receive_callback.body_hash;
+        problem := 'contradicts an earlier callback of the same identity';
+    end loop;
+
+    disposition := rails.conclude_callback(kept.callback_id, receive_callback.problem);
+    return jsonb_build_object(
+        'disposition', split_part(disposition, ':', 1),
+        'reason', nullif(split_part(disposition, ':', 2), ''),
+        'transfer_id', attempt.transfer_id
+    );
+end
+$$;
+comment on function rails.receive_callback is
+'Stores the sealed body, then applies its events to the transfer its token belongs to; a repeated callback changes nothing. Returns {disposition, reason, transfer_id}.';
+
+create function rails.conclude_callback(callback_id bigint, problem text)
+returns text
+language plpgsql
+volatile
+security definer -- callers may not write dispositions
+set search_path = ''
+as $$
+#variable_conflict use_column
+declare
+    kept rails.callbacks;
+    concluded text;
+    told jsonb;
+begin
+    select c.* into kept from rails.callbacks as c where c.callback_id = conclude_callback.callback_id;
+    if kept.transfer_id is null then
+        concluded := 'parked:unknown_token';
+    elsif conclude_callback.problem is not null then
+        concluded := 'parked:' || translate(conclude_callback.problem, ':', ' ');
+        perform rails.watch_soon(t, null) from payments.transfers as t where t.transfer_id = kept.transfer_id
+            and t.state in ('SUBMITTED', 'ACCEPTED');
+    else
+        begin
+            for told in select e from jsonb_array_elements(kept.events) as e loop
+                concluded := rails.apply_event(kept.transfer_id, told, 'callback', kept.source_trusted);
+            end loop;
+            concluded := coalesce(concluded, 'parked:no_event');
+        exception when others then
+            -- The body is kept whatever happens; a task concludes again.
+            concluded := 'failed:' || sqlstate || ' ' || translate(sqlerrm, ':', ' ');
+        end;
+    end if;
+
+    insert into rails.callback_dispositions (callback_id, number, tenant_id, environment, disposition, reason)
+    values (
+        kept.callback_id,
+        1 + (select count(*) from rails.callback_dispositions as d where d.callback_id = kept.callback_id),
+        kept.tenant_id, kept.environment, split_part(concluded, ':', 1), nullif(split_part(concluded, ':', 2), '')
+    );
+    if concluded like 'parked%' or concluded like 'failed%' then
+        perform public.raise_alert(
+            'callback_parked', 'warning', coalesce(kept.transfer_id, kept.rail || ' unmatched'), kept.tenant_id,
+            kept.environment, jsonb_build_object('callback_id', kept.callback_id, 'disposition', concluded)
+        );
+    end if;
+    return concluded;
+end
+$$;
+comment on function rails.conclude_callback is 'Draws the conclusion from one stored callback and appends it; whatever goes wrong, the callback stays and an alert opens.';
+
+create function rails.retry_failed_callbacks()
+returns integer
+language plpgsql
+volatile
+security definer -- callers may not read callbacks
+set search_path = ''
+as $$
+declare
+    again bigint;
+    tried integer := 0;
+begin
+    for again in
+        select d.callback_id
+        from rails.callback_dispositions as d
+        where
+            d.disposition = 'failed' and d.number < 10
+            and not exists (
+                select from rails.callback_dispositions as later
+                where later.callback_id = d.callback_id and later.number > d.number
+            )
+        order by d.callback_id
+        limit 100
+    loop
+        perform rails.conclude_callback(again, null);
+        tried := tried + 1;
+    end loop;
+    return tried;
+end
+$$;
+comment on function rails.retry_failed_callbacks is 'Concludes again from callbacks whose first conclusion failed (a lock, a bug since fixed), ten times at most. A cron task.';
+
+create function rails.list_parked_callbacks(before_id bigint, page_size integer)
+returns public.answer
+language plpgsql
+volatile
+security definer -- callers may not read callbacks
+set search_path = ''
+as $$
+#variable_conflict use_column
+declare
+    caller public.caller := public.authorize('payments:read', 'read');
+    body text;
+begin
+    select string_agg(row_to_json(parked)::text, ',' order by parked.id desc) into body
+    from (
+        select
+            c.callback_id as id, c.rail, c.transfer_id, d.reason, c.source_address, c.source_trusted,
+            c.events, c.received_at
+        from rails.callbacks as c
+        inner join lateral (
+            select l.disposition, l.reason
+            from rails.callback_dispositions as l
+            where l.callback_id = c.callback_id
+            order by l.number desc
+            limit 1
+        ) as d on d.disposition in ('parked', 'failed')
+        where
+            c.callback_id < list_parked_callbacks.before_id
+            -- An unmatched callback belongs to nobody: only the platform's operators see it.
+            and (
+                public.holds_scope(caller.scopes, 'platform:operate')
+                or (c.tenant_id = caller.tenant_id and c.environment = caller.environment)
+            )
+        order by c.callback_id desc
+        limit list_parked_callbacks.page_size
+    ) as parked;
+    return row(200, format('{"data":[%s]}', body), caller.rate);
+end
+$$;
+comment on function rails.list_parked_callbacks is
+'Callbacks that wait for a person, newest first: a tenant''s own, or all of them for operators (platform:operate).';
+
+reset role;
+
+-- sql/rails/functions/credentials.sql
+
+-- Tenants' rail credentials: stored sealed, shown masked, opened only by the functions that call the rail.
+
+set role stalela_owner;
+
+create function rails.credentials_resource(credentials rails.credentials)
+returns text
+language sql
+stable
+set search_path = ''
+as $$
+    select row_to_json(shown)::text
+    from (
+        select
+            credentials.rail, 'rail_credentials' as object, credentials.environment, credentials.masked as credentials,
+            credentials.revision, credentials.tested_at, credentials.created_at, credentials.updated_at
+    ) as shown;
+$$;
+comment on function rails.credentials_resource is 'The wire shape of stored credentials: masked, never the values.';
+
+create function rails.put_credentials(
+    tenant_id text, environment text, rail text, sealed text, key_version integer, masked jsonb, tested boolean
+)
+returns public.answer
+language plpgsql
+volatile
+security definer -- callers may not write credentials
+set search_path = ''
+as $$
+#variable_conflict use_column
+declare
+    caller public.caller := public.authorize('credentials:manage', 'manage');
+    stored rails.credentials;
+begin
+    -- The seal is bound to these two; a mismatch would store something nobody can open.
+    if put_credentials.tenant_id <> caller.tenant_id or put_credentials.environment <> caller.environment then
+        perform public.refuse('40401', 'These credentials belong to another tenant or environment.');
+    end if;
+    if not exists (select from rails.rails as r where r.rail = put_credentials.rail and r.enabled) then
+        perform public.refuse('40401', format('There is no rail %s.', put_credentials.rail));
+    end if;
+    insert into rails.credentials as c (
+        tenant_id, environment, rail, sealed, key_version, masked, created_by, tested_at
+    ) values (
+        caller.tenant_id, caller.environment, put_credentials.rail, put_credentials.sealed,
+        put_credentials.key_version, put_credentials.masked, caller.actor,
+        case when put_credentials.tested then now() end
+    )
+    on conflict (tenant_id, environment, rail) do update
+    set
+        sealed = excluded.sealed, key_version = excluded.key_version, masked = excluded.masked,
+        revision = c.revision + 1, updated_at = now(), tested_at = excluded.tested_at
+    returning c.* into stored;
+    perform public.audit(caller, 'credentials.put', stored.rail, jsonb_build_object('revision', stored.revision));
+    return row(
+        case when stored.revision = 1 then 201 else 200 end, rails.credentials_resource(stored), caller.rate
+    );
+end
+$$;
+comment on function rails.put_credentials is 'Stores or replaces the sealed credentials of one rail for the caller''s tenant and environment. 201 first, 200 afterwards.';
+
+create function rails.list_credentials()
+returns public.answer
+language plpgsql
+volatile
+security definer -- callers may not read credentials
+set search_path = ''
+as $$
+#variable_conflict use_column
+declare
+    caller public.caller := public.authorize('credentials:manage', 'read');
+    body text;
+begin
+    select string_agg(rails.credentials_resource(c), ',' order by c.rail) into body
+    from rails.credentials as c
+    where c.tenant_id = caller.tenant_id and c.environment = caller.environment;
+    return row(200, format('{"data":[%s]}', body), caller.rate);
+end
+$$;
+comment on function rails.list_credentials is 'The caller''s credentials of this environment, masked.';
+
+create function rails.open_credentials(rail text)
+returns jsonb
+language plpgsql
+volatile
+security definer -- callers may not read credentials
+set search_path = ''
+as $$
+#variable_conflict use_column
+declare
+    caller public.caller := public.authorize('credentials:manage', 'manage');
+    stored rails.credentials;
+begin
+    select c.* into stored
+    from rails.credentials as c
+    where c.tenant_id = caller.tenant_id and c.environment = caller.environment and c.rail = open_credentials.rail;
+    if not found then
+        perform public.refuse('40401', format('No %s credentials in %s.', open_credentials.rail, caller.environment));
+    end if;
+    return jsonb_build_object(
+        'tenant_id', stored.tenant_id, 'environment', stored.environment, 'rail', stored.rail, 'sealed', stored.sealed
+    );
+end
+$$;
+comment on function rails.open_credentials is 'The sealed credentials of one rail, for a test against the rail.';
+
+create function rails.record_credentials_test(rail text)
+returns public.answer
+language plpgsql
+volatile
+security definer -- callers may not write credentials
+set search_path = ''
+as $$
+#variable_conflict use_column
+declare
+    caller public.caller := public.authorize('credentials:manage', 'manage');
+    stored rails.credentials;
+begin
+    update rails.credentials as c
+    set tested_at = now()
+    where
+        c.tenant_id = caller.tenant_id and c.environment = caller.environment
+        and c.rail = record_credentials_test.rail
+    returning c.* into stored;
+    if not found then
+        perform public.refuse('40401', format('No %s credentials in %s.', record_credentials_test.rail, caller.environment));
+    end if;
+    return row(200, rails.credentials_resource(stored), caller.rate);
+end
+$$;
+comment on function rails.record_credentials_test is 'Notes that the rail accepted the credentials just now.';
+
+create function rails.delete_credentials(rail text)
+returns public.answer
+language plpgsql
+volatile
+security definer -- callers may not write credentials
+set search_path = ''
+as $$
+#variable_conflict use_column
+declare
+    caller public.caller := public.authorize('credentials:manage', 'manage');
+begin
+    if exists (
+        select from payments.transfers as t
+        inner join rails.watches as w on w.transfer_id = t.transfer_id
+        where
+            t.tenant_id = caller.tenant_id and t.environment = caller.environment
+            and t.rail = delete_credentials.rail and w.due_at < 'infinity'
+    ) then
+        perform public.refuse('40911', format(
+            'Payments are open on %s: their outcome can only be asked for with these credentials.', delete_credentials.rail
+        ));
+    end if;
+    delete from rails.credentials as c
+    where
+        c.tenant_id = caller.tenant_id and c.environment = caller.environment and c.rail = delete_credentials.rail;
+    if not found then
+        perform public.refuse('40401', format('No %s credentials in %s.', delete_credentials.rail, caller.environment));
+    end if;
+    perform public.audit(caller, 'credentials.deleted', delete_credentials.rail, '{}');
+    return row(200, json_build_object('object', 'rail_credentials', 'rail', delete_credentials.rail, 'deleted', true)::text, caller.rate);
+end
+$$;
+comment on function rails.delete_credentials is 'Deletes one rail''s credentials; 40911 while a payment is open on it.';
+
+create function rails.claim_reseal(below_version integer, max_rows integer)
+returns setof jsonb
+language sql
+volatile
+security definer -- callers may not read credentials
+set search_path = ''
+as $$
+    select jsonb_build_object(
+        'tenant_id', c.tenant_id, 'environment', c.environment, 'rail', c.rail, 'sealed', c.sealed,
+        'revision', c.revision
+    )
+    from rails.credentials as c
+    where c.key_version < claim_reseal.below_version
+    order by c.key_version, c.tenant_id
+    limit claim_reseal.max_rows;
+$$;
+comment on function rails.claim_reseal is 'Credentials sealed under a master key older than the given version.';
+
+create function rails.poke_reseal()
+returns boolean
+language plpgsql
+volatile
+security definer -- callers may not read credentials
+set search_path = ''
+as $$
+begin
+    -- Which master key is current only the function knows; it answers in one call when nothing is old.
+    if not exists (select from rails.credentials) then
+        return false;
+    end if;
+    perform public.poke('merchants/reseal');
+    return true;
+end
+$$;
+comment on function rails.poke_reseal is 'Wakes the merchants function to seal credentials again that are under an older master key. A cron task.';
+
+create function rails.record_reseal(
+    tenant_id text, environment text, rail text, revision integer, sealed text, key_version integer
+)
+returns boolean
+language sql
+volatile
+security definer -- callers may not write credentials
+set search_path = ''
+as $$
+    with changed as (
+        -- The revision guards against credentials that were replaced meanwhile.
+        update rails.credentials as c
+        set sealed = record_reseal.sealed, key_version = record_reseal.key_version, updated_at = now()
+        where
+            c.tenant_id = record_reseal.tenant_id and c.environment = record_reseal.environment
+            and c.rail = record_reseal.rail and c.revision = record_reseal.revision
+        returning 1
+    )
+    select exists (select from changed);
+$$;
+comment on function rails.record_reseal is 'Stores the same credentials under a newer master key; false when they were replaced meanwhile.';
+
+reset role;
+
+-- sql/rails/functions/queries.sql
+
+-- Whom to ask the rail about, when, and for how long.
+
+set role stalela_owner;
+
+create function rails.work_item(transfer payments.transfers)
+returns jsonb
+language plpgsql
+stable
+security definer -- callers may not read credentials
+set search_path = ''
+as $$
+begin
+    return (
+        select jsonb_build_object(
+            'transfer_id', transfer.transfer_id,
+            'tenant_id', transfer.tenant_id,
+            'environment', transfer.environment,
+            'rail', transfer.rail,
+            'rail_ref', transfer.rail_ref,
+            'amount_minor', transfer.amount_minor,
+            'currency', transfer.currency,
+            'submitted_at', transfer.submitted_at,
+            'credentials_sealed', c.sealed
+        )
+        from rails.credentials as c
+        where c.tenant_id = transfer.tenant_id and c.environment = transfer.environment and c.rail = transfer.rail
+    );
+end
+$$;
+comment on function rails.work_item is 'All a rail client needs to ask about one transfer; null when the tenant has removed its credentials.';
+
+create function rails.take_query(transfer_id text)
+returns jsonb
+language plpgsql
+volatile
+security definer -- callers may not write watches
+set search_path = ''
+as $$
+#variable_conflict use_column
+declare
+    transfer payments.transfers;
+begin
+    select t.* into transfer from payments.transfers as t where t.transfer_id = take_query.transfer_id;
+    if transfer.rail_ref is null then
+        return null;
+    end if;
+    update rails.watches as w
+    set asked_at = now(), due_at = greatest(w.due_at, now() + interval '60 seconds')
+    where
+        w.transfer_id = take_query.transfer_id
+        and (w.asked_at is null or w.asked_at <= now() - interval '5 seconds');
+    if not found then
+        return null;
+    end if;
+    return rails.work_item(transfer);
+end
+$$;
+comment on function rails.take_query is 'The query for one transfer, if its outcome is open and the rail was not asked in the last 5 seconds.';
+
+create function rails.claim_queries(max_rows integer)
+returns setof jsonb
+language plpgsql
+volatile
+security definer -- callers may not write watches
+set search_path = ''
+as $$
+#variable_conflict use_column
+declare
+    due rails.watches;
+    transfer payments.transfers;
+    rules rails.rails;
+    work jsonb;
+    overdue text;
+begin
+    for due in
+        update rails.watches as w
+        -- Also a lease: whoever claimed it and died gives it back after a minute.
+        set due_at = now() + interval '60 seconds', asked_at = now()
+        where w.transfer_id = any(array(
+            select d.transfer_id
+            from rails.watches as d
+            where d.due_at <= now()
+            order by d.due_at
+            limit claim_queries.max_rows
+            for update skip locked
+        ))
+        returning w.*
+    loop
+        select t.* into transfer from payments.transfers as t where t.transfer_id = due.transfer_id;
+        select r.* into rules from rails.rails as r where r.rail = transfer.rail;
+        work := rails.work_item(transfer);
+        overdue := case
+            when due.horizon_at <= now() then 'no_answer_within_horizon'
+            when work is null then 'credentials_removed'
+            when
+                transfer.rail_ref is null
+                and transfer.submitted_at + make_interval(secs => rules.unanswerable_after_s) <= now()
+                then 'rail_gave_no_reference'
+        end;
+        if overdue is not null then
+            -- Still not failed: a callback may yet come, and a person decides.
+            update rails.watches as w set due_at = 'infinity' where w.transfer_id = due.transfer_id;
+            -- Whoever waits for a person already keeps the first reason: another amount must not turn into mere silence.
+            if transfer.review_reason is null then
+                -- Watch, intent, transfer: positions of an intent's timeline are given out under its lock.
+                perform from payments.payment_intents as i
+                where i.payment_intent_id = transfer.payment_intent_id for no key update;
+                perform payments.review_transfer(due.transfer_id, overdue);
+            end if;
+        elsif transfer.rail_ref is null then
+            update rails.watches as w
+            set due_at = transfer.submitted_at + make_interval(secs => rules.unanswerable_after_s)
+            where w.transfer_id = due.transfer_id;
+        else
+            return next work;
+        end if;
+    end loop;
+end
+$$;
+comment on function rails.claim_queries is
+'Leases up to max_rows silent transfers for a minute and returns what to ask; those nobody can answer for any more go to review.';
+
+create function rails.apply_query(transfer_id text, event jsonb)
+returns text
+language plpgsql
+volatile
+security definer -- callers may not write watches
+set search_path = ''
+as $$
+#variable_conflict use_column
+declare
+    disposition text := rails.apply_event(apply_query.transfer_id, apply_query.event, 'query', true);
+begin
+    -- What is decided needs no more questions; a failure that a callback contradicts is not decided.
+    delete from rails.watches as w
+    using payments.transfers as t
+    where
+        w.transfer_id = apply_query.transfer_id and t.transfer_id = w.transfer_id
+        and (
+            t.state in ('SETTLED', 'RETURNED')
+            or (disposition = 'ignored:already_failed' and w.claimed_receipt is null)
+        );
+    update rails.watches as w
+    set
+        -- Only answers to the reconciler count: a merchant who asks, or a rail that is away, must not stretch the waits.
+        queries = w.queries + (current_setting('role') = 'fn_reconcile')::integer,
+        due_at = case
+            -- A callback wants it asked again, since this question left.
+            when w.due_at < w.asked_at + interval '60 seconds' then w.due_at
+            else now() + make_interval(secs => r.query_waits_s[least(w.queries + 2, cardinality(r.query_waits_s))])
+        end,
+        code_since = case when w.code is not distinct from apply_query.event ->> 'code' then w.code_since else now() end,
+        code = apply_query.event ->> 'code'
+    from payments.transfers as t
+    inner join rails.rails as r on r.rail = t.rail
+    where w.transfer_id = apply_query.transfer_id and t.transfer_id = w.transfer_id;
+    return disposition;
+end
+$$;
+comment on function rails.apply_query is 'Applies the answer of a status query and plans the next one along rails.query_waits_s.';
+
+create function rails.poke_reconcile()
+returns boolean
+language plpgsql
+volatile
+security definer -- callers may not read watches
+set search_path = ''
+as $$
+begin
+    if not exists (select from rails.watches as w where w.due_at <= now()) then
+        return false;
+    end if;
+    -- A poke tells nobody whether it arrived; that questions stay unasked does.
+    if exists (select from rails.watches as w where w.due_at <= now() - interval '5 minutes') then
+        perform public.raise_alert('reconcile_behind', 'critical', 'reconcile', null, null, (
+            select jsonb_build_object('overdue', count(*), 'since', min(w.due_at))
+            from rails.watches as w where w.due_at <= now() - interval '5 minutes'
+        ));
+    end if;
+    perform public.poke('reconcile');
+    return true;
+end
+$$;
+comment on function rails.poke_reconcile is 'Wakes the reconcile function when a transfer is due to be asked about. A cron task.';
+
+reset role;
+
+-- sql/rails/functions/reviews.sql
+
+-- A person decides what no rail answers.
+
+set role stalela_owner;
+
+create function rails.list_reviews(page_size integer)
+returns public.answer
+language plpgsql
+volatile
+security definer -- callers may not read transfers
+set search_path = ''
+as $$
+#variable_conflict use_column
+declare
+    caller public.caller := public.authorize('payments:read', 'read');
+    body text;
+begin
+    select string_agg(row_to_json(waiting)::text, ',' order by waiting.since) into body
+    from (
+        select
+            t.transfer_id as id, 'transfer' as object, t.payment_intent_id, t.rail, t.state, t.review_reason as reason,
+            public.format_amount(t.amount_minor, t.currency) as amount, t.currency, t.payer_masked as payer,
+            t.rail_ref, t.receipt, t.submitted_at, t.updated_at as since
+        from payments.transfers as t
+        where
+            t.review_reason is not null
+            and (
+                public.holds_scope(caller.scopes, 'platform:operate')
+                or (t.tenant_id = caller.tenant_id and t.environment = caller.environment)
+            )
+        order by t.updated_at
+        limit list_reviews.page_size
+    ) as waiting;
+    return row(200, format('{"data":[%s]}', body), caller.rate);
+end
+$$;
+comment on function rails.list_reviews is
+'Transfers that wait for a person, longest first: a tenant''s own, or all of them for operators (platform:operate).';
+
+create function rails.resolve_review(
+    transfer_id text, idempotency_key text, body_hash text, outcome text, receipt text, reason text
+)
+returns public.answer
+language plpgsql
+volatile
+security definer -- callers may not write transfers
+set search_path = ''
+as $$
+#variable_conflict use_column
+declare
+    caller public.caller := public.authorize('payments:resolve', 'write');
+    subject public.caller := caller;
+    route constant text := 'POST /reconcile/reviews/{id}/resolve';
+    answer public.answer;
+    transfer payments.transfers;
+    intent payments.payment_intents;
+begin
+    answer := public.claim_idempotency(
+        caller, route, resolve_review.idempotency_key, resolve_review.body_hash || ':' || resolve_review.transfer_id
+    );
+    if answer.body is not null then
+        return answer;
+    end if;
+
+    -- Watch, intent, transfer: the order of rails.apply_event.
+    perform from rails.watches as w where w.transfer_id = resolve_review.transfer_id for update;
+    perform from payments.payment_intents as i
+    where i.payment_intent_id = (
+        select t.payment_intent_id from payments.transfers as t where t.transfer_id = resolve_review.transfer_id
+    )
+    for no key update;
+    select t.* into transfer
+    from payments.transfers as t
+    where
+        t.transfer_id = resolve_review.transfer_id
+        and (
+            public.holds_scope(caller.scopes, 'platform:operate')
+            or (t.tenant_id = caller.tenant_id and t.environment = caller.environment)
+        )
+    for no key update;
+    if not found then
+        perform public.refuse('40401', format('There is no transfer %s here.', resolve_review.transfer_id));
+    elsif
+        transfer.review_reason is null
+        -- A failure whose money stands in the rail's statement, and parked callbacks of a decided transfer.
+        and not (resolve_review.outcome = 'settled' and transfer.state = 'FAILED')
+        and not (resolve_review.outcome = 'stands' and exists (
+            select from public.alerts as a
+            where a.subject = resolve_review.transfer_id and a.kind = 'callback_parked' and a.status = 'open'
+        ))
+    then
+        perform public.refuse('40911', 'This transfer does not wait for a decision.', jsonb_build_object(
+            'current_state', transfer.state, 'allowed', '[]'::jsonb
+        ));
+    end if;
+    perform rails.apply_decision(transfer, resolve_review.outcome, resolve_review.receipt);
+
+    perform payments.annotate_transfer(
+        transfer.transfer_id, 'transfer.review_resolved',
+        jsonb_build_object('review_reason', null, 'was', transfer.review_reason, 'outcome', resolve_review.outcome)
+    );
+    insert into rails.callback_dispositions (callback_id, number, tenant_id, environment, disposition, reason)
+    select d.callback_id, max(d.number) + 1, c.tenant_id, c.environment, 'resolved', resolve_review.outcome
+    from rails.callbacks as c
+    inner join rails.callback_dispositions as d on d.callback_id = c.callback_id
+    where c.transfer_id = resolve_review.transfer_id
+    group by d.callback_id, c.tenant_id, c.environment
+    having (array_agg(d.disposition order by d.number desc))[1] in ('parked', 'failed');
+    perform public.resolve_alert('transfer_needs_review', transfer.transfer_id, resolve_review.outcome);
+    perform public.resolve_alert('callback_parked', transfer.transfer_id, resolve_review.outcome);
+    -- Their record, for them to read, whoever decided.
+    subject.tenant_id := transfer.tenant_id;
+    subject.environment := transfer.environment;
+    perform public.audit(subject, 'review.resolve', transfer.transfer_id, jsonb_build_object(
+        'was', transfer.review_reason, 'outcome', resolve_review.outcome, 'receipt', resolve_review.receipt,
+        'reason', resolve_review.reason
+    ));
+
+    select i.* into intent
+    from payments.payment_intents as i
+    where i.payment_intent_id = transfer.payment_intent_id;
+    answer := row(200, payments.intent_resource(intent, false), caller.rate);
+    perform public.remember_answer(
+        caller, route, resolve_review.idempotency_key, intent.payment_intent_id, answer
+    );
+    return answer;
+end
+$$;
+comment on function rails.resolve_review is
+'A person''s decision on a transfer in review: settled (with the rail''s receipt), failed, or stands (the state is right as it is). Audited with the reason; 40911 when nothing waits.';
+
+create function rails.apply_decision(transfer payments.transfers, outcome text, receipt text)
+returns void
+language plpgsql
+volatile
+security definer -- callers may not write transfers
+set search_path = ''
+as $$
+begin
+    if outcome = 'settled' then
+        if receipt is null then
+            perform public.refuse_field('42262', '/receipt', 'settled needs the receipt of the rail''s statement.');
+        elsif rails.receipt_taken(transfer, receipt) then
+            perform public.refuse_field('42262', '/receipt', 'this receipt pays for another transfer already.');
+        end if;
+        perform rails.settle_transfer(transfer, receipt, 'operator');
+    elsif outcome = 'failed' then
+        perform rails.fail_transfer(transfer, jsonb_build_object(
+            'code', 'RESOLVED_AS_FAILED', 'message', 'A person found that no money moved.',
+            'rail_code', null, 'retryable', true, 'retry_after', null
+        ), 'operator', null);
+    elsif transfer.state in ('INITIATED', 'SUBMITTED', 'ACCEPTED') then
+        -- An open transfer left as it is is asked about again.
+        perform rails.watch_soon(transfer, null);
+    end if;
+end
+$$;
+comment on function rails.apply_decision is 'Moves the transfer as a person decided; 40911 when its state does not allow that.';
+
+reset role;
+
+-- sql/rails/functions/rules.sql
+
+-- What a rail accepts and what its codes mean.
+
+set role stalela_owner;
+
+create function rails.check_amount(rail text, amount_minor bigint, currency text)
+returns void
+language plpgsql
+stable
+security definer -- callers may not read rails
+set search_path = ''
+as $$
+#variable_conflict use_column
+declare
+    rules rails.rails;
+    broken text;
+begin
+    select r.* into rules from rails.rails as r where r.rail = check_amount.rail and r.enabled;
+    if not found then
+        perform public.refuse('42261', format('%s is not a payment method here.', check_amount.rail), jsonb_build_object(
+            'errors', jsonb_build_array(jsonb_build_object(
+                'pointer', '/payment_method_types',
+                'detail', format('must be among: %s', (
+                    select string_agg(r.rail, ', ' order by r.rail) from rails.rails as r where r.enabled
+                ))
+            ))
+        ));
+    end if;
+    if not check_amount.currency = any(rules.currencies) then
+        perform public.refuse('42251', format('%s takes %s, not %s.', rules.name,
+            array_to_string(rules.currencies, ', '), check_amount.currency), jsonb_build_object(
+            'errors', jsonb_build_array(jsonb_build_object(
+                'pointer', '/currency', 'detail', format('%s takes %s', rules.name, array_to_string(rules.currencies, ', '))
+            ))
+        ));
+    end if;
+    broken := case
+        when check_amount.amount_minor % rules.step_minor <> 0 then rules.step_rule
+        when check_amount.amount_minor not between rules.min_minor and rules.max_minor then format(
+            '%s takes %s to %s %s', rules.name,
+            public.format_amount(rules.min_minor, check_amount.currency),
+            public.format_amount(rules.max_minor, check_amount.currency), check_amount.currency
+        )
+    end;
+    if broken is not null then
+        perform public.refuse('42251', broken || '.', jsonb_build_object(
+            'errors', jsonb_build_array(jsonb_build_object('pointer', '/amount', 'detail', broken))
+        ));
+    end if;
+end
+$$;
+comment on function rails.check_amount is 'Refuses (42251, 42261) an amount or currency this rail cannot take; every limit is a column of rails.rails.';
+
+create function rails.failure_of(rail text, event jsonb)
+returns jsonb
+language plpgsql
+stable
+security definer -- callers may not read reason codes
+set search_path = ''
+as $$
+begin
+    return (
+        select jsonb_build_object(
+            -- The rail's module is more precise than the row, unless it did not know the code at all.
+            'code', coalesce(
+                nullif(failure_of.event ->> 'reason', 'UNKNOWN_RAIL_ERROR'), known.reason, 'UNKNOWN_RAIL_ERROR'
+            ),
+            'message', coalesce(known.meaning, failure_of.event ->> 'message', 'The rail refused without saying why.'),
+            'rail_code', failure_of.event ->> 'code',
+            'retryable', coalesce(known.payer_may_retry, failure_of.event ->> 'outcome' = 'failed_retryable'),
+            'retry_after', coalesce((failure_of.event ->> 'retry_after_s')::integer, known.retry_after_s)
+        )
+        from (select) as one
+        left join lateral (
+            -- A row `code/fragment`, whose fragment the message contains, wins over the bare code.
+            select k.*
+            from rails.reason_codes as k
+            where
+                k.rail = failure_of.rail
+                and k.channel = case when failure_of.event ->> 'source' = 'submit' then 'api' else 'stk' end
+                and split_part(k.code, '/', 1) = failure_of.event ->> 'code'
+                and strpos(lower(coalesce(failure_of.event ->> 'message', '')), split_part(k.code, '/', 2)) > 0
+            order by length(k.code) desc
+            limit 1
+        ) as known on true
+    );
+end
+$$;
+comment on function rails.failure_of is
+'last_error of an intent from a rail event: {code, message, rail_code, retryable, retry_after}. retryable: the payer may try again.';
+
+reset role;
+
+-- sql/payments/policies.sql
+
+-- Who may see and who may call. Nobody has a grant on a table: reads and writes are functions.
+
+set role stalela_owner;
+
+create policy payment_intents_select_own on payments.payment_intents
+for select to authenticated
+using (tenant_id = (select public.tenant_id()) and environment = (select public.environment()));
+
+create policy transfers_select_own on payments.transfers
+for select to authenticated
+using (tenant_id = (select public.tenant_id()) and environment = (select public.environment()));
+
+create policy attempts_select_own on payments.attempts
+for select to authenticated
+using (tenant_id = (select public.tenant_id()) and environment = (select public.environment()));
+
+create policy intent_events_select_own on payments.intent_events
+for select to authenticated
+using (tenant_id = (select public.tenant_id()) and environment = (select public.environment()));
+
+create policy transfer_events_select_own on payments.transfer_events
+for select to authenticated
+using (tenant_id = (select public.tenant_id()) and environment = (select public.environment()));
+
+create policy outbox_select_own on payments.outbox
+for select to authenticated
+using (tenant_id = (select public.tenant_id()) and environment = (select public.environment()));
+
+create policy stream_tokens_select_own on payments.stream_tokens
+for select to authenticated
+using (tenant_id = (select public.tenant_id()) and environment = (select public.environment()));
+
+create policy streams_select_own on payments.streams
+for select to authenticated
+using (tenant_id = (select public.tenant_id()) and environment = (select public.environment()));
+
+create trigger intent_events_append_only
+before update or delete or truncate on payments.intent_events
+for each statement execute function public.forbid_change();
+
+create trigger transfer_events_append_only
+before update or delete or truncate on payments.transfer_events
+for each statement execute function public.forbid_change();
+
+grant execute on function
+payments.create_intent, payments.get_intent, payments.list_intents, payments.update_intent, payments.cancel_intent,
+payments.list_intent_events, payments.begin_transfer, payments.record_submission, payments.release_submission,
+payments.ask_rail, payments.record_query, payments.issue_stream_token, payments.open_stream, payments.read_streams
+to fn_payment_intents;
+
+grant execute on function payments.record_query to fn_reconcile;
+
+-- Cron runs as postgres, which may do nothing here but this.
+grant usage on schema payments to postgres;
+grant execute on function payments.expire_intents, payments.purge_streams to postgres;
+
+reset role;
+
+-- sql/public/policies.sql
+
+-- Who may see and who may call. Nobody has a grant on a table: reads and writes are functions.
+
+set role stalela_owner;
+
+create policy tenants_select_own on public.tenants
+for select to authenticated
+using (tenant_id = (select public.tenant_id()));
+
+create policy users_select_self on public.users
+for select to authenticated
+using (user_id = (select public.user_id())::uuid);
+
+create policy memberships_select_own on public.memberships
+for select to authenticated
+using (tenant_id = (select public.tenant_id()));
+
+create policy invitations_select_own on public.invitations
+for select to authenticated
+using (tenant_id = (select public.tenant_id()));
+
+create policy rate_limit_overrides_select_own on public.rate_limit_overrides
+for select to authenticated
+using (tenant_id = (select public.tenant_id()));
+
+create policy api_keys_select_own on public.api_keys
+for select to authenticated
+using (tenant_id = (select public.tenant_id()) and environment = (select public.environment()));
+
+create policy idempotency_keys_select_own on public.idempotency_keys
+for select to authenticated
+using (tenant_id = (select public.tenant_id()) and environment = (select public.environment()));
+
+create policy alerts_select_own on public.alerts
+for select to authenticated
+using (tenant_id = (select public.tenant_id()) and environment = (select public.environment()));
+
+create policy audit_log_select_own on public.audit_log
+for select to authenticated
+using (
+    tenant_id = (select public.tenant_id())
+    and (environment is null or environment = (select public.environment()))
+);
+
+grant execute on function
+public.create_tenant, public.set_tenant_status, public.get_account, public.list_audit,
+public.list_users, public.invite_user, public.accept_invitation, public.change_user_role, public.remove_user,
+public.create_api_key, public.list_api_keys, public.rotate_api_key, public.revoke_api_key
+to fn_merchants;
+
+-- pg_cron runs as postgres, which may do nothing here but this.
+grant execute on function public.claim_task, public.run_task, public.lane_deadline to postgres;
+
+reset role;
+
+-- sql/rails/policies.sql
+
+-- Who may see and who may call. Nobody has a grant on a table: reads and writes are functions.
+
+set role stalela_owner;
+
+create policy credentials_select_own on rails.credentials
+for select to authenticated
+using (tenant_id = (select public.tenant_id()) and environment = (select public.environment()));
+
+create policy callbacks_select_own on rails.callbacks
+for select to authenticated
+using (tenant_id = (select public.tenant_id()) and environment = (select public.environment()));
+
+create policy callback_dispositions_select_own on rails.callback_dispositions
+for select to authenticated
+using (tenant_id = (select public.tenant_id()) and environment = (select public.environment()));
+
+create policy watches_select_own on rails.watches
+for select to authenticated
+using (tenant_id = (select public.tenant_id()) and environment = (select public.environment()));
+
+create trigger callbacks_append_only
+before update or delete or truncate on rails.callbacks
+for each statement execute function public.forbid_change();
+
+create trigger callback_dispositions_append_only
+before update or delete or truncate on rails.callback_dispositions
+for each statement execute function public.forbid_change();
+
+grant execute on function rails.receive_callback to fn_momo_callback;
+grant execute on function
+rails.claim_queries, rails.list_parked_callbacks, rails.list_reviews, rails.resolve_review
+to fn_reconcile;
+grant execute on function
+rails.put_credentials, rails.list_credentials, rails.open_credentials, rails.record_credentials_test,
+rails.delete_credentials, rails.claim_reseal, rails.record_reseal
+to fn_merchants;
+
+grant usage on schema rails to postgres;
+grant execute on function rails.poke_reconcile, rails.poke_reseal, rails.retry_failed_callbacks to postgres;
+
+reset role;
+
+-- sql/public/jobs.sql
+
+-- The only two pg_cron jobs: one per lane of public.cron_tasks. They belong to postgres, who may use pg_cron.
+-- The loop is in the command, not in a procedure: it commits after each step, which a routine with a fixed
+-- search_path cannot do, and a routine without one is what the advisors warn about.
+
+select cron.schedule(lane.name, lane.schedule, format($job$
+do $lane$
+declare
+    deadline timestamptz := public.lane_deadline(%1$L);
+    task text;
+begin
+    delete from cron.job_run_details
+    where coalesce(end_time, start_time) < now() - interval '7 days';
+    while clock_timestamp() < deadline loop
+        task := public.claim_task(%2$L);
+        commit;
+        if task is null then
+            perform pg_catalog.pg_sleep(0.5);
+        else
+            perform public.run_task(task);
+            commit;
+        end if;
+    end loop;
+end
+$lane$
+$job$, lane.budget, lane.lane))
+from (
+    values
+    ('stalela-fast', 'fast', '* * * * *', '55 seconds'),
+    ('stalela-slow', 'slow', '*/5 * * * *', '4 minutes 50 seconds')
+) as lane (name, lane, schedule, budget);

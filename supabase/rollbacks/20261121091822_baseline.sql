@@ -1,0 +1,10 @@
+-- The way back from 20261121091822_baseline.sql: everything it made goes, with all data.
+-- Written by scripts/migrate baseline; do not edit.
+select cron.unschedule('stalela-fast');
+select cron.unschedule('stalela-slow');
+
+-- Who drops what a role owns must be its member.
+grant fn_merchants, fn_momo_callback, fn_payment_intents, fn_reconcile, stalela_owner to current_user;
+drop owned by fn_merchants, fn_momo_callback, fn_payment_intents, fn_reconcile, stalela_owner cascade;
+drop role fn_merchants, fn_momo_callback, fn_payment_intents, fn_reconcile, stalela_owner;
+alter default privileges for role postgres grant execute on functions to public;
