@@ -145,7 +145,8 @@ class House:
             return
         if transfer.ref is None and transfer.state in {"SUBMITTED", "FAILED"}:
             transfer.ref = ref
-        if ref is not None and ref != transfer.ref:
+        # A person may have settled what the rail never named: then there is nothing to compare.
+        if ref is not None and transfer.ref not in {None, ref}:
             transfer.to_review("reference_mismatch")
         elif outcome == "pending":
             self.hear_pending(transfer, source)
