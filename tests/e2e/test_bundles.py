@@ -254,10 +254,11 @@ class Examples:
         internal = {"InternalToken": []} in operation.get("security", [])
         token = INTERNAL_TOKEN if internal else "sk_test_" + "0" * 32
         headers = {"Authorization": f"Bearer {token}"}
-        for parameter in operation.get("parameters", []):
+        for named in operation.get("parameters", []):
+            parameter = self.resolved(named)
             if parameter["in"] == "path":
                 path = path.replace(f"{{{parameter['name']}}}", self.value(parameter["schema"]))
-            elif parameter["in"] == "header" and parameter["required"]:
+            elif parameter["in"] == "header" and parameter.get("required", False):
                 headers[parameter["name"]] = self.value(parameter["schema"])
         body = None
         if "requestBody" in operation:
@@ -266,14 +267,22 @@ class Examples:
             body = json.dumps(self.value(content["schema"])).encode()
         return Call(method, path, headers, body)
 
+    def resolved(self, node: dict[str, Any]) -> dict[str, Any]:
+        """What `node` refers to, or `node` itself."""
+        if "$ref" not in node:
+            return node
+        found: dict[str, Any] = self.document
+        for step in node["$ref"].removeprefix("#/").split("/"):
+            found = found[step]
+        return found
+
     def value(self, schema: dict[str, Any]) -> Any:
         """A value of `schema`: its example when it has one, else the least it asks for."""
         for union in ("anyOf", "oneOf", "allOf"):
             if union in schema:
                 return self.value(schema[union][0])
         if "$ref" in schema:
-            name = schema["$ref"].rpartition("/")[2]
-            return self.value(self.document["components"]["schemas"][name])
+            return self.value(self.resolved(schema))
         for known in ("const", "default"):
             if known in schema:
                 return schema[known]
