@@ -102,22 +102,20 @@ def test_payment_nobody_hears_of_waits_for_a_person_and_is_not_repeated(
     again = merchant.confirm(intent_id, phone)
 
     assert (replayed.json()["status"], again.status_code) == ("processing", 409)
-    give_up_waiting(house, merchant)
-    waiting = merchant.get(intent_id)["latest_transfer"]
+    ten_minutes_pass(house, merchant)
+    waiting = house.ask_until_review(merchant, intent_id)["latest_transfer"]
     assert (waiting["state"], waiting["needs_review"]) == ("SUBMITTED", True)
     assert ("transfer_needs_review", waiting["id"]) in merchant.alerts()
     assert len(house.daraja.prompts(phone)) == 1
 
 
-def give_up_waiting(house: House, merchant: Merchant) -> None:
-    """Ten minutes pass for attempts whose reference we never learned."""
+def ten_minutes_pass(house: House, merchant: Merchant) -> None:
+    """For attempts whose reference we never learned; then nobody can be asked about them."""
     house.books.run(
         "update payments.transfers set submitted_at = submitted_at - interval '10 minutes'"
         " where tenant_id = %s and rail_ref is null",
         merchant.tenant_id,
     )
-    house.make_due(merchant)
-    house.reconcile()
 
 
 # --- somebody dies before the attempt is committed
@@ -180,8 +178,8 @@ def test_gateway_that_dies_before_the_commit_never_prompts(
     assert (replayed.status_code, replayed.json()["status"]) == (200, "processing")
     assert [t["state"] for t in merchant.transfers()] == ["SUBMITTED"]
     assert house.daraja.prompts(phone) == []
-    give_up_waiting(house, merchant)
-    assert merchant.get(intent_id)["latest_transfer"]["needs_review"]
+    ten_minutes_pass(house, merchant)
+    assert house.ask_until_review(merchant, intent_id)["status"] == "processing"
 
 
 # --- the database is away
@@ -297,7 +295,7 @@ def insistently(send: Callable[[], httpx.Response]) -> Json | None:
 
 def settle(house: House, merchant: Merchant) -> None:
     """Everything that asking can find out is found out; the rest is given to people."""
-    for _ in range(3):
+    ten_minutes_pass(house, merchant)
+    for _ in range(5):
         house.make_due(merchant)
         house.reconcile()
-    give_up_waiting(house, merchant)

@@ -268,14 +268,29 @@ class House:
 
     def ask_until(self, merchant: Merchant, intent_id: str, status: str) -> Json:
         """Reconcile, with the waits brought forward, until the intent has this status."""
+        return self.asked(merchant, intent_id, lambda intent: intent["status"] == status, status)
 
-        def asked() -> Json | None:
+    def ask_until_review(self, merchant: Merchant, intent_id: str) -> Json:
+        """Reconcile, with the waits brought forward, until a person must decide."""
+        return self.asked(
+            merchant,
+            intent_id,
+            lambda intent: bool(intent["latest_transfer"]["needs_review"]),
+            "needs review",
+        )
+
+    def asked(
+        self, merchant: Merchant, intent_id: str, is_there: Callable[[Json], bool], what: str
+    ) -> Json:
+        """The intent once it is there. More than once, because cron asks too and may be at it."""
+
+        def look() -> Json | None:
             self.make_due(merchant, code_age_s=61)
             self.reconcile()
             intent = merchant.get(intent_id)
-            return intent if intent["status"] == status else None
+            return intent if is_there(intent) else None
 
-        return until(asked, f"{intent_id} {status}")
+        return until(look, f"{intent_id} {what}")
 
     def metric(self, function: str, name: str, **labels: str) -> float:
         """The sum of a counter's samples that have these labels."""
@@ -294,7 +309,7 @@ def living_in(stack: Stack) -> Iterator[House]:
     before = daraja.control("GET", "settings")
     http = httpx.Client(base_url=stack.functions_url, timeout=60, trust_env=False)
     house = House(stack, Books(stack.database), daraja, http)
-    daraja.settings(speed=SPEED, query_noise=0, mode="manual", prompt_lifetime_s=120)
+    daraja.settings(speed=SPEED, query_noise=0, mode="manual", prompt_lifetime_s=4000)
     try:
         yield house
     finally:
