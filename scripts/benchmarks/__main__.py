@@ -6,7 +6,7 @@ import shutil
 import signal
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Final
 
@@ -37,32 +37,38 @@ def main() -> int:
     if unknown := set(options.part) - set(PARTS):
         parser.error(f"there is no part {', '.join(sorted(unknown))}")
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends as Ctrl-C does: tidily
+    scale = SHORT if options.short else FULL
+    rounds, figures = Rounds(scale.rounds, say), list[Figure]()
     try:
         with running_stack() as stack, furnished(stack) as place:
-            scale = SHORT if options.short else FULL
-            rounds = Rounds(scale.rounds, say)
-            figures = measure(place, options.part or PARTS, scale, rounds)
+            for part in (part for part in PARTS if part in (options.part or PARTS)):
+                figures += measure(part, place, scale, rounds)
             say("stopping")
     except (StackError, TimeoutError) as problem:
         print(f"bench: {problem}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         return 130
-    print(f"\n{table(figures)}\n\n{notes(figures, rounds)}")
+    finally:
+        if figures:
+            print(f"\n{table(figures)}\n\n{notes(figures, rounds)}")
     return 1 if any(one.is_missed for one in figures) else 0
 
 
-def measure(place: Place, parts: Iterable[str], scale: Scale, rounds: Rounds) -> list[Figure]:
-    """The figures of the chosen parts, in the order of PARTS."""
-    measures = {
-        "create": lambda: measure_creates(place, rounds, scale.seconds),
-        "confirm": lambda: measure_confirms(place, rounds, scale.confirms),
-        "callback": lambda: measure_callbacks(place, rounds, scale.callbacks),
-        "sql": lambda: measure_transactions(place, rounds, scale.seconds),
-        "start": lambda: measure_starts(place, rounds, scale.starts),
-        "list": lambda: measure_lists(place.stack, rounds, (scale.few, scale.many), say),
-    }
-    return [one for part in PARTS if part in parts for one in measures[part]()]
+def measure(part: str, place: Place, scale: Scale, rounds: Rounds) -> list[Figure]:
+    """The figures of one part."""
+    match part:
+        case "create":
+            return measure_creates(place, rounds, scale.seconds)
+        case "confirm":
+            return measure_confirms(place, rounds, scale.confirms)
+        case "callback":
+            return measure_callbacks(place, rounds, scale.callbacks)
+        case "sql":
+            return measure_transactions(place, rounds, scale.seconds)
+        case "start":
+            return measure_starts(place, rounds, scale.starts)
+    return measure_lists(place.stack, rounds, (scale.few, scale.many), say)
 
 
 def notes(figures: list[Figure], rounds: Rounds) -> str:
@@ -80,7 +86,10 @@ def notes(figures: list[Figure], rounds: Rounds) -> str:
 
 @contextmanager
 def running_stack() -> Iterator[Stack]:
-    """A stack as durable as a hosted one, in a directory of its own that goes away at the end."""
+    """A stack as durable as a hosted one, in a directory of its own that goes away at the end.
+
+    After a failure the directory stays, with what the stack's processes said in its `log`.
+    """
     held = lock.hold(STATE)
     if held is None:
         raise StackError("another bench of this checkout is running.")

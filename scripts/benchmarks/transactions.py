@@ -52,7 +52,9 @@ class Wal:
 def measure_transactions(place: Place, rounds: Rounds, seconds: float) -> list[Figure]:
     """Figures of the SQL functions alone, each transaction for one of the shops."""
     sql = Statements(place.shops)
-    prepare(place, sql)
+    prepare(place)
+    with place.stack.database.connect() as connection:
+        connection.execute(sql.fill.encode())
     rates = rounds.series("sql", lambda: measure_rates(place, sql, seconds))
     logs = rounds.series("log", lambda: measure_wal(place, sql))
     costs = rounds.series("authorize", lambda: _authorize_us(place, sql, seconds))
@@ -79,11 +81,10 @@ def measure_transactions(place: Place, rounds: Rounds, seconds: float) -> list[F
     ]
 
 
-def prepare(place: Place, sql: "Statements") -> None:
-    """Make what the measures need: a table to commit to, a way to read the log, answered keys."""
+def prepare(place: Place) -> None:
+    """Make what the measures need: a table to commit to, a way to read the log."""
     with place.stack.database.connect() as connection:
         connection.execute(_COMMITS)
-        connection.execute(sql.fill.encode())
 
 
 class Statements:

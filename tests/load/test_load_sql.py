@@ -26,7 +26,8 @@ def test_question_looks_at_few_pages_of_many(question: Question, full: Shelf) ->
 
 
 def test_create_writes_a_short_log(place: Place) -> None:
-    sql = Statements(place.shops)
-    prepare(place, sql)
+    prepare(place)
 
-    assert measure_wal(place, sql, transactions=300).size < WAL_BYTES
+    wal = measure_wal(place, Statements(place.shops), transactions=300)
+
+    assert wal.size < WAL_BYTES
