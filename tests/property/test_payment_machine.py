@@ -382,7 +382,9 @@ class PaymentMachine(RuleBasedStateMachine):
         event = transfer.attempt.answered("1037")
         self.rail.answer_query(transfer.attempt, event)
         is_timeout = transfer.watched and transfer.code == "1037"
-        self.house.hear(transfer, event | (REFUSED if is_timeout else {}), "query")
+        self.house.hear(
+            transfer, event | ({"outcome": "failed_final"} if is_timeout else {}), "query"
+        )
         transfer.code = "1037" if transfer.watched else None
 
     @precondition(lambda self: self.house.transfers())
