@@ -141,6 +141,7 @@ class Database:
 
     async def _once(self, function: str, args: Mapping[str, Any], caller: Caller) -> Any:
         import httpx
+        from aiohttp import ClientError
         from postgrest import APIError
 
         schema, _, name = function.partition(".")
@@ -156,7 +157,8 @@ class Database:
             if outcome == "unreachable" and isinstance(error, DependencyUnavailable):
                 raise _Unreachable(error) from refused
             raise error from refused
-        except httpx.HTTPError as broken:
+        # The transport under httpx lets some of its own errors through, a broken answer among them.
+        except (httpx.HTTPError, ClientError) as broken:
             count_data_api_call(function, "unreachable")
             log.error("data_api_unreachable", broken, rpc=function)
             unavailable = _unavailable()

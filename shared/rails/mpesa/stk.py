@@ -114,7 +114,8 @@ def read_query(status: int, body: bytes, rail_ref: str) -> RailEvent:
         return RailEvent(Outcome.PENDING, Source.QUERY, rail_ref, message=message)
     if wire.text(answer.get("checkoutrequestid")) != rail_ref:
         problem_text = "the answer is not about this CheckoutRequestID"
-        return _unknown_query(rail_ref, code, problem_text, UNKNOWN_RAIL_ERROR)
+        # Without its code, which is about somebody else's payment.
+        return _unknown_query(rail_ref, None, problem_text, UNKNOWN_RAIL_ERROR)
     return stk_event(Source.QUERY, rail_ref, code, message)
 
 
