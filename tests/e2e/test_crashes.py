@@ -11,7 +11,7 @@ from contextlib import contextmanager
 import httpx
 import pytest
 
-from tests.support.house import House, Merchant, new_key, own_house, report
+from tests.support.house import SPEED, House, Merchant, new_key, own_house, report
 from tests.support.simulator import Json, msisdn, new_phone, until
 
 
@@ -229,9 +229,17 @@ def test_callbacks_that_found_nobody_are_made_up_for_by_asking(
 # --- a burst with kills in the middle
 
 
+@pytest.fixture
+def slow_payers(house: House) -> Iterator[None]:
+    """Payers take half a second, so that kills meet every stage."""
+    house.daraja.settings(speed=4)
+    yield
+    house.daraja.settings(speed=SPEED)
+
+
+@pytest.mark.usefixtures("slow_payers")
 def test_burst_with_kills_ends_with_equal_books(house: House, merchant: Merchant) -> None:
     phones = [new_phone("00") for _ in range(40)]
-    house.daraja.settings(speed=4)  # payers take half a second, so kills meet every stage
 
     with ThreadPoolExecutor(8) as pool:
         payments = [pool.submit(insist, merchant, phone) for phone in phones]
@@ -241,7 +249,6 @@ def test_burst_with_kills_ends_with_equal_books(house: House, merchant: Merchant
             house.stack.wait_ready()
         intents = [payment.result() for payment in payments]
 
-    house.daraja.settings(speed=20)
     house.reconnect()
     until(lambda: all(is_over(house, phone) for phone in phones), "the end of all prompts")
     settle(house, merchant)
