@@ -36,6 +36,13 @@ def schema_files(root: Path = ROOT) -> list[Path]:
     return list(dict.fromkeys(path.resolve() for path in files))
 
 
+def exposed_schemas(root: Path = ROOT) -> list[str]:
+    """The schemas the Data API serves: all that are ours."""
+    config = tomllib.loads((root / "supabase/config.toml").read_text())
+    schemas: list[str] = config["api"]["schemas"]
+    return schemas
+
+
 def migration_files(root: Path = ROOT) -> list[Path]:
     """The migrations, oldest first."""
     return sorted((root / "supabase/migrations").glob("*.sql"))

@@ -9,14 +9,13 @@ from typing import Any, Self
 
 import httpx
 
-from scripts.stack.database import Database, apply_migrations
+from scripts.stack.database import Database, apply_migrations, exposed_schemas
 from scripts.stack.keys import Keys
 from scripts.stack.places import ROOT, Ports, StackError
 from scripts.stack.postgres import Cluster
 from scripts.stack.process import Child, Log, wait_until
 
 DATABASE = "postgres"  # the one pg_cron runs in, as on a hosted project
-EXPOSED = "public,payments,rails"
 DEATHS_MAX = 4  # a program that died so often while we waited for it will not come up
 
 
@@ -176,7 +175,7 @@ class Stack:
         path = self.state / "postgrest.conf"
         settings = {
             "db-uri": self._conninfo("authenticator"),
-            "db-schemas": EXPOSED,
+            "db-schemas": ",".join(exposed_schemas()),
             "db-extra-search-path": "extensions",
             "db-anon-role": "anon",
             "db-max-rows": 1000,

@@ -8,20 +8,30 @@ set check_function_bodies = off;
 
 do $$
 declare
-    wanted text;
+    wanted record;
 begin
-    foreach wanted in array array[
-        'stalela_owner', 'fn_payment_intents', 'fn_momo_callback', 'fn_reconcile', 'fn_merchants'
-    ]
+    -- One role per function; a statement that takes longer than its limit is stuck, not busy.
+    for wanted in
+        select r.name, r.statement_timeout
+        from (
+            values
+            ('fn_merchants', '5s'),
+            ('fn_momo_callback', '5s'),
+            ('fn_payment_intents', '5s'),
+            ('fn_reconcile', '30s'),
+            ('stalela_owner', null)
+        ) as r (name, statement_timeout)
     loop
         -- Roles belong to the cluster, not to the database, so a second database finds them already there.
-        if not exists (select from pg_catalog.pg_roles where rolname = wanted) then
-            execute format('create role %I nologin', wanted);
+        if not exists (select from pg_catalog.pg_roles where rolname = wanted.name) then
+            execute format('create role %I nologin', wanted.name);
         end if;
-        if wanted = 'stalela_owner' then
+        if wanted.name = 'stalela_owner' then
             grant stalela_owner to postgres;
         else
-            execute format('grant %I to authenticator', wanted);
+            execute format('grant %I to authenticator', wanted.name);
+            execute format('alter role %I set statement_timeout = %L', wanted.name, wanted.statement_timeout);
+            execute format('alter role %I set lock_timeout = %L', wanted.name, '2s');
         end if;
     end loop;
 end
@@ -31,22 +41,24 @@ $$;
 alter default privileges for role postgres revoke execute on functions from public;
 alter default privileges for role stalela_owner revoke execute on functions from public;
 
--- A handler's statement that takes longer than this is stuck, not busy.
-alter role fn_payment_intents set statement_timeout = '5s';
-alter role fn_payment_intents set lock_timeout = '2s';
-alter role fn_momo_callback set statement_timeout = '5s';
-alter role fn_momo_callback set lock_timeout = '2s';
-alter role fn_merchants set statement_timeout = '5s';
-alter role fn_merchants set lock_timeout = '2s';
-alter role fn_reconcile set statement_timeout = '30s';
-alter role fn_reconcile set lock_timeout = '2s';
-
 grant usage, create on schema public to stalela_owner;
 create schema payments authorization stalela_owner;
 create schema rails authorization stalela_owner;
+create schema ledger authorization stalela_owner;
+create schema webhooks authorization stalela_owner;
+create schema directory authorization stalela_owner;
+create schema compliance authorization stalela_owner;
+create schema recon authorization stalela_owner;
+create schema messages authorization stalela_owner;
 
 comment on schema payments is 'Payment intents, transfers, their events and the outbox.';
 comment on schema rails is 'Payment networks: what they are, their codes, tenants'' credentials, what they called back.';
+comment on schema ledger is 'Double-entry books: accounts, posting rules, journals, balances, their proof.';
+comment on schema webhooks is 'Merchants'' endpoints and what was delivered to them.';
+comment on schema directory is 'Who is reached by which rail: institutions, aliases, fees, windows; routes and why.';
+comment on schema compliance is 'Sanctions lists, screening results, limits and tiers.';
+comment on schema recon is 'Our books against the rails'' statements: sessions, lines, matches, exceptions.';
+comment on schema messages is 'Mail and texts that went to people, or would have.';
 
 grant usage on schema public, payments, rails
 to fn_payment_intents, fn_momo_callback, fn_reconcile, fn_merchants;
@@ -771,6 +783,42 @@ comment on table rails.watches is
 alter table rails.watches enable row level security;
 create index watches_due on rails.watches (due_at);
 create index watches_of_tenant on rails.watches (tenant_id, environment);
+
+reset role;
+
+-- sql/ledger/tables.sql
+
+set role stalela_owner;
+
+reset role;
+
+-- sql/webhooks/tables.sql
+
+set role stalela_owner;
+
+reset role;
+
+-- sql/directory/tables.sql
+
+set role stalela_owner;
+
+reset role;
+
+-- sql/compliance/tables.sql
+
+set role stalela_owner;
+
+reset role;
+
+-- sql/recon/tables.sql
+
+set role stalela_owner;
+
+reset role;
+
+-- sql/messages/tables.sql
+
+set role stalela_owner;
 
 reset role;
 

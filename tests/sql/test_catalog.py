@@ -12,12 +12,12 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from scripts.stack.database import Database
+from scripts.stack.database import Database, exposed_schemas
 from scripts.stack.places import ROOT
 from tests.support.sql import Books, Row
 
 OWNER = "stalela_owner"
-SCHEMAS = ("public", "payments", "rails")
+SCHEMAS = tuple(exposed_schemas())
 FUNCTIONS = sorted((ROOT / "functions").glob("*/function.toml"))
 CSVS = sorted((ROOT / "shared").rglob("*.*.csv"))
 

@@ -16,7 +16,7 @@ import psycopg
 import pytest
 from psycopg import sql
 
-from scripts.stack.database import Database
+from scripts.stack.database import Database, exposed_schemas
 from tests.support.sql import Books
 
 TENANTS = ("tn_mine", "tn_other")
@@ -279,7 +279,7 @@ def test_only_the_platforms_own_roles_may_skip_policies(books: Books) -> None:
 
 def grant_select(books: Books, role: str) -> None:
     """Let the role read every table, in this transaction."""
-    for schema in ("public", "payments", "rails"):
+    for schema in exposed_schemas():
         books.connection.execute(
             sql.SQL("grant usage on schema {0} to {1}").format(
                 sql.Identifier(schema), sql.Identifier(role)

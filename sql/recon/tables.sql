@@ -1,0 +1,3 @@
+set role stalela_owner;
+
+reset role;
