@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
-from typing import Protocol, runtime_checkable
+from typing import Literal, Protocol, runtime_checkable
 
 from shared import errors
 from shared.money import Money
@@ -38,12 +38,37 @@ class Source(StrEnum):
     CALLBACK = "callback"
 
 
+class Operation(StrEnum):
+    """What an instruction asks the rail to do with the money."""
+
+    COLLECT = "collect"  # the payer is asked to pay
+    PAY_OUT = "pay_out"  # money leaves to the payee
+    REFUND = "refund"  # a collected payment is reversed, in full or in part
+
+
+# Which address of ours a rail called; the body never tells reliably.
+CallbackKind = Literal[
+    "collect",  # {callback_url}
+    "result",  # {callback_url}/result: of a payout or a refund
+    "timeout",  # {callback_url}/timeout: the rail's queue gave up, which says nothing
+    "status",  # {callback_url}/status: the answer to a query that is answered later
+    "balance",  # {callback_url}/balance
+    "validation",  # …/c2b/{token}/validation: may this deposit be made?
+    "confirmation",  # …/c2b/{token}/confirmation: this deposit was made
+]
+
+REFERENCE_LENGTH_MAX = 20  # of what rails take as our reference
+
+
 @dataclass(frozen=True, slots=True)
 class Instruction:
     """What a rail needs to act on one transfer.
 
-    `payer` is E.164. `credentials` is the opened secret document of the tenant, read by the rail
-    alone. `rail_ref` and `submitted_at` (aware) are None until the rail has answered.
+    `payer` and `payee` are E.164: who is asked to pay, who is paid out. `credentials` is the opened
+    secret document of the tenant, read by the rail alone. `rail_ref` and `submitted_at` (aware) are
+    None until the rail has answered. `original_receipt`: of the payment that a refund reverses.
+    `callback_url` has no slash at its end; a rail appends "/result" and the other kinds. For a
+    balance, which belongs to no transfer, `transfer_id` is any id of ours and `amount` is zero.
     """
 
     transfer_id: str
@@ -59,6 +84,14 @@ class Instruction:
     rail_ref: str | None = None
     submitted_at: datetime | None = None
     traceparent: str | None = None
+    operation: Operation = Operation.COLLECT
+    payee: str | None = field(default=None, repr=False)
+    original_receipt: str | None = None
+
+    @property
+    def originator_ref(self) -> str:
+        """Our reference at the rail, the same in every retry; where one is taken, it is unique."""
+        return self.transfer_id[-REFERENCE_LENGTH_MAX:]
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,8 +99,9 @@ class RailEvent:
     """One thing a rail said about one transfer.
 
     `amount` is what the rail echoed, exact, and may differ from ours: SQL compares. `code` and
-    `message` are the rail's own, for operators. `reason` is ours, None when there is nothing to
-    explain. `occurred_at` is aware; None when the rail did not say.
+    `message` are the rail's own, for operators; `channel` is the channel of its reason codes that
+    the code belongs to. `reason` is ours, None when there is nothing to explain. `occurred_at` is
+    aware; None when the rail did not say. `payer_masked` is whoever is at the other end.
     """
 
     outcome: Outcome
@@ -81,6 +115,7 @@ class RailEvent:
     message: str | None = None
     reason: str | None = None
     retry_after_s: int | None = None
+    channel: str | None = None
 
     def to_json(self) -> dict[str, str | int | None]:
         """Give the shape that payments.record_submission and rails.receive_callback take."""
@@ -97,35 +132,201 @@ class RailEvent:
             "message": self.message,
             "reason": self.reason,
             "retry_after_s": self.retry_after_s,
+            "channel": self.channel,
         }
 
 
 @dataclass(frozen=True, slots=True)
 class CallbackRequest:
-    """A callback as it arrived: raw body, lower-case header names, address our proxy saw."""
+    """A callback as it arrived: raw body, lower-case header names, address our proxy saw.
+
+    `kind` says which of our addresses was called.
+    """
 
     body: bytes = field(repr=False)
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)
     source_address: str | None = None
+    kind: CallbackKind = "collect"
+
+
+@dataclass(frozen=True, slots=True)
+class DepositUrls:
+    """Where a rail asks about deposits nobody was prompted for, and where it reports them."""
+
+    validation: str
+    confirmation: str
+
+
+@dataclass(frozen=True, slots=True)
+class Deposit:
+    """A payment that came without an intent of ours: asked about, or made (by the callback kind).
+
+    `receipt` names it for ever. `account_reference` is what the payer typed, at most 20
+    characters of anything. `paid_to` is the tenant's own number at the rail. `payer_name` is as the
+    rail knows it, personal; None when it gave none. `balance` is theirs after the deposit.
+    """
+
+    receipt: str
+    amount: Money
+    paid_to: str
+    account_reference: str = ""
+    payer_masked: str | None = None
+    payer_name: str | None = field(default=None, repr=False)
+    occurred_at: datetime | None = None
+    transaction_type: str | None = None
+    balance: Money | None = None
+    validation_ref: str | None = None  # what our validation answered, echoed in the confirmation
+
+    def to_json(self) -> dict[str, str | int | None]:
+        """Give what SQL takes; without the name, which is sealed before it leaves the handler."""
+        return {
+            "receipt": self.receipt,
+            "amount_minor": self.amount.minor,
+            "currency": self.amount.currency,
+            "paid_to": self.paid_to,
+            "account_reference": self.account_reference,
+            "payer_masked": self.payer_masked,
+            "occurred_at": self.occurred_at.isoformat() if self.occurred_at else None,
+            "transaction_type": self.transaction_type,
+            "balance_minor": self.balance.minor if self.balance else None,
+            "validation_ref": self.validation_ref,
+        }
+
+
+class DepositRefusal(StrEnum):
+    """Why a deposit may not be made."""
+
+    PAYER = "payer"
+    ACCOUNT = "account"
+    AMOUNT = "amount"
+    KYC = "kyc"
+    PAID_TO = "paid_to"
+    OTHER = "other"
+
+
+@dataclass(frozen=True, slots=True)
+class AccountBalance:
+    """One account of the tenant at the rail; minor units, below zero when it is overdrawn."""
+
+    name: str
+    currency: str
+    available_minor: int
+    uncleared_minor: int | None = None
+    reserved_minor: int | None = None
+
+    def to_json(self) -> dict[str, str | int | None]:
+        return {
+            "name": self.name,
+            "currency": self.currency,
+            "available_minor": self.available_minor,
+            "uncleared_minor": self.uncleared_minor,
+            "reserved_minor": self.reserved_minor,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class BalanceReport:
+    """The answer to a balance request. No accounts: `code` and `message` say why."""
+
+    accounts: tuple[AccountBalance, ...]
+    occurred_at: datetime | None = None
+    code: str | None = None
+    message: str | None = None
 
 
 class Rail(Protocol):
     """One payment network. Whatever `submit` raises, nothing was sent."""
 
     async def submit(self, instruction: Instruction) -> RailEvent:
-        """Send the transfer once; silence after sending is UNKNOWN.
+        """Send the transfer once, as its operation asks; silence after sending is UNKNOWN.
 
         RailUnavailable: it cannot be reached now. InvalidAmount, PhoneInvalid, InvalidParameter
         (shared/errors.py): the instruction breaks a rule of the rail, which the message names.
+        InvalidParameter for an operation the rail does not have.
         """
         ...
 
     async def query(self, instruction: Instruction) -> RailEvent:
-        """Ask for the state of a sent transfer; safe to repeat. RailUnavailable: not asked."""
+        """Ask for the state of a sent transfer; safe to repeat. RailUnavailable: not asked.
+
+        A rail may answer PENDING here and tell the state later, to `callback_url` and "/status".
+        """
         ...
 
     def read_callback(self, request: CallbackRequest) -> list[RailEvent]:
-        """Parse and authenticate; writes nothing. CallbackNotUnderstood: park the raw body."""
+        """Parse and authenticate; writes nothing. CallbackNotUnderstood: park the raw body.
+
+        For the kinds collect, result, timeout and status; a timeout is always UNKNOWN.
+        """
+        ...
+
+    def redact(self, body: bytes, kind: CallbackKind) -> bytes:
+        """Give the body without the secrets some rails echo; all else stays byte for byte."""
+        ...
+
+
+@runtime_checkable
+class PaysOut(Protocol):
+    """A rail that can send money to a payee."""
+
+    async def pay_out(self, instruction: Instruction) -> RailEvent:
+        """`submit` of an instruction whose operation is PAY_OUT. Raises like it."""
+        ...
+
+
+@runtime_checkable
+class Refunds(Protocol):
+    """A rail that can give a collected payment back, in full or in part."""
+
+    async def refund(self, instruction: Instruction) -> RailEvent:
+        """`submit` of an instruction whose operation is REFUND. Raises like it."""
+        ...
+
+
+@runtime_checkable
+class ChecksBalance(Protocol):
+    """A rail that tells what the tenant holds there."""
+
+    async def request_balance(self, instruction: Instruction) -> RailEvent:
+        """Ask; PENDING when the answer will come to `callback_url` and "/balance".
+
+        RailUnavailable: not asked. Nothing of this moves money.
+        """
+        ...
+
+    def read_balance(self, request: CallbackRequest) -> BalanceReport:
+        """Parse the answer; writes nothing. CallbackNotUnderstood: park the raw body."""
+        ...
+
+
+@runtime_checkable
+class TakesDeposits(Protocol):
+    """A rail whose payers may pay the tenant unasked, naming an account."""
+
+    async def register_deposits(
+        self, credentials: bytes, environment: str, urls: DepositUrls
+    ) -> None:
+        """Have the rail call `urls` from now on; doing so again is harmless.
+
+        RailUnavailable: the rail did not say. CredentialsRefused, InvalidParameter: it refused.
+        """
+        ...
+
+    def read_deposit(self, request: CallbackRequest) -> Deposit:
+        """Parse a validation or a confirmation. CallbackNotUnderstood: park the raw body."""
+        ...
+
+    def answer_validation(
+        self, refusal: DepositRefusal | None, validation_ref: str | None = None
+    ) -> dict[str, str]:
+        """Give the JSON that lets a deposit be made, or says why it may not.
+
+        `validation_ref` comes back with the confirmation.
+        """
+        ...
+
+    def acknowledge_deposit(self) -> dict[str, str]:
+        """Give the JSON for a confirmation: the money has moved, so it is never refused."""
         ...
 
 

@@ -10,8 +10,10 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
 from shared.http.metrics import count_rail_call
+from shared.http.timing import spent
 from shared.rails.base import (
     RAIL_UNAVAILABLE,
+    CallbackKind,
     CallbackRequest,
     Instruction,
     Outcome,
@@ -101,6 +103,9 @@ class GuardedRail:
     def read_callback(self, request: CallbackRequest) -> list[RailEvent]:
         return self._rail.read_callback(request)
 
+    def redact(self, body: bytes, kind: CallbackKind) -> bytes:
+        return self._rail.redact(body, kind)
+
     async def _guard(
         self,
         operation: Source,
@@ -110,6 +115,7 @@ class GuardedRail:
         key = (self._name, instruction.tenant_id, instruction.environment)
         is_probe = self._breakers.admit(key)
         settle, outcome = self._breakers.abandoned, "refused"
+        started = time.perf_counter()
         try:
             event = await call(instruction)
             outcome = event.outcome.value
@@ -118,6 +124,7 @@ class GuardedRail:
             settle, outcome = self._breakers.failed, "unavailable"
             raise
         finally:
+            spent("rail", time.perf_counter() - started)
             settle(key, is_probe=is_probe)
             count_rail_call(self._name, operation.value, outcome)
         return event

@@ -5,7 +5,16 @@ from importlib import import_module
 from typing import Protocol, cast
 
 from shared.config import Settings
-from shared.rails.base import ChecksCredentials, HoldsConnections, Rail
+from shared.rails.base import (
+    ChecksBalance,
+    ChecksCredentials,
+    HoldsConnections,
+    Operation,
+    PaysOut,
+    Rail,
+    Refunds,
+    TakesDeposits,
+)
 from shared.rails.breaker import Breakers, GuardedRail
 
 # Rail name -> module with `create(settings: Settings) -> Rail`.
@@ -16,6 +25,9 @@ MODULES: Mapping[str, str] = {
 
 class _RailModule(Protocol):
     def create(self, settings: Settings) -> Rail: ...
+
+
+_ABILITIES: Mapping[Operation, type] = {Operation.PAY_OUT: PaysOut, Operation.REFUND: Refunds}
 
 
 class UnknownRail(LookupError):
@@ -45,6 +57,21 @@ class Rails:
         """Give the rail's credential checks, None when it has none; the breaker is not asked."""
         rail = self._make(name)
         return rail if isinstance(rail, ChecksCredentials) else None
+
+    def balances(self, name: str) -> ChecksBalance | None:
+        """Give the rail's balance questions, None when it has none; the breaker is not asked."""
+        rail = self._make(name)
+        return rail if isinstance(rail, ChecksBalance) else None
+
+    def deposits(self, name: str) -> TakesDeposits | None:
+        """Give the rail's deposits, None when it has none; the breaker is not asked."""
+        rail = self._make(name)
+        return rail if isinstance(rail, TakesDeposits) else None
+
+    def can(self, name: str, operation: Operation) -> bool:
+        """Say whether `submit` of the rail takes the operation. UnknownRail when there is none."""
+        rail = self._make(name)
+        return operation is Operation.COLLECT or isinstance(rail, _ABILITIES[operation])
 
     async def aclose(self) -> None:
         """Close the connections of every rail that was made."""

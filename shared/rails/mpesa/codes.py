@@ -10,7 +10,7 @@ from functools import cache
 from pathlib import Path
 from typing import Literal
 
-from shared.rails.base import Outcome
+from shared.rails.base import UNKNOWN_RAIL_ERROR, Outcome
 
 Channel = Literal["stk", "api"]  # result codes of callback and query; synchronous errors
 
@@ -22,6 +22,9 @@ class Meaning:
     outcome: Outcome
     reason: str | None
     retry_after_s: int | None
+
+
+NOT_KNOWN = Meaning(Outcome.UNKNOWN, UNKNOWN_RAIL_ERROR, None)  # of a code that is in no table
 
 
 def meaning(channel: Channel, code: str, text: str = "") -> Meaning | None:

@@ -5,12 +5,14 @@ from datetime import datetime
 
 from shared.clock import utc_now
 from shared.config import Settings
-from shared.errors import CredentialsRefused, InvalidRequest, RequestRefused
+from shared.errors import CredentialsRefused, InvalidParameter, InvalidRequest, RequestRefused
 from shared.rails.base import (
     MERCHANT_CONFIGURATION,
     RAIL_UNAVAILABLE,
+    CallbackKind,
     CallbackRequest,
     Instruction,
+    Operation,
     Outcome,
     RailEvent,
     Source,
@@ -19,6 +21,7 @@ from shared.rails.mpesa import stk
 from shared.rails.mpesa.callback import read_callback
 from shared.rails.mpesa.client import DarajaClient
 from shared.rails.mpesa.credentials import read_credentials
+from shared.rails.mpesa.wire import redact
 
 
 def create(settings: Settings) -> "MpesaRail":
@@ -41,6 +44,8 @@ class MpesaRail:
         self._now = now
 
     async def submit(self, instruction: Instruction) -> RailEvent:
+        if instruction.operation is not Operation.COLLECT:
+            raise InvalidParameter(f"operation: M-Pesa cannot {instruction.operation} yet")
         try:
             credentials = read_credentials(instruction.credentials)
             answer = await self._client.post(
@@ -80,6 +85,9 @@ class MpesaRail:
     def read_callback(self, request: CallbackRequest) -> list[RailEvent]:
         # Nothing in the body authenticates: the path token does, and the caller checked it.
         return [read_callback(request.body)]
+
+    def redact(self, body: bytes, kind: CallbackKind) -> bytes:  # noqa: ARG002
+        return redact(body)  # whatever the kind: a secret is none of ours wherever it arrives
 
     def mask_credentials(self, credentials: bytes) -> dict[str, str]:
         return read_credentials(credentials).masked()

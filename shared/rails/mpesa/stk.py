@@ -86,10 +86,18 @@ def read_push(status: int, body: bytes) -> RailEvent:
     code = wire.text(answer.get("responsecode"))
     message = wire.text(answer.get("responsedescription")) or f"HTTP {status} without a known body"
     if code == "0" and rail_ref:
-        return RailEvent(Outcome.PENDING, Source.SUBMIT, rail_ref, code=code, message=message)
+        return RailEvent(
+            Outcome.PENDING, Source.SUBMIT, rail_ref, code=code, message=message, channel="api"
+        )
     reason = UNKNOWN_RAIL_ERROR if code else RAIL_UNAVAILABLE
     return RailEvent(
-        Outcome.UNKNOWN, Source.SUBMIT, rail_ref, code=code or None, message=message, reason=reason
+        Outcome.UNKNOWN,
+        Source.SUBMIT,
+        rail_ref,
+        code=code or None,
+        message=message,
+        reason=reason,
+        channel="api",
     )
 
 
@@ -123,9 +131,7 @@ def stk_event(source: Source, rail_ref: str, code: str, message: str) -> RailEve
     """Translate an STK result code; one that is in no table is UNKNOWN."""
     known = codes.meaning("stk", code, message)
     if known is None:
-        return RailEvent(
-            Outcome.UNKNOWN, source, rail_ref, code=code, message=message, reason=UNKNOWN_RAIL_ERROR
-        )
+        known = codes.NOT_KNOWN
     return RailEvent(
         known.outcome,
         source,
@@ -134,6 +140,7 @@ def stk_event(source: Source, rail_ref: str, code: str, message: str) -> RailEve
         message=message,
         reason=known.reason,
         retry_after_s=known.retry_after_s,
+        channel="stk",
     )
 
 
@@ -141,7 +148,7 @@ def _push_error(error: str, message: str) -> RailEvent:
     known = codes.meaning("api", error, message)
     # A push that Daraja calls "being processed" gave us no CheckoutRequestID: we know nothing.
     if known is None or known.outcome is Outcome.PENDING:
-        known = codes.Meaning(Outcome.UNKNOWN, UNKNOWN_RAIL_ERROR, None)
+        known = codes.NOT_KNOWN
     return RailEvent(
         known.outcome,
         Source.SUBMIT,
@@ -149,6 +156,7 @@ def _push_error(error: str, message: str) -> RailEvent:
         message=message or None,
         reason=known.reason,
         retry_after_s=known.retry_after_s,
+        channel="api",
     )
 
 
@@ -165,6 +173,7 @@ def _query_error(error: str, message: str, rail_ref: str) -> RailEvent:
         message=message or None,
         reason=known.reason,
         retry_after_s=known.retry_after_s,
+        channel="api",
     )
 
 

@@ -1,6 +1,7 @@
 """Daraja's loose JSON made safe: any key case, numbers as strings, absent items, hostile bodies."""
 
 import json
+import re
 from collections.abc import Mapping
 from decimal import Decimal, InvalidOperation
 from fractions import Fraction
@@ -13,6 +14,9 @@ _AMOUNT_DIGITS_MAX = (
 )
 _AMOUNT_DECIMALS_MAX = 12
 _CODE_LENGTH_MAX = 40
+
+# Of a timeout, which echoes our own request. The value may be cut off with the body.
+_CREDENTIAL = re.compile(rb'("securitycredential"\s*:\s*")[^"]*', re.IGNORECASE)
 
 Node = dict[str, object]
 
@@ -28,6 +32,11 @@ def read_object(body: bytes) -> Node:
     except (ValueError, ArithmeticError, RecursionError):
         raise NotReadable("the body is not JSON") from None
     return node(parsed, "the body")
+
+
+def redact(body: bytes) -> bytes:
+    """Give the body without the security credential that a timeout echoes; else as it came."""
+    return _CREDENTIAL.sub(rb"\1***", body)
 
 
 def node(value: object, name: str) -> Node:

@@ -9,6 +9,7 @@ from shared.money import Money
 from shared.rails.base import (
     RAIL_UNAVAILABLE,
     UNKNOWN_RAIL_ERROR,
+    CallbackKind,
     CallbackRequest,
     Instruction,
     Outcome,
@@ -47,6 +48,9 @@ class ScriptedRail:
         return self.says
 
     query = submit
+
+    def redact(self, body: bytes, _: CallbackKind) -> bytes:
+        return body.replace(b"secret", b"***")
 
     def read_callback(self, _: CallbackRequest) -> list[RailEvent]:
         return [PENDING]

@@ -3,15 +3,15 @@
 import asyncio
 import json
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 
 import httpx
 import pytest
 
-from shared.errors import CredentialsRefused, InvalidAmount, InvalidRequest
+from shared.errors import CredentialsRefused, InvalidAmount, InvalidParameter, InvalidRequest
 from shared.money import Money
-from shared.rails.base import ChecksCredentials, Instruction, Outcome, RailUnavailable
+from shared.rails.base import ChecksCredentials, Instruction, Operation, Outcome, RailUnavailable
 from shared.rails.mpesa.client import Budgets, DarajaClient
 from shared.rails.mpesa.rail import MpesaRail
 
@@ -289,3 +289,27 @@ async def test_no_cookie_of_one_tenant_travels_with_another(
 def test_the_rail_offers_credential_checks(rail: MpesaRail) -> None:
     assert isinstance(rail, ChecksCredentials)
     assert rail.mask_credentials(CREDENTIALS)["shortcode"] == "600123"
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"Initiator":"api","SecurityCredential":"S3cr3t==","Amount":10}',
+        b'{"x":{"securityCredential" : "S3cr3t=="}}',
+        b'{"SecurityCredential":"S3cr3t',
+    ],
+)
+def test_a_security_credential_is_redacted_and_nothing_else(rail: MpesaRail, body: bytes) -> None:
+    redacted = rail.redact(body, "timeout")
+
+    assert b"S3cr3t" not in redacted
+    assert redacted.replace(b"***", b"") == body.replace(b"S3cr3t", b"").replace(b"==", b"")
+
+
+async def test_an_unknown_operation_sends_nothing(rail: MpesaRail, daraja: Daraja) -> None:
+    payout = replace(instruction(), operation=Operation.PAY_OUT)
+
+    with pytest.raises(InvalidParameter, match="operation"):
+        await rail.submit(payout)
+
+    assert daraja.seen == []
