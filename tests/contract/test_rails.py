@@ -13,9 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
-import respx
 from pydantic import SecretStr
 
 from shared.config import Settings
@@ -33,43 +31,39 @@ from shared.rails.base import (
     RailEvent,
     RailUnavailable,
 )
+from tests.support import peer as wire
+from tests.support.peer import Behaviour, Heard, Line, Peer, saying
 
 ROOT = Path(__file__).parents[2]
 FIXTURES = ROOT / "tests/fixtures/rails"
 RAILS = tuple(registry.MODULES)
-HOST = "https://rail.example"
 
 SILENCES = {
-    "read timeout": httpx.ReadTimeout("no answer"),
-    "connection reset": httpx.ReadError("reset"),
-    "closed without an answer": httpx.RemoteProtocolError("closed"),
-    "write broken off": httpx.WriteError("broken pipe"),
-    "write timeout": httpx.WriteTimeout("stuck"),
-    "bad gateway": httpx.Response(502),
-    "html error": httpx.Response(500, text="<html>oops</html>"),
-    "html with 200": httpx.Response(200, text="<html>maintenance</html>"),
-    "empty with 200": httpx.Response(200),
-    "truncated json": httpx.Response(200, text='{"ResponseCode":"0"'),
-    "json of another kind": httpx.Response(200, json=[1, 2, 3]),
-    "empty object": httpx.Response(200, json={}),
-    "huge": httpx.Response(200, content=b" " * 1_000_000),
-    "redirect": httpx.Response(302, headers={"location": HOST}),
-}
-NOTHING_LEFT = {
-    "refused or no such host": httpx.ConnectError("refused"),
-    "connect timeout": httpx.ConnectTimeout("no route"),
-    "no free connection": httpx.PoolTimeout("busy"),
+    "connection reset": wire.reset,
+    "closed without an answer": wire.hang_up,
+    "half an answer": wire.half_an_answer,
+    "half a head": wire.half_a_head,
+    "no HTTP": wire.nonsense,
+    "bad gateway": saying(502, b""),
+    "html error": saying(500, b"<html>oops</html>"),
+    "html with 200": saying(200, b"<html>maintenance</html>"),
+    "empty with 200": saying(200, b""),
+    "truncated json": saying(200, b'{"ResponseCode":"0"'),
+    "json of another kind": saying(200, b"[1,2,3]"),
+    "empty object": saying(200, b"{}"),
+    "huge": saying(200, b" " * 1_000_000),
+    "redirect": saying(302, b"", headers="location: http://127.0.0.1:9/\r\n"),
 }
 
 
 @dataclass(frozen=True)
 class Setup:
-    """One rail with its recorded world; `routes` by verb."""
+    """One rail with its recorded world, which is `peer`."""
 
     name: str
     rail: Rail
     recorded: dict[str, Any]
-    routes: dict[str, respx.Route]
+    peer: Peer
 
     def instruction(self) -> Instruction:
         fields = dict(self.recorded["instruction"])
@@ -86,55 +80,56 @@ class Setup:
     async def ask(self, verb: str) -> RailEvent:
         return await getattr(self.rail, verb)(self.instruction())
 
+    def answer(self, step: dict[str, Any], behaviour: Behaviour | None = None) -> None:
+        """Answer a step as recorded, or behave otherwise from now on."""
+        said = saying(step["status"], json.dumps(step["body"]).encode())
+        self.peer.routes[(step["method"], step["path"])] = behaviour or said
+
+    def count(self, verb: str) -> int:
+        step = self.recorded[verb]
+        return self.peer.count(step["method"], step["path"])
+
     async def answer_with_code(self, channel: str, code: str) -> RailEvent:
         template = self.recorded["codes"][channel]
         known, _, fragment = code.partition("/")
-        written = {
-            key: value.replace("{code}", known).replace("{text}", f"Error: {fragment.upper()}")
-            for key, value in template["body"].items()
-        }
-        self.routes[template["verb"]].mock(httpx.Response(template["status"], json=written))
+        text = f"Error: {fragment.upper()}"
+        body = json.loads(
+            json.dumps(template["body"]).replace("{code}", known).replace("{text}", text)
+        )
+        if "callback" in template:
+            request = CallbackRequest(json.dumps(body).encode(), kind=template["callback"])
+            [event] = self.rail.read_callback(request)
+            return event
+        step = self.recorded[template["verb"]]
+        self.answer({**step, "status": template["status"], "body": body})
         return await self.ask(template["verb"])
 
 
 @pytest.fixture(params=RAILS)
 async def setup(request: pytest.FixtureRequest) -> AsyncIterator[Setup]:
     name: str = request.param
-    rail = registry.build(name, settings())
+    peer = await Peer().start()
+    rail = registry.build(name, settings(peer.url))
     recorded = json.loads((FIXTURES / name / "contract.json").read_text())
-    with respx.mock(base_url=HOST, assert_all_called=False) as world:
-        for step in recorded["prelude"]:
-            answer(world, step)
-        routes = {verb: answer(world, recorded[verb]) for verb in ("submit", "query")}
-        routes["prelude"] = world.routes[0]
-        yield Setup(name, rail, recorded, routes)
-        if isinstance(rail, HoldsConnections):
-            await rail.aclose()
+    made = Setup(name, rail, recorded, peer)
+    for step in [*recorded["prelude"], recorded["submit"], recorded["query"]]:
+        made.answer(step)
+    yield made
+    if isinstance(rail, HoldsConnections):
+        await rail.aclose()
+    await peer.stop()
 
 
-def settings() -> Settings:
+def settings(url: str = "http://127.0.0.1:9") -> Settings:
     return Settings(
         function_name="contract",
         data_api_url="http://data.example",
         data_api_token=SecretStr("none"),
         supabase_url="http://data.example",
         functions_url="http://data.example/functions/v1",
-        daraja_sandbox_url=HOST,
+        daraja_sandbox_url=url,
         daraja_production_url="https://live.example",
     )
-
-
-def answer(world: respx.MockRouter, step: dict[str, Any]) -> respx.Route:
-    route = world.request(step["method"], step["path"])
-    route.mock(httpx.Response(step["status"], json=step["body"]))
-    return route
-
-
-def say(route: respx.Route, outcome: httpx.Response | Exception) -> None:
-    if isinstance(outcome, Exception):
-        route.mock(side_effect=outcome)
-    else:
-        route.mock(outcome)
 
 
 def reason_codes() -> Iterator[dict[str, str]]:
@@ -156,59 +151,71 @@ def recorded_callbacks() -> list[Path]:
 
 async def test_submit_sends_exactly_once_per_call(setup: Setup) -> None:
     first = await setup.ask("submit")
-    sent_by_first = setup.routes["submit"].call_count
+    sent_by_first = setup.count("submit")
     await setup.ask("submit")
 
     assert first.outcome is Outcome.PENDING
     assert first.rail_ref == setup.recorded["instruction"]["rail_ref"]
-    assert (sent_by_first, setup.routes["submit"].call_count) == (1, 2)
+    assert (sent_by_first, setup.count("submit")) == (1, 2)
 
 
 @pytest.mark.parametrize("silence", SILENCES.values(), ids=SILENCES)
 @pytest.mark.parametrize("verb", ["submit", "query"])
 async def test_silence_is_unknown_and_not_repeated(
-    setup: Setup, verb: str, silence: httpx.Response | Exception
+    setup: Setup, verb: str, silence: Behaviour
 ) -> None:
-    say(setup.routes[verb], silence)
+    setup.answer(setup.recorded[verb], silence)
 
     event = await setup.ask(verb)
 
     assert (event.outcome, event.reason) == (Outcome.UNKNOWN, RAIL_UNAVAILABLE)
     assert event.receipt is None
-    assert setup.routes[verb].call_count == 1
+    assert setup.count(verb) == 1
 
 
-@pytest.mark.parametrize("trouble", NOTHING_LEFT.values(), ids=NOTHING_LEFT)
 @pytest.mark.parametrize("verb", ["submit", "query"])
-async def test_nothing_sent_raises_unavailable_with_a_wait(
-    setup: Setup, verb: str, trouble: Exception
-) -> None:
-    say(setup.routes[verb], trouble)
+async def test_nothing_sent_raises_unavailable_with_a_wait(setup: Setup, verb: str) -> None:
+    """The rail refuses connections right after what it asks for first."""
+    last = setup.recorded["prelude"][-1]
+    said = saying(last["status"], json.dumps(last["body"]).encode())
+
+    async def say_and_leave(line: Line, heard: Heard) -> None:
+        setup.peer.stop_listening()
+        await said(line, heard)
+
+    setup.answer(last, say_and_leave)
 
     with pytest.raises(RailUnavailable) as caught:
         await setup.ask(verb)
 
     assert caught.value.retry_after_s > 0
-    assert setup.routes[verb].call_count == 1
+    assert setup.count(verb) == 0
 
 
-@pytest.mark.parametrize("trouble", [*SILENCES.values(), *NOTHING_LEFT.values()])
-async def test_trouble_before_the_charge_sends_no_charge(
-    setup: Setup, trouble: httpx.Response | Exception
-) -> None:
-    say(setup.routes["prelude"], trouble)
+@pytest.mark.parametrize("trouble", SILENCES.values(), ids=SILENCES)
+async def test_trouble_before_the_charge_sends_no_charge(setup: Setup, trouble: Behaviour) -> None:
+    setup.answer(setup.recorded["prelude"][0], trouble)
 
     with pytest.raises(RailUnavailable):
         await setup.ask("submit")
 
-    assert setup.routes["submit"].call_count == 0
+    assert setup.count("submit") == 0
+
+
+async def test_a_rail_that_is_away_is_sent_no_charge(setup: Setup) -> None:
+    setup.peer.stop_listening()
+
+    with pytest.raises(RailUnavailable):
+        await setup.ask("submit")
+
+    assert setup.peer.heard == []
 
 
 async def test_query_moves_nothing_and_may_be_repeated(setup: Setup) -> None:
     first, second = await setup.ask("query"), await setup.ask("query")
 
     assert first == second
-    assert setup.routes["submit"].call_count == 0
+    assert setup.count("submit") == 0
 
 
 @pytest.mark.parametrize(
@@ -289,7 +296,7 @@ def test_every_rail_has_its_recordings() -> None:
 def test_importing_the_registry_imports_no_rail() -> None:
     code = (
         "import sys, shared.rails.registry as r;"
-        "print([m for m in r.MODULES.values() if m in sys.modules], 'httpx' in sys.modules)"
+        "print([m for m in r.MODULES.values() if m in sys.modules], 'aiohttp' in sys.modules)"
     )
 
     printed = subprocess.run(  # noqa: S603  our own interpreter and text

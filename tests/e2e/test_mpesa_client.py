@@ -28,9 +28,10 @@ from shared.rails.base import (
     RailEvent,
     RailUnavailable,
 )
-from shared.rails.mpesa.client import Budgets, DarajaClient
+from shared.rails.mpesa.client import DarajaClient
 from shared.rails.mpesa.rail import MpesaRail
 from shared.rails.registry import Rails
+from shared.rails.transport import Budgets, HttpTransport
 
 START_S = 15.0
 PATIENCE_S = 10.0
@@ -109,7 +110,8 @@ def daraja(running: Daraja) -> Daraja:
 
 @pytest.fixture
 async def rail(daraja: Daraja) -> AsyncIterator[MpesaRail]:
-    client = DarajaClient({"sandbox": daraja.url}, budgets=Budgets(connect_s=1.0, read_s=1.0))
+    transport = HttpTransport(Budgets(connect_s=1.0, read_s=1.0))
+    client = DarajaClient({"sandbox": daraja.url}, transport=transport)
     yield MpesaRail(client)
     await client.aclose()
 

@@ -30,8 +30,6 @@ _PAYER = re.compile(r"\+254[17][0-9]{8}")
 _DESCRIPTION_MAX = 13
 _REFERENCE_MAX = 12
 
-Body = dict[str, str | int]
-
 
 def eat_timestamp(now: datetime) -> str:
     """Give `now` (aware) as yyyyMMddHHmmss in Nairobi."""
@@ -45,7 +43,7 @@ def password(credentials: MpesaCredentials, timestamp: str) -> str:
     return b64encode(plain.encode()).decode()
 
 
-def push_body(instruction: Instruction, credentials: MpesaCredentials, now: datetime) -> Body:
+def push_body(instruction: Instruction, credentials: MpesaCredentials, now: datetime) -> wire.Body:
     """Build the push.
 
     InvalidAmount, PhoneInvalid or InvalidParameter names the field that Daraja could not take.
@@ -65,7 +63,7 @@ def push_body(instruction: Instruction, credentials: MpesaCredentials, now: date
     }
 
 
-def query_body(rail_ref: str, credentials: MpesaCredentials, now: datetime) -> Body:
+def query_body(rail_ref: str, credentials: MpesaCredentials, now: datetime) -> wire.Body:
     """Build the query for a CheckoutRequestID."""
     return {**_signed(credentials, now), "CheckoutRequestID": rail_ref}
 
@@ -194,7 +192,7 @@ def _error_code(answer: wire.Node) -> str:
     return wire.text(answer.get("errorcode"))
 
 
-def _signed(credentials: MpesaCredentials, now: datetime) -> Body:
+def _signed(credentials: MpesaCredentials, now: datetime) -> wire.Body:
     timestamp = eat_timestamp(now)
     return {
         "BusinessShortCode": int(credentials.shortcode),

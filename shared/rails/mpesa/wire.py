@@ -19,6 +19,7 @@ _CODE_LENGTH_MAX = 40
 _CREDENTIAL = re.compile(rb'("securitycredential"\s*:\s*")[^"]*', re.IGNORECASE)
 
 Node = dict[str, object]
+Body = dict[str, str | int]  # of a request
 
 
 class NotReadable(ValueError):

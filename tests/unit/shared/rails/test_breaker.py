@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 
 import pytest
 
+from shared.http import timing
 from shared.money import Money
 from shared.rails.base import (
     RAIL_UNAVAILABLE,
@@ -235,3 +236,11 @@ async def test_a_late_answer_of_an_earlier_call_does_not_close_it(setup: Setup) 
 
     with pytest.raises(RailUnavailable):
         await setup.submit()
+
+
+async def test_time_at_the_rail_is_booked_for_server_timing() -> None:
+    account = timing.start()
+
+    await Setup().submit()
+
+    assert account["rail"] > 0
