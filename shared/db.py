@@ -41,6 +41,7 @@ _RETRY_AFTER_S: Final = 1
 
 # PostgREST: no connection, no schema cache, pool exhausted. Postgres: connection (08), resources
 # (53), shutdown and recovery (57P), statement timeout, deadlock, serialisation, lock timeout.
+# No code at all: the connection broke under a statement, and libpq has no SQLSTATE for that.
 _AWAY: Final = ("PGRST000", "PGRST001", "PGRST002", "PGRST003", "08", "53", "57P")
 _BUSY: Final = ("57014", "40P01", "40001", "55P03")
 # A NUL character, or bytes that are no text: valid JSON that Postgres cannot store.
@@ -227,7 +228,7 @@ def _translate(refused: "APIError", function: str) -> tuple[StalelaError, str]:
     code = refused.code or ""
     if code.startswith("PT"):
         return _from_sql(refused, function)
-    if code.startswith(_AWAY) or _is_bare_fault(code):
+    if not code or code.startswith(_AWAY) or _is_bare_fault(code):
         log.error("data_api_unavailable", rpc=function, sqlstate=code)
         return _unavailable(), "unavailable" if code == "PGRST003" else "unreachable"
     if code in _BUSY:

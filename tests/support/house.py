@@ -321,22 +321,40 @@ def living_in(stack: Stack) -> Iterator[House]:
 
 
 @contextmanager
-def own_house(name: str, *, fsync: bool = False, **overrides: Any) -> Iterator[House]:
+def own_house(
+    name: str,
+    *,
+    fsync: bool = False,
+    functions: tuple[str, ...] | None = FUNCTIONS,
+    **overrides: Any,
+) -> Iterator[House]:
     """A house whose stack a module may kill and configure: see own_stack."""
-    with own_stack(name, fsync=fsync, **overrides) as stack, living_in(stack) as house:
+    with (
+        own_stack(name, fsync=fsync, functions=functions, **overrides) as stack,
+        living_in(stack) as house,
+    ):
         yield house
 
 
 @contextmanager
-def own_stack(name: str, *, fsync: bool = False, **overrides: Any) -> Iterator[Stack]:
-    """A stack with real pg_cron and settings of its own; its words are in `log` of its state."""
+def own_stack(
+    name: str,
+    *,
+    fsync: bool = False,
+    functions: tuple[str, ...] | None = FUNCTIONS,
+    **overrides: Any,
+) -> Iterator[Stack]:
+    """A stack with real pg_cron and settings of its own; its words are in `log` of its state.
+
+    functions: which it serves, None for all.
+    """
     with session_state(name) as state, (state / "log").open("w", buffering=1) as log:
         stack = Stack(
             state=state,
             port=free_block(),
             fsync=fsync,
             overrides=overrides,
-            functions=FUNCTIONS,
+            functions=functions,
             log=lambda child, line: print(f"{child} | {line}", file=log),
         )
         try:

@@ -131,6 +131,7 @@ async def test_refusal_of_sql_becomes_its_class(db: Database) -> None:
         (500, refusal("57P01"), DependencyUnavailable),
         (503, refusal("53300"), DependencyUnavailable),
         (503, refusal("08006"), DependencyUnavailable),
+        (500, refusal(""), DependencyUnavailable),  # seen when Postgres dies under a statement
         (500, refusal("40P01"), DependencyUnavailable),
         (500, refusal("55P03"), DependencyUnavailable),
         (502, "<html>bad gateway</html>", DependencyUnavailable),

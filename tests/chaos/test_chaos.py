@@ -1,0 +1,110 @@
+"""kill -9 at random while merchants sell and rails lie: afterwards every book says the same.
+
+Short here; STALELA_CHAOS=long is the whole proof (300 kills, 10,000 payments). STALELA_SEED repeats
+a run. The last tests break the house on purpose: the same checks must then complain.
+"""
+
+import os
+import random
+from collections.abc import Iterator
+from dataclasses import dataclass
+from time import monotonic
+
+import pytest
+
+from tests.chaos.checks import violations
+from tests.chaos.kills import Killer
+from tests.chaos.shops import Journal, Shops
+from tests.support.house import House, own_house, report
+from tests.support.simulator import until
+
+
+@dataclass(frozen=True)
+class Scale:
+    """How much of it."""
+
+    payments: int
+    kills: int
+    patience_s: float
+
+
+SCALE = (
+    Scale(payments=10_000, kills=300, patience_s=900)
+    if os.environ.get("STALELA_CHAOS") == "long"
+    else Scale(payments=150, kills=20, patience_s=120)
+)
+
+# Minutes become seconds; what is asked, and how often, stays.
+HURRY = """
+update rails.rails set
+    query_waits_s = '{1,1,1,2,2,2,2,2,2,2,2,2,2,2,2,2}', unanswerable_after_s = 4, horizon_s = 20
+"""
+
+
+@pytest.fixture
+def house() -> Iterator[House]:
+    with own_house("chaos", fsync=True, functions=None, callback_sources=["127.0.0.1/32"]) as house:
+        house.books.run(HURRY)
+        house.daraja.settings(speed=4)
+        yield house
+
+
+def test_everybody_is_killed_and_every_book_agrees(house: House) -> None:
+    seed = int(os.environ.get("STALELA_SEED", random.randrange(10**6)))
+    journal, started = Journal(), monotonic()
+    shops = Shops(house, journal, seed)
+
+    with Killer(house.stack, random.Random(seed), SCALE.kills) as killer:
+        shops.sell(SCALE.payments, keep_open=killer.is_busy)
+    house.reconnect()
+    until(lambda: shops.unfinished() == [], "the end of every payment", SCALE.patience_s)
+
+    report(f"seed {seed}: {killer.tally()}; {shops.tally()}; {monotonic() - started:.0f} s")
+    assert [*shops.faults, *violations(house, journal)] == []
+
+
+BROKEN_BUILDS = {
+    "keys are not claimed": (
+        """
+        create or replace function public.claim_idempotency(
+            caller public.caller, route text, key text, body_hash text
+        ) returns public.answer language sql set search_path = '' as $$
+            select null::public.answer
+        $$
+        """,
+        "intents for one key",
+    ),
+    "a success is booked in half": (
+        """
+        create or replace function rails.settle_transfer(
+            transfer payments.transfers, receipt text, source text
+        ) returns void language plpgsql security definer set search_path = '' as $$
+        begin
+            perform payments.advance_transfer(
+                transfer.transfer_id, 'settle', source, jsonb_build_object('receipt', receipt)
+            );
+            delete from rails.watches as w where w.transfer_id = (settle_transfer.transfer).transfer_id;
+        end
+        $$
+        """,
+        "received",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", BROKEN_BUILDS)
+def test_a_broken_build_is_reported(house: House, name: str) -> None:
+    definition, complaint = BROKEN_BUILDS[name]
+    house.books.run("set role stalela_owner")
+    house.books.run(definition)
+    house.books.run("reset role")
+    journal = Journal()
+    shops = Shops(house, journal, seed=1)
+
+    shops.sell(20, twice=True)
+
+    until(
+        lambda: any(complaint in found for found in violations(house, journal)),
+        f"a complaint about {complaint}",
+        60,
+    )
