@@ -15,8 +15,8 @@ from tests.support.simulator import Json, new_phone
 
 CLIENTS = 8
 PATIENCE_S = 60.0
-# The simulator's scenarios by the payer's last two digits: most payers behave, or the breaker of the rail
-# would stay open.
+# The simulator's scenarios by the payer's last two digits. Most payers behave, or the breaker of
+# the rail would stay open.
 SCENARIOS = (*["00"] * 30, "01", "02", "10", "11", "12", "14", "15", "16", "17", "18", "20")
 
 

@@ -83,7 +83,8 @@ BROKEN_BUILDS = {
             perform payments.advance_transfer(
                 transfer.transfer_id, 'settle', source, jsonb_build_object('receipt', receipt)
             );
-            delete from rails.watches as w where w.transfer_id = (settle_transfer.transfer).transfer_id;
+            delete from rails.watches as w
+            where w.transfer_id = (settle_transfer.transfer).transfer_id;
         end
         $$
         """,
