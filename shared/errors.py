@@ -15,7 +15,7 @@
         x Unprocessable                   422: understood, and against a rule
           · IdempotencyConflict · InvalidAmount · PatchFieldNotAllowed · PhoneInvalid
           · RailNotConfigured · PaymentMethodNotAllowed · InvalidParameter
-          · CredentialsRefused
+          · CredentialsRefused · EntityDenied · KycTierInsufficient · LimitExceeded
         · RateLimited                     429
       x ServiceFault                      we or something behind us failed
         · InternalError                   500
@@ -218,6 +218,24 @@ class AlreadyExists(Conflict):
 
 class Unprocessable(RequestRefused):
     """Understood, and against a rule."""
+
+
+class EntityDenied(Unprocessable):
+    """A party may not be paid or pay. Extras: `reason`."""
+
+    code, title = "42201", "Party is not allowed"
+
+
+class KycTierInsufficient(Unprocessable):
+    """The tenant is not known well enough for this. Extras: `tier`, `limit`, `maximum`."""
+
+    code, title = "42204", "Tier is too low"
+
+
+class LimitExceeded(Unprocessable):
+    """A window or corridor is full. Extras: `limit`, `maximum`, `room_at`."""
+
+    code, title = "42206", "Limit is exceeded"
 
 
 class IdempotencyConflict(Unprocessable):

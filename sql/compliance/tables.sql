@@ -1,3 +1,125 @@
+-- Limits and tiers, sanctions lists, screening results.
+
 set role stalela_owner;
+
+-- Tiers and limits
+
+create table compliance.tiers (
+    tier text primary key check (tier ~ '^T[0-9]$'),
+    label text not null,
+    directions text[] not null check (directions <@ '{in,out}'::text[]),
+    corridors text[] not null check (corridors <@ '{domestic,regional,international}'::text[]),
+    description text not null
+);
+comment on table compliance.tiers is
+'How well a tenant is known, and what that allows. in: money to the tenant, out: money from it. The rails of today ask the payer each time; a debit without asking would need more.';
+alter table compliance.tiers enable row level security;
+
+create table compliance.limits (
+    limit_name text primary key check (limit_name ~ '^[a-z0-9_]+$'),
+    tier text not null references compliance.tiers (tier),
+    subject text not null check (subject in ('transfer', 'tenant', 'party')),
+    direction text check (direction in ('in', 'out')),
+    rail text references rails.rails (rail),
+    corridor text check (corridor in ('domestic', 'regional', 'international')),
+    window_s integer check (window_s in (3600, 86400, 2592000)),
+    max_count integer check (max_count >= 0),
+    max_usd_minor bigint check (max_usd_minor >= 0),
+    check ((subject = 'transfer') = (window_s is null)),
+    check (num_nonnulls(max_count, max_usd_minor) = 1),
+    check (subject <> 'transfer' or max_usd_minor is not null),
+    -- Counters know neither rail nor corridor.
+    check (subject = 'transfer' or (rail is null and corridor is null))
+);
+comment on table compliance.limits is
+'What a tier may do: for one transfer, and for tenant or party within a sliding window. Null means every rail, corridor, direction. Values are US cents and compared through compliance.limit_rates.';
+alter table compliance.limits enable row level security;
+create index limits_of_tier on compliance.limits (tier);
+create index limits_of_rail on compliance.limits (rail);
+
+create table compliance.limit_rates (
+    currency text primary key references public.currencies (code),
+    minor_per_usd bigint not null check (minor_per_usd > 0),
+    as_of date not null
+);
+comment on table compliance.limit_rates is
+'How many minor units are worth one US dollar, roughly: for comparing with limits and for nothing else. A currency without a row passes no limit.';
+alter table compliance.limit_rates enable row level security;
+
+create table compliance.country_regions (
+    country text not null check (country ~ '^[A-Z]{2}$'),
+    region text not null,
+    primary key (country, region)
+);
+comment on table compliance.country_regions is 'Which countries trade as one region: a corridor between two of them is regional.';
+alter table compliance.country_regions enable row level security;
+
+create table compliance.profiles (
+    tenant_id text not null references public.tenants (tenant_id),
+    environment text not null check (environment in ('sandbox', 'production')),
+    tier text not null references compliance.tiers (tier),
+    reason text not null,
+    changed_by text not null,
+    updated_at timestamptz not null default now(),
+    primary key (tenant_id, environment)
+);
+comment on table compliance.profiles is
+'The tier of a tenant; without a row it has that of the setting compliance.tier_<environment>.';
+alter table compliance.profiles enable row level security;
+create index profiles_tier on compliance.profiles (tier);
+
+create table compliance.velocity (
+    tenant_id text not null,
+    environment text not null,
+    direction text not null check (direction in ('in', 'out')),
+    subject text not null,
+    span_s integer not null check (span_s in (300, 3600, 86400)),
+    bucket_at timestamptz not null,
+    transfers bigint not null,
+    usd_micros bigint not null,
+    primary key (tenant_id, environment, direction, subject, span_s, bucket_at)
+) with (fillfactor = 50, autovacuum_vacuum_scale_factor = 0.01);
+comment on table compliance.velocity is
+'What was begun, in buckets of 5 minutes, an hour and a day. subject is empty for the tenant itself, else the hash of a party. Written only for tenants that a window limits, under their advisory lock.';
+alter table compliance.velocity enable row level security;
+create index velocity_age on compliance.velocity (bucket_at);
+
+create table compliance.releases (
+    release_id bigint generated always as identity primary key,
+    tenant_id text not null,
+    environment text not null,
+    direction text not null check (direction in ('in', 'out')),
+    party_hash text,
+    admitted_at timestamptz not null,
+    transfers integer not null check (transfers in (-1, 1)),
+    usd_micros bigint not null
+) with (autovacuum_vacuum_scale_factor = 0.01);
+comment on table compliance.releases is
+'Reservations given back by failed transfers (or taken again by a late success) and not yet in compliance.velocity. Insert-only until a task folds them in, so that whoever fails a transfer waits for nobody.';
+alter table compliance.releases enable row level security;
+create index releases_of_tenant on compliance.releases (tenant_id, environment);
+
+create table compliance.freezes (
+    freeze_id text primary key,
+    tenant_id text references public.tenants (tenant_id),
+    environment text not null check (environment in ('sandbox', 'production')),
+    party_hash text not null,
+    party_masked text not null,
+    reason text not null,
+    frozen_by text not null,
+    created_at timestamptz not null default now(),
+    lift_requested_by text,
+    lift_reason text,
+    lifted_by text,
+    lifted_at timestamptz,
+    check ((lifted_at is null) = (lifted_by is null)),
+    -- One pair of eyes freezes, two lift.
+    check (lifted_by <> lift_requested_by)
+);
+comment on table compliance.freezes is
+'Parties that nobody may pay or be paid by; without a tenant it holds for all of them. One operator freezes at once, lifting takes two.';
+alter table compliance.freezes enable row level security;
+create index freezes_in_force on compliance.freezes (party_hash) where lifted_at is null;
+create index freezes_of_tenant on compliance.freezes (tenant_id, environment);
 
 reset role;

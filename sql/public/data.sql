@@ -173,9 +173,12 @@ on conflict (plan, bucket) do update set
     rate_per_minute = excluded.rate_per_minute,
     burst = excluded.burst;
 
+-- shared/compliance/public.settings.csv
 -- shared/public.settings.csv
 insert into public.settings (key, value, comment)
 values
+('compliance.tier_sandbox', '"T3"', 'Tier of a tenant without one of its own in the sandbox'),
+('compliance.tier_production', '"T2"', 'Tier of a tenant without one of its own in production: an operator has seen its documents before activating it'),
 ('api_keys.max_per_tenant', '50', 'Active API keys of one tenant in one environment'),
 ('invitations.valid_s', '604800', 'Seconds an invitation may be accepted')
 on conflict (key) do update set
@@ -201,6 +204,9 @@ values
 ('40914', 'AlreadyExists', '409', 'Already exists', 'false', 'Use the existing resource or another name.'),
 ('41301', 'BodyTooLarge', '413', 'Body is too large', 'false', 'Send a smaller body.'),
 ('41501', 'UnsupportedMediaType', '415', 'Unsupported media type', 'false', 'Send the body as application/json.'),
+('42201', 'EntityDenied', '422', 'Party is not allowed', 'false', 'Do not repeat it; ask support with the request_id.'),
+('42204', 'KycTierInsufficient', '422', 'Tier is too low', 'false', 'Have the organisation''s tier raised.'),
+('42206', 'LimitExceeded', '422', 'Limit is exceeded', 'false', 'Wait until room_at or have the organisation''s tier raised.'),
 ('42241', 'IdempotencyConflict', '422', 'Idempotency-Key was used with another body', 'false', 'Use a new key or send the first body again.'),
 ('42251', 'InvalidAmount', '422', 'Amount is not valid', 'false', 'Send a decimal string with the decimals of the currency.'),
 ('42258', 'PatchFieldNotAllowed', '422', 'Field cannot be changed', 'false', 'Change only the fields the documentation lists.'),
@@ -230,9 +236,12 @@ on conflict (pattern, destination) do update set
     enabled = excluded.enabled,
     description = excluded.description;
 
+-- shared/compliance/public.cron_tasks.csv
 -- shared/public.cron_tasks.csv
 insert into public.cron_tasks (task, lane, interval_s, lease_s, routine, enabled, description)
 values
+('compliance.fold', 'fast', '30', '60', 'compliance.fold_releases', 'true', 'Takes what failed transfers gave back into the counters of limits'),
+('compliance.purge', 'slow', '3600', '120', 'compliance.purge_velocity', 'true', 'Removes counters that no window reaches any more'),
 ('idempotency.purge', 'fast', '30', '60', 'public.purge_idempotency_keys', 'true', 'Removes idempotency keys after 36 hours'),
 ('rate_buckets.purge', 'slow', '600', '60', 'public.purge_rate_buckets', 'true', 'Removes token buckets that are full again'),
 ('intents.expire', 'fast', '15', '60', 'payments.expire_intents', 'true', 'Expires unpaid intents whose time is over'),

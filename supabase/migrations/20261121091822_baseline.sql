@@ -800,13 +800,150 @@ reset role;
 
 -- sql/directory/tables.sql
 
+-- Who is reached by which rail, at what price, when; and why a transfer took the rail it took.
+
 set role stalela_owner;
+
+create table directory.rail_facts (
+    rail text primary key references rails.rails (rail),
+    country text not null check (country ~ '^[A-Z]{2}$'),
+    latency_ms integer not null check (latency_ms >= 0),
+    failure_bps integer not null check (failure_bps between 0 and 10000),
+    fx_spread_bps integer not null check (fx_spread_bps >= 0),
+    health text not null check (health in ('healthy', 'deprioritised', 'blocked')),
+    priority integer not null
+);
+comment on table directory.rail_facts is
+'What is known of each rail beside its rules: where its money is, how fast it usually answers, how often it fails. latency_ms is from submission to outcome; a smaller priority goes first.';
+alter table directory.rail_facts enable row level security;
 
 reset role;
 
 -- sql/compliance/tables.sql
 
+-- Limits and tiers, sanctions lists, screening results.
+
 set role stalela_owner;
+
+-- Tiers and limits
+
+create table compliance.tiers (
+    tier text primary key check (tier ~ '^T[0-9]$'),
+    label text not null,
+    directions text[] not null check (directions <@ '{in,out}'::text[]),
+    corridors text[] not null check (corridors <@ '{domestic,regional,international}'::text[]),
+    description text not null
+);
+comment on table compliance.tiers is
+'How well a tenant is known, and what that allows. in: money to the tenant, out: money from it. The rails of today ask the payer each time; a debit without asking would need more.';
+alter table compliance.tiers enable row level security;
+
+create table compliance.limits (
+    limit_name text primary key check (limit_name ~ '^[a-z0-9_]+$'),
+    tier text not null references compliance.tiers (tier),
+    subject text not null check (subject in ('transfer', 'tenant', 'party')),
+    direction text check (direction in ('in', 'out')),
+    rail text references rails.rails (rail),
+    corridor text check (corridor in ('domestic', 'regional', 'international')),
+    window_s integer check (window_s in (3600, 86400, 2592000)),
+    max_count integer check (max_count >= 0),
+    max_usd_minor bigint check (max_usd_minor >= 0),
+    check ((subject = 'transfer') = (window_s is null)),
+    check (num_nonnulls(max_count, max_usd_minor) = 1),
+    check (subject <> 'transfer' or max_usd_minor is not null),
+    -- Counters know neither rail nor corridor.
+    check (subject = 'transfer' or (rail is null and corridor is null))
+);
+comment on table compliance.limits is
+'What a tier may do: for one transfer, and for tenant or party within a sliding window. Null means every rail, corridor, direction. Values are US cents and compared through compliance.limit_rates.';
+alter table compliance.limits enable row level security;
+create index limits_of_tier on compliance.limits (tier);
+create index limits_of_rail on compliance.limits (rail);
+
+create table compliance.limit_rates (
+    currency text primary key references public.currencies (code),
+    minor_per_usd bigint not null check (minor_per_usd > 0),
+    as_of date not null
+);
+comment on table compliance.limit_rates is
+'How many minor units are worth one US dollar, roughly: for comparing with limits and for nothing else. A currency without a row passes no limit.';
+alter table compliance.limit_rates enable row level security;
+
+create table compliance.country_regions (
+    country text not null check (country ~ '^[A-Z]{2}$'),
+    region text not null,
+    primary key (country, region)
+);
+comment on table compliance.country_regions is 'Which countries trade as one region: a corridor between two of them is regional.';
+alter table compliance.country_regions enable row level security;
+
+create table compliance.profiles (
+    tenant_id text not null references public.tenants (tenant_id),
+    environment text not null check (environment in ('sandbox', 'production')),
+    tier text not null references compliance.tiers (tier),
+    reason text not null,
+    changed_by text not null,
+    updated_at timestamptz not null default now(),
+    primary key (tenant_id, environment)
+);
+comment on table compliance.profiles is
+'The tier of a tenant; without a row it has that of the setting compliance.tier_<environment>.';
+alter table compliance.profiles enable row level security;
+create index profiles_tier on compliance.profiles (tier);
+
+create table compliance.velocity (
+    tenant_id text not null,
+    environment text not null,
+    direction text not null check (direction in ('in', 'out')),
+    subject text not null,
+    span_s integer not null check (span_s in (300, 3600, 86400)),
+    bucket_at timestamptz not null,
+    transfers bigint not null,
+    usd_micros bigint not null,
+    primary key (tenant_id, environment, direction, subject, span_s, bucket_at)
+) with (fillfactor = 50, autovacuum_vacuum_scale_factor = 0.01);
+comment on table compliance.velocity is
+'What was begun, in buckets of 5 minutes, an hour and a day. subject is empty for the tenant itself, else the hash of a party. Written only for tenants that a window limits, under their advisory lock.';
+alter table compliance.velocity enable row level security;
+create index velocity_age on compliance.velocity (bucket_at);
+
+create table compliance.releases (
+    release_id bigint generated always as identity primary key,
+    tenant_id text not null,
+    environment text not null,
+    direction text not null check (direction in ('in', 'out')),
+    party_hash text,
+    admitted_at timestamptz not null,
+    transfers integer not null check (transfers in (-1, 1)),
+    usd_micros bigint not null
+) with (autovacuum_vacuum_scale_factor = 0.01);
+comment on table compliance.releases is
+'Reservations given back by failed transfers (or taken again by a late success) and not yet in compliance.velocity. Insert-only until a task folds them in, so that whoever fails a transfer waits for nobody.';
+alter table compliance.releases enable row level security;
+create index releases_of_tenant on compliance.releases (tenant_id, environment);
+
+create table compliance.freezes (
+    freeze_id text primary key,
+    tenant_id text references public.tenants (tenant_id),
+    environment text not null check (environment in ('sandbox', 'production')),
+    party_hash text not null,
+    party_masked text not null,
+    reason text not null,
+    frozen_by text not null,
+    created_at timestamptz not null default now(),
+    lift_requested_by text,
+    lift_reason text,
+    lifted_by text,
+    lifted_at timestamptz,
+    check ((lifted_at is null) = (lifted_by is null)),
+    -- One pair of eyes freezes, two lift.
+    check (lifted_by <> lift_requested_by)
+);
+comment on table compliance.freezes is
+'Parties that nobody may pay or be paid by; without a tenant it holds for all of them. One operator freezes at once, lifting takes two.';
+alter table compliance.freezes enable row level security;
+create index freezes_in_force on compliance.freezes (party_hash) where lifted_at is null;
+create index freezes_of_tenant on compliance.freezes (tenant_id, environment);
 
 reset role;
 
@@ -999,9 +1136,12 @@ on conflict (plan, bucket) do update set
     rate_per_minute = excluded.rate_per_minute,
     burst = excluded.burst;
 
+-- shared/compliance/public.settings.csv
 -- shared/public.settings.csv
 insert into public.settings (key, value, comment)
 values
+('compliance.tier_sandbox', '"T3"', 'Tier of a tenant without one of its own in the sandbox'),
+('compliance.tier_production', '"T2"', 'Tier of a tenant without one of its own in production: an operator has seen its documents before activating it'),
 ('api_keys.max_per_tenant', '50', 'Active API keys of one tenant in one environment'),
 ('invitations.valid_s', '604800', 'Seconds an invitation may be accepted')
 on conflict (key) do update set
@@ -1027,6 +1167,9 @@ values
 ('40914', 'AlreadyExists', '409', 'Already exists', 'false', 'Use the existing resource or another name.'),
 ('41301', 'BodyTooLarge', '413', 'Body is too large', 'false', 'Send a smaller body.'),
 ('41501', 'UnsupportedMediaType', '415', 'Unsupported media type', 'false', 'Send the body as application/json.'),
+('42201', 'EntityDenied', '422', 'Party is not allowed', 'false', 'Do not repeat it; ask support with the request_id.'),
+('42204', 'KycTierInsufficient', '422', 'Tier is too low', 'false', 'Have the organisation''s tier raised.'),
+('42206', 'LimitExceeded', '422', 'Limit is exceeded', 'false', 'Wait until room_at or have the organisation''s tier raised.'),
 ('42241', 'IdempotencyConflict', '422', 'Idempotency-Key was used with another body', 'false', 'Use a new key or send the first body again.'),
 ('42251', 'InvalidAmount', '422', 'Amount is not valid', 'false', 'Send a decimal string with the decimals of the currency.'),
 ('42258', 'PatchFieldNotAllowed', '422', 'Field cannot be changed', 'false', 'Change only the fields the documentation lists.'),
@@ -1056,9 +1199,12 @@ on conflict (pattern, destination) do update set
     enabled = excluded.enabled,
     description = excluded.description;
 
+-- shared/compliance/public.cron_tasks.csv
 -- shared/public.cron_tasks.csv
 insert into public.cron_tasks (task, lane, interval_s, lease_s, routine, enabled, description)
 values
+('compliance.fold', 'fast', '30', '60', 'compliance.fold_releases', 'true', 'Takes what failed transfers gave back into the counters of limits'),
+('compliance.purge', 'slow', '3600', '120', 'compliance.purge_velocity', 'true', 'Removes counters that no window reaches any more'),
 ('idempotency.purge', 'fast', '30', '60', 'public.purge_idempotency_keys', 'true', 'Removes idempotency keys after 36 hours'),
 ('rate_buckets.purge', 'slow', '600', '60', 'public.purge_rate_buckets', 'true', 'Removes token buckets that are full again'),
 ('intents.expire', 'fast', '15', '60', 'payments.expire_intents', 'true', 'Expires unpaid intents whose time is over'),
@@ -1197,6 +1343,128 @@ on conflict (rail, channel, code) do update set
     payer_may_retry = excluded.payer_may_retry,
     meaning = excluded.meaning,
     source = excluded.source;
+
+reset role;
+
+-- sql/compliance/data.sql
+
+-- Reference rows. Written by scripts/data from shared/; edit the files named below.
+
+set role stalela_owner;
+
+-- shared/compliance/compliance.tiers.csv
+insert into compliance.tiers (tier, label, directions, corridors, description)
+values
+('T0', 'minimal', '{in}', '{domestic}', 'Name and a phone that was reached: collects a little at home and pays nothing out'),
+('T1', 'basic', '{in,out}', '{domestic,regional}', 'Registration and identity documents seen'),
+('T2', 'enhanced', '{in,out}', '{domestic,regional,international}', 'Address and source of funds seen too: where an organisation starts once the platform has activated it'),
+('T3', 'full', '{in,out}', '{domestic,regional,international}', 'Fully known and watched: only the limits of rails and regulators hold')
+on conflict (tier) do update set
+    label = excluded.label,
+    directions = excluded.directions,
+    corridors = excluded.corridors,
+    description = excluded.description;
+
+-- shared/compliance/compliance.limits.csv
+insert into compliance.limits (limit_name, tier, subject, direction, rail, corridor, window_s, max_count, max_usd_minor)
+values
+('t0_transfer', 'T0', 'transfer', null, null, null, null, null, '5000'),
+('t0_tenant_day_value', 'T0', 'tenant', null, null, null, '86400', null, '5000'),
+('t0_tenant_month_value', 'T0', 'tenant', null, null, null, '2592000', null, '30000'),
+('t0_party_hour_count', 'T0', 'party', null, null, null, '3600', '5', null),
+('t1_transfer', 'T1', 'transfer', null, null, null, null, null, '100000'),
+('t1_transfer_regional', 'T1', 'transfer', null, null, 'regional', null, null, '50000'),
+('t1_tenant_day_value', 'T1', 'tenant', null, null, null, '86400', null, '100000'),
+('t1_tenant_month_value', 'T1', 'tenant', null, null, null, '2592000', null, '1000000'),
+('t1_party_hour_count', 'T1', 'party', null, null, null, '3600', '20', null),
+('t1_party_day_count', 'T1', 'party', null, null, null, '86400', '50', null),
+('t2_transfer', 'T2', 'transfer', null, null, null, null, null, '500000'),
+('t2_transfer_international', 'T2', 'transfer', null, null, 'international', null, null, '250000'),
+('t2_tenant_day_value', 'T2', 'tenant', null, null, null, '86400', null, '500000'),
+('t2_tenant_month_value', 'T2', 'tenant', null, null, null, '2592000', null, '5000000'),
+('t2_party_hour_count', 'T2', 'party', null, null, null, '3600', '60', null)
+on conflict (limit_name) do update set
+    tier = excluded.tier,
+    subject = excluded.subject,
+    direction = excluded.direction,
+    rail = excluded.rail,
+    corridor = excluded.corridor,
+    window_s = excluded.window_s,
+    max_count = excluded.max_count,
+    max_usd_minor = excluded.max_usd_minor;
+
+-- shared/compliance/compliance.limit_rates.csv
+insert into compliance.limit_rates (currency, minor_per_usd, as_of)
+values
+('USD', '100', '2026-11-01'),
+('USDC', '1000000', '2026-11-01'),
+('USDT', '1000000', '2026-11-01'),
+('EUR', '86', '2026-11-01'),
+('GBP', '76', '2026-11-01'),
+('KES', '12900', '2026-11-01'),
+('UGX', '3600', '2026-11-01'),
+('TZS', '245000', '2026-11-01'),
+('RWF', '1450', '2026-11-01'),
+('CDF', '240000', '2026-11-01'),
+('ZAR', '1730', '2026-11-01'),
+('ZMW', '2250', '2026-11-01'),
+('ZWG', '2640', '2026-11-01'),
+('ETB', '15200', '2026-11-01'),
+('GHS', '1090', '2026-11-01'),
+('NGN', '145000', '2026-11-01'),
+('MZN', '6390', '2026-11-01'),
+('BWP', '1340', '2026-11-01')
+on conflict (currency) do update set
+    minor_per_usd = excluded.minor_per_usd,
+    as_of = excluded.as_of;
+
+-- shared/compliance/compliance.country_regions.csv
+insert into compliance.country_regions (country, region)
+values
+('BI', 'EAC'),
+('CD', 'EAC'),
+('KE', 'EAC'),
+('RW', 'EAC'),
+('SO', 'EAC'),
+('SS', 'EAC'),
+('TZ', 'EAC'),
+('UG', 'EAC'),
+('AO', 'SADC'),
+('BW', 'SADC'),
+('CD', 'SADC'),
+('LS', 'SADC'),
+('MG', 'SADC'),
+('MU', 'SADC'),
+('MW', 'SADC'),
+('MZ', 'SADC'),
+('NA', 'SADC'),
+('SC', 'SADC'),
+('SZ', 'SADC'),
+('TZ', 'SADC'),
+('ZA', 'SADC'),
+('ZM', 'SADC'),
+('ZW', 'SADC')
+on conflict (country, region) do nothing;
+
+reset role;
+
+-- sql/directory/data.sql
+
+-- Reference rows. Written by scripts/data from shared/; edit the files named below.
+
+set role stalela_owner;
+
+-- shared/rails/mpesa/directory.rail_facts.csv
+insert into directory.rail_facts (rail, country, latency_ms, failure_bps, fx_spread_bps, health, priority)
+values
+('mpesa', 'KE', '20000', '1500', '0', 'healthy', '10')
+on conflict (rail) do update set
+    country = excluded.country,
+    latency_ms = excluded.latency_ms,
+    failure_bps = excluded.failure_bps,
+    fx_spread_bps = excluded.fx_spread_bps,
+    health = excluded.health,
+    priority = excluded.priority;
 
 reset role;
 
@@ -3017,6 +3285,10 @@ begin
     returning * into transfer;
     perform payments.advance_intent(
         intent.payment_intent_id, 'confirm', jsonb_build_object('transfer_id', transfer.transfer_id)
+    );
+    perform compliance.admit(
+        transfer.tenant_id, transfer.environment, 'in', transfer.rail, transfer.amount_minor, transfer.currency,
+        transfer.payer_hash
     );
     perform payments.record_transfer_event(transfer, 'transfer.initiated', jsonb_build_object(
         'payment_intent_id', transfer.payment_intent_id,
@@ -5312,6 +5584,473 @@ end
 $$;
 comment on function rails.failure_of is
 'last_error of an intent from a rail event: {code, message, rail_code, retryable, retry_after}. retryable: the payer may try again.';
+
+reset role;
+
+-- sql/compliance/functions/limits.sql
+
+-- What a tenant may move: tiers, amounts, corridors, velocity. Called before money is asked for or sent.
+
+set role stalela_owner;
+
+create type compliance.standing as (
+    tier compliance.tiers, limits compliance.limits[], corridor text, minor_per_usd bigint, is_frozen boolean
+);
+comment on type compliance.standing is
+'What holds for one transfer of a tenant: its tier, the limits of that tier, how far the money goes, what a dollar is worth, whether its party is frozen.';
+
+create function compliance.standing_of(
+    tenant_id text, environment text, direction text, rail text, currency text, party_hash text
+)
+returns compliance.standing
+language plpgsql
+stable
+security definer -- callers may not read tiers
+set search_path = ''
+as $$
+#variable_conflict use_column
+declare
+    found_standing compliance.standing;
+begin
+    select
+        r,
+        array(
+            select l from compliance.limits as l
+            where
+                l.tier = r.tier
+                and (l.direction is null or l.direction = standing_of.direction)
+                and (l.rail is null or l.rail = standing_of.rail)
+        ),
+        case
+            when f.country = t.country then 'domestic'
+            when exists (
+                select from compliance.country_regions as here
+                inner join compliance.country_regions as there on there.region = here.region
+                where here.country = t.country and there.country = f.country
+            ) then 'regional'
+            else 'international'
+        end,
+        (select x.minor_per_usd from compliance.limit_rates as x where x.currency = standing_of.currency),
+        exists (
+            select from compliance.freezes as z
+            where
+                z.party_hash = standing_of.party_hash and z.lifted_at is null
+                and z.environment = standing_of.environment
+                and (z.tenant_id is null or z.tenant_id = standing_of.tenant_id)
+        )
+    into found_standing
+    from public.tenants as t
+    left join compliance.profiles as p on p.tenant_id = t.tenant_id and p.environment = standing_of.environment
+    left join directory.rail_facts as f on f.rail = standing_of.rail
+    inner join compliance.tiers as r
+        on r.tier = coalesce(p.tier, public.setting('compliance.tier_' || standing_of.environment) #>> '{}')
+    where t.tenant_id = standing_of.tenant_id;
+    return found_standing;
+end
+$$;
+comment on function compliance.standing_of is 'Everything that one transfer of this tenant is measured with, in one statement.';
+
+create function compliance.admit(
+    tenant_id text, environment text, direction text, rail text, amount_minor bigint, currency text, party_hash text
+)
+returns void
+language plpgsql
+volatile
+security definer -- callers may not write counters
+set search_path = ''
+as $$
+#variable_conflict use_column
+declare
+    standing compliance.standing := compliance.standing_of(
+        admit.tenant_id, admit.environment, admit.direction, admit.rail, admit.currency, admit.party_hash
+    );
+    limits compliance.limits[] := standing.limits;
+    limit_row compliance.limits;
+    usd_micros bigint;
+begin
+    if standing.is_frozen then
+        perform public.refuse(
+            '42201', 'Payments with this party are stopped.', '{"reason": "frozen"}'
+        );
+    elsif not admit.direction = any((standing.tier).directions) then
+        perform public.refuse('42204', format(
+            'Tier %s does not %s.', (standing.tier).tier, case admit.direction when 'out' then 'pay out' else 'collect' end
+        ), jsonb_build_object('tier', (standing.tier).tier, 'limit', 'direction'));
+    elsif not standing.corridor = any((standing.tier).corridors) then
+        perform public.refuse('42204', format(
+            'Tier %s takes no %s payments.', (standing.tier).tier, standing.corridor
+        ), jsonb_build_object('tier', (standing.tier).tier, 'limit', 'corridor'));
+    elsif cardinality(limits) = 0 then
+        return;
+    elsif standing.minor_per_usd is null then
+        perform public.refuse('42206', format(
+            'Tier %s has limits, and what %s is worth is not known here.', (standing.tier).tier, admit.currency
+        ), jsonb_build_object('tier', (standing.tier).tier, 'limit', 'currency'));
+    end if;
+
+    usd_micros := ceil(admit.amount_minor * 1000000.0 / standing.minor_per_usd);
+    foreach limit_row in array limits loop
+        if
+            limit_row.subject = 'transfer'
+            and (limit_row.corridor is null or limit_row.corridor = standing.corridor)
+            and usd_micros > limit_row.max_usd_minor * 10000
+        then
+            perform compliance.refuse_amount(limit_row, standing, admit.currency);
+        end if;
+    end loop;
+    if exists (select from unnest(limits) as l where l.subject <> 'transfer') then
+        perform compliance.reserve(
+            admit.tenant_id, admit.environment, admit.direction, admit.party_hash, usd_micros, standing, admit.currency
+        );
+    end if;
+end
+$$;
+comment on function compliance.admit is
+'May this transfer go ahead? Silence is yes, and counts it. 42201 frozen party, 42204 the tier does not do this or not this much, 42206 a window or corridor is full: which, and when there is room. direction: in (to the tenant) or out. One read for a tenant without windows, else a lock, a sum and an upsert.';
+
+create function compliance.refuse_amount(limit_row compliance.limits, standing compliance.standing, currency text)
+returns void
+language plpgsql
+volatile
+security definer -- callers may not read currencies
+set search_path = ''
+as $$
+declare
+    tier text := (standing.tier).tier;
+    most text := public.format_amount(limit_row.max_usd_minor * standing.minor_per_usd / 100, currency);
+    facts jsonb := jsonb_build_object('tier', tier, 'limit', limit_row.limit_name, 'maximum', most, 'errors',
+        jsonb_build_array(jsonb_build_object('pointer', '/amount', 'detail', format('at most %s %s', most, currency))));
+begin
+    if limit_row.corridor is not null then
+        perform public.refuse('42206', format(
+            'Tier %s takes %s payments of at most %s %s.', tier, limit_row.corridor, most, currency
+        ), facts);
+    end if;
+    perform public.refuse('42204', format('Tier %s takes payments of at most %s %s.', tier, most, currency), facts);
+end
+$$;
+comment on function compliance.refuse_amount is
+'One transfer is too much: 42206 for a corridor''s maximum, 42204 for the tier''s own. maximum is about that many of the currency.';
+
+create function compliance.reserve(
+    tenant_id text, environment text, direction text, party_hash text, usd_micros bigint,
+    standing compliance.standing, currency text
+)
+returns void
+language plpgsql
+volatile
+security definer -- callers may not write counters
+set search_path = ''
+as $$
+#variable_conflict use_column
+declare
+    used record;
+begin
+    -- Whoever reserves for this tenant at the same moment waits until we have committed, then sees our rows.
+    perform pg_catalog.pg_advisory_xact_lock(
+        hashtext('compliance.reserve'), hashtext(reserve.environment || reserve.tenant_id)
+    );
+    for used in
+        select l.max_count, l.max_usd_minor, l as limit_row, u.transfers, u.usd_micros
+        from unnest((reserve.standing).limits) as l
+        cross join lateral compliance.usage(
+            reserve.tenant_id, reserve.environment, l.direction,
+            case when l.subject = 'party' then reserve.party_hash else '' end, l.window_s
+        ) as u
+        where l.subject = 'tenant' or (l.subject = 'party' and reserve.party_hash is not null)
+        order by l.limit_name
+    loop
+        if used.transfers + 1 > used.max_count or used.usd_micros + reserve.usd_micros > used.max_usd_minor * 10000 then
+            perform compliance.refuse_window(
+                used.limit_row, reserve.tenant_id, reserve.environment, reserve.party_hash, reserve.usd_micros,
+                reserve.standing, reserve.currency
+            );
+        end if;
+    end loop;
+
+    insert into compliance.velocity as v (
+        tenant_id, environment, direction, subject, span_s, bucket_at, transfers, usd_micros
+    )
+    select
+        reserve.tenant_id, reserve.environment, reserve.direction, w.subject, s.span_s,
+        compliance.bucket(now(), s.span_s), 1, reserve.usd_micros
+    from (values (''), (reserve.party_hash)) as w (subject)
+    cross join (values (300), (3600), (86400)) as s (span_s)
+    where w.subject is not null
+    on conflict on constraint velocity_pkey do update
+    set transfers = v.transfers + 1, usd_micros = v.usd_micros + excluded.usd_micros;
+end
+$$;
+comment on function compliance.reserve is
+'Counts one transfer of a limited tenant, or refuses it (42206). Two at once never pass a limit together.';
+
+create function compliance.bucket(at_time timestamptz, span_s integer)
+returns timestamptz
+language plpgsql
+immutable
+set search_path = ''
+as $$
+begin
+    return date_bin(make_interval(secs => span_s), at_time, '2000-01-01 00:00:00+00');
+end
+$$;
+comment on function compliance.bucket is 'When the bucket of that many seconds began in which a moment lies.';
+
+create function compliance.usage(tenant_id text, environment text, direction text, subject text, window_s integer)
+returns table (transfers bigint, usd_micros bigint)
+language plpgsql
+stable
+security definer -- callers may not read counters
+set search_path = ''
+as $$
+#variable_conflict use_column
+begin
+    return query
+    select coalesce(sum(b.transfers), 0)::bigint, coalesce(sum(b.usd_micros), 0)::bigint
+    from compliance.buckets_of(
+        usage.tenant_id, usage.environment, usage.direction, usage.subject, usage.window_s
+    ) as b;
+end
+$$;
+comment on function compliance.usage is 'How much of a window is used: subject empty for the tenant, a hash for a party; direction null for both.';
+
+create function compliance.buckets_of(tenant_id text, environment text, direction text, subject text, window_s integer)
+returns table (bucket_at timestamptz, transfers bigint, usd_micros bigint)
+language plpgsql
+stable
+security definer -- callers may not read counters
+set search_path = ''
+as $$
+#variable_conflict use_column
+declare
+    span_s integer := case buckets_of.window_s when 3600 then 300 when 86400 then 3600 else 86400 end;
+    -- A bucket counts until its last moment has left the window.
+    since timestamptz := now() - make_interval(secs => buckets_of.window_s + span_s);
+begin
+    return query
+    select v.bucket_at, v.transfers, v.usd_micros
+    from compliance.velocity as v
+    where
+        v.tenant_id = buckets_of.tenant_id and v.environment = buckets_of.environment
+        and v.direction in (coalesce(buckets_of.direction, 'in'), coalesce(buckets_of.direction, 'out'))
+        and v.subject = buckets_of.subject and v.span_s = buckets_of.span_s and v.bucket_at > since
+    union all
+    select compliance.bucket(r.admitted_at, buckets_of.span_s), r.transfers, r.transfers * r.usd_micros
+    from compliance.releases as r
+    where
+        r.tenant_id = buckets_of.tenant_id and r.environment = buckets_of.environment
+        and (buckets_of.direction is null or r.direction = buckets_of.direction)
+        and (buckets_of.subject = '' or r.party_hash = buckets_of.subject)
+        and compliance.bucket(r.admitted_at, buckets_of.span_s) > since;
+end
+$$;
+comment on function compliance.buckets_of is 'The buckets of a window, and what was given back to them since.';
+
+create function compliance.refuse_window(
+    limit_row compliance.limits, tenant_id text, environment text, party_hash text, usd_micros bigint,
+    standing compliance.standing, currency text
+)
+returns void
+language plpgsql
+volatile
+security definer -- callers may not read counters
+set search_path = ''
+as $$
+#variable_conflict use_column
+declare
+    tier text := (standing.tier).tier;
+    hours integer := limit_row.window_s / 3600;
+    span_s integer := case limit_row.window_s when 3600 then 300 when 86400 then 3600 else 86400 end;
+    most text;
+    room_at timestamptz;
+begin
+    most := case
+        when limit_row.max_count is not null then format('%s payments', limit_row.max_count)
+        else format('%s %s', public.format_amount(
+            limit_row.max_usd_minor * standing.minor_per_usd / 100, refuse_window.currency
+        ), refuse_window.currency)
+    end;
+    -- The oldest buckets leave first: the first moment at which what is left leaves room for this one.
+    select min(b.bucket_at) + make_interval(secs => limit_row.window_s + span_s) into room_at
+    from (
+        select
+            g.bucket_at,
+            sum(g.transfers) over (order by g.bucket_at desc) - g.transfers as transfers_after,
+            sum(g.usd_micros) over (order by g.bucket_at desc) - g.usd_micros as usd_micros_after
+        from (
+            select c.bucket_at, sum(c.transfers) as transfers, sum(c.usd_micros) as usd_micros
+            from compliance.buckets_of(
+                refuse_window.tenant_id, refuse_window.environment, (refuse_window.limit_row).direction,
+                case when (refuse_window.limit_row).subject = 'party' then refuse_window.party_hash else '' end,
+                (refuse_window.limit_row).window_s
+            ) as c
+            group by c.bucket_at
+        ) as g
+    ) as b
+    where
+        b.transfers_after + 1 <= coalesce((refuse_window.limit_row).max_count, b.transfers_after + 1)
+        and b.usd_micros_after + refuse_window.usd_micros
+        <= coalesce((refuse_window.limit_row).max_usd_minor * 10000, b.usd_micros_after + refuse_window.usd_micros);
+    perform public.refuse(
+        '42206',
+        format(
+            'Tier %s takes at most %s in %s %s.%s', tier, most,
+            case hours when 1 then 'an hour' when 24 then '24 hours' else '30 days' end,
+            case when limit_row.subject = 'party' then 'with one party' else 'in all' end,
+            case when room_at is null then ' This one alone is more than that.'
+                else format(' There is room again at %s.', to_char(room_at at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"'))
+            end
+        ),
+        jsonb_strip_nulls(jsonb_build_object(
+            'tier', tier, 'limit', limit_row.limit_name, 'maximum', most,
+            'room_at', to_char(room_at at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"'),
+            'retry_after', ceil(extract(epoch from room_at - clock_timestamp()))::integer
+        ))
+    );
+end
+$$;
+comment on function compliance.refuse_window is 'A window is full: 42206 with the limit''s name and when there is room again; without that, never.';
+
+create function compliance.note_outcome()
+returns trigger
+language plpgsql
+volatile
+security definer -- whoever moves a transfer may not write counters
+set search_path = ''
+as $$
+begin
+    insert into compliance.releases (tenant_id, environment, direction, party_hash, admitted_at, transfers, usd_micros)
+    select
+        new.tenant_id, new.environment, case when new.intent = 'PUSH' then 'out' else 'in' end, new.payer_hash,
+        new.created_at, case when new.state = 'FAILED' then -1 else 1 end,
+        ceil(new.amount_minor * 1000000.0 / x.minor_per_usd)
+    from compliance.limit_rates as x
+    where
+        x.currency = new.currency
+        -- Most tenants have no windows, so nothing was reserved.
+        and exists (
+            select from compliance.velocity as v
+            where v.tenant_id = new.tenant_id and v.environment = new.environment
+        );
+    return null;
+end
+$$;
+comment on function compliance.note_outcome is
+'Gives back what a failed transfer had reserved, and takes it again when it succeeded late after all.';
+
+create function compliance.fold_releases()
+returns integer
+language plpgsql
+volatile
+security definer -- callers may not write counters
+set search_path = ''
+as $$
+#variable_conflict use_column
+declare
+    place record;
+    folded integer := 0;
+    here integer;
+begin
+    for place in
+        select distinct r.tenant_id, r.environment from compliance.releases as r order by 1, 2 limit 200
+    loop
+        perform pg_catalog.pg_advisory_xact_lock(
+            hashtext('compliance.reserve'), hashtext(place.environment || place.tenant_id)
+        );
+        with taken as (
+            delete from compliance.releases as r
+            where r.tenant_id = place.tenant_id and r.environment = place.environment
+            returning r.direction, r.party_hash, r.admitted_at, r.transfers, r.usd_micros
+        ),
+        changes as (
+            select
+                t.direction, w.subject, s.span_s, compliance.bucket(t.admitted_at, s.span_s) as bucket_at,
+                sum(t.transfers) as transfers, sum(t.transfers * t.usd_micros) as usd_micros, count(*) as rows
+            from taken as t
+            cross join (values (300), (3600), (86400)) as s (span_s)
+            cross join lateral (values (''), (t.party_hash)) as w (subject)
+            where w.subject is not null
+            group by 1, 2, 3, 4
+        ),
+        applied as (
+            -- Never below nothing: a limit may be younger than the transfer that gives its share back.
+            update compliance.velocity as v
+            set
+                transfers = greatest(0, v.transfers + c.transfers),
+                usd_micros = greatest(0, v.usd_micros + c.usd_micros)
+            from changes as c
+            where
+                v.tenant_id = place.tenant_id and v.environment = place.environment
+                and v.direction = c.direction and v.subject = c.subject and v.span_s = c.span_s
+                and v.bucket_at = c.bucket_at
+        )
+        select count(*) into here from taken;
+        folded := folded + here;
+    end loop;
+    return folded;
+end
+$$;
+comment on function compliance.fold_releases is 'Takes what was given back into the counters, tenant by tenant under its lock. A cron task.';
+
+create function compliance.purge_velocity()
+returns integer
+language plpgsql
+volatile
+security definer -- callers may not write counters
+set search_path = ''
+as $$
+declare
+    purged integer;
+begin
+    delete from compliance.velocity as v
+    where v.ctid = any(array(
+        select o.ctid from compliance.velocity as o
+        where
+            (o.span_s = 300 and o.bucket_at < now() - interval '2 hours')
+            or (o.span_s = 3600 and o.bucket_at < now() - interval '26 hours')
+            or o.bucket_at < now() - interval '32 days'
+        limit 20000
+        for update skip locked
+    ));
+    get diagnostics purged = row_count;
+    return purged;
+end
+$$;
+comment on function compliance.purge_velocity is 'Removes up to 20,000 counters that no window reaches any more. A cron task.';
+
+reset role;
+
+-- sql/compliance/policies.sql
+
+-- Who may see and who may call. Nobody has a grant on a table: reads and writes are functions.
+
+set role stalela_owner;
+
+create policy profiles_select_own on compliance.profiles
+for select to authenticated
+using (tenant_id = (select public.tenant_id()) and environment = (select public.environment()));
+
+create policy velocity_select_own on compliance.velocity
+for select to authenticated
+using (tenant_id = (select public.tenant_id()) and environment = (select public.environment()));
+
+create policy releases_select_own on compliance.releases
+for select to authenticated
+using (tenant_id = (select public.tenant_id()) and environment = (select public.environment()));
+
+create policy freezes_select_own on compliance.freezes
+for select to authenticated
+using (tenant_id = (select public.tenant_id()) and environment = (select public.environment()));
+
+create trigger transfers_give_back_their_limits
+after update of state on payments.transfers
+for each row
+when ((new.state = 'FAILED') <> (old.state = 'FAILED'))
+execute function compliance.note_outcome();
+
+-- Cron runs as postgres, which may do nothing here but this.
+grant usage on schema compliance to postgres;
+grant execute on function compliance.fold_releases, compliance.purge_velocity to postgres;
 
 reset role;
 

@@ -79,6 +79,10 @@ begin
     perform payments.advance_intent(
         intent.payment_intent_id, 'confirm', jsonb_build_object('transfer_id', transfer.transfer_id)
     );
+    perform compliance.admit(
+        transfer.tenant_id, transfer.environment, 'in', transfer.rail, transfer.amount_minor, transfer.currency,
+        transfer.payer_hash
+    );
     perform payments.record_transfer_event(transfer, 'transfer.initiated', jsonb_build_object(
         'payment_intent_id', transfer.payment_intent_id,
         'state', transfer.state,
