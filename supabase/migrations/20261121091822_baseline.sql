@@ -5688,7 +5688,7 @@ begin
         ), jsonb_build_object('tier', (standing.tier).tier, 'limit', 'currency'));
     end if;
 
-    usd_micros := ceil(admit.amount_minor * 1000000.0 / standing.minor_per_usd);
+    usd_micros := ceil(admit.amount_minor * 1000000.0 / standing.minor_per_usd)::bigint;
     foreach limit_row in array limits loop
         if
             limit_row.subject = 'transfer'
@@ -5823,9 +5823,9 @@ set search_path = ''
 as $$
 #variable_conflict use_column
 declare
-    span_s integer := case buckets_of.window_s when 3600 then 300 when 86400 then 3600 else 86400 end;
+    width_s integer := case buckets_of.window_s when 3600 then 300 when 86400 then 3600 else 86400 end;
     -- A bucket counts until its last moment has left the window.
-    since timestamptz := now() - make_interval(secs => buckets_of.window_s + span_s);
+    since timestamptz := now() - make_interval(secs => buckets_of.window_s + width_s);
 begin
     return query
     select v.bucket_at, v.transfers, v.usd_micros
@@ -5833,15 +5833,15 @@ begin
     where
         v.tenant_id = buckets_of.tenant_id and v.environment = buckets_of.environment
         and v.direction in (coalesce(buckets_of.direction, 'in'), coalesce(buckets_of.direction, 'out'))
-        and v.subject = buckets_of.subject and v.span_s = buckets_of.span_s and v.bucket_at > since
+        and v.subject = buckets_of.subject and v.span_s = width_s and v.bucket_at > since
     union all
-    select compliance.bucket(r.admitted_at, buckets_of.span_s), r.transfers, r.transfers * r.usd_micros
+    select compliance.bucket(r.admitted_at, width_s), r.transfers, r.transfers * r.usd_micros
     from compliance.releases as r
     where
         r.tenant_id = buckets_of.tenant_id and r.environment = buckets_of.environment
         and (buckets_of.direction is null or r.direction = buckets_of.direction)
         and (buckets_of.subject = '' or r.party_hash = buckets_of.subject)
-        and compliance.bucket(r.admitted_at, buckets_of.span_s) > since;
+        and compliance.bucket(r.admitted_at, width_s) > since;
 end
 $$;
 comment on function compliance.buckets_of is 'The buckets of a window, and what was given back to them since.';
@@ -5965,7 +5965,7 @@ begin
         changes as (
             select
                 t.direction, w.subject, s.span_s, compliance.bucket(t.admitted_at, s.span_s) as bucket_at,
-                sum(t.transfers) as transfers, sum(t.transfers * t.usd_micros) as usd_micros, count(*) as rows
+                sum(t.transfers) as transfers, sum(t.transfers * t.usd_micros) as usd_micros
             from taken as t
             cross join (values (300), (3600), (86400)) as s (span_s)
             cross join lateral (values (''), (t.party_hash)) as w (subject)
@@ -5984,7 +5984,7 @@ begin
                 and v.direction = c.direction and v.subject = c.subject and v.span_s = c.span_s
                 and v.bucket_at = c.bucket_at
         )
-        select count(*) into here from taken;
+        select count(*)::integer into here from taken;
         folded := folded + here;
     end loop;
     return folded;
