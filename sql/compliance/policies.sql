@@ -6,7 +6,11 @@ create policy profiles_select_own on compliance.profiles
 for select to authenticated
 using (tenant_id = (select public.tenant_id()) and environment = (select public.environment()));
 
-create policy velocity_select_own on compliance.velocity
+create policy tenant_velocity_select_own on compliance.tenant_velocity
+for select to authenticated
+using (tenant_id = (select public.tenant_id()) and environment = (select public.environment()));
+
+create policy party_velocity_select_own on compliance.party_velocity
 for select to authenticated
 using (tenant_id = (select public.tenant_id()) and environment = (select public.environment()));
 

@@ -68,21 +68,37 @@ comment on table compliance.profiles is
 alter table compliance.profiles enable row level security;
 create index profiles_tier on compliance.profiles (tier);
 
-create table compliance.velocity (
+create table compliance.tenant_velocity (
     tenant_id text not null,
     environment text not null,
     direction text not null check (direction in ('in', 'out')),
-    subject text not null,
     span_s integer not null check (span_s in (300, 3600, 86400)),
     bucket_at timestamptz not null,
     transfers bigint not null,
     usd_micros bigint not null,
-    primary key (tenant_id, environment, direction, subject, span_s, bucket_at)
-) with (fillfactor = 50, autovacuum_vacuum_scale_factor = 0.01);
-comment on table compliance.velocity is
-'What was begun, in buckets of 5 minutes, an hour and a day. subject is empty for the tenant itself, else the hash of a party. Written only for tenants that a window limits, under their advisory lock.';
-alter table compliance.velocity enable row level security;
-create index velocity_age on compliance.velocity (bucket_at);
+    primary key (tenant_id, environment, direction, span_s, bucket_at)
+-- Few rows, changed by every transfer of their tenant: room for new versions on the page of the old.
+) with (fillfactor = 10, autovacuum_vacuum_scale_factor = 0.01);
+comment on table compliance.tenant_velocity is
+'What a tenant began, in buckets of 5 minutes, an hour and a day. Written only for tenants that a window limits, under their advisory lock.';
+alter table compliance.tenant_velocity enable row level security;
+create index tenant_velocity_age on compliance.tenant_velocity (bucket_at);
+
+create table compliance.party_velocity (
+    tenant_id text not null,
+    environment text not null,
+    party_hash text not null,
+    direction text not null check (direction in ('in', 'out')),
+    span_s integer not null check (span_s in (300, 3600, 86400)),
+    bucket_at timestamptz not null,
+    transfers bigint not null,
+    usd_micros bigint not null,
+    primary key (tenant_id, environment, party_hash, direction, span_s, bucket_at)
+) with (fillfactor = 70, autovacuum_vacuum_scale_factor = 0.01);
+comment on table compliance.party_velocity is
+'The same per party of a tenant, known by the hash of its phone or account; apart, because these rows are many and that one is hot.';
+alter table compliance.party_velocity enable row level security;
+create index party_velocity_age on compliance.party_velocity (bucket_at);
 
 create table compliance.releases (
     release_id bigint generated always as identity primary key,
@@ -95,7 +111,7 @@ create table compliance.releases (
     usd_micros bigint not null
 ) with (autovacuum_vacuum_scale_factor = 0.01);
 comment on table compliance.releases is
-'Reservations given back by failed transfers (or taken again by a late success) and not yet in compliance.velocity. Insert-only until a task folds them in, so that whoever fails a transfer waits for nobody.';
+'Reservations given back by failed transfers (or taken again by a late success) and not yet in the counters. Insert-only until a task folds them in, so that whoever fails a transfer waits for nobody.';
 alter table compliance.releases enable row level security;
 create index releases_of_tenant on compliance.releases (tenant_id, environment);
 

@@ -891,21 +891,37 @@ comment on table compliance.profiles is
 alter table compliance.profiles enable row level security;
 create index profiles_tier on compliance.profiles (tier);
 
-create table compliance.velocity (
+create table compliance.tenant_velocity (
     tenant_id text not null,
     environment text not null,
     direction text not null check (direction in ('in', 'out')),
-    subject text not null,
     span_s integer not null check (span_s in (300, 3600, 86400)),
     bucket_at timestamptz not null,
     transfers bigint not null,
     usd_micros bigint not null,
-    primary key (tenant_id, environment, direction, subject, span_s, bucket_at)
-) with (fillfactor = 50, autovacuum_vacuum_scale_factor = 0.01);
-comment on table compliance.velocity is
-'What was begun, in buckets of 5 minutes, an hour and a day. subject is empty for the tenant itself, else the hash of a party. Written only for tenants that a window limits, under their advisory lock.';
-alter table compliance.velocity enable row level security;
-create index velocity_age on compliance.velocity (bucket_at);
+    primary key (tenant_id, environment, direction, span_s, bucket_at)
+-- Few rows, changed by every transfer of their tenant: room for new versions on the page of the old.
+) with (fillfactor = 10, autovacuum_vacuum_scale_factor = 0.01);
+comment on table compliance.tenant_velocity is
+'What a tenant began, in buckets of 5 minutes, an hour and a day. Written only for tenants that a window limits, under their advisory lock.';
+alter table compliance.tenant_velocity enable row level security;
+create index tenant_velocity_age on compliance.tenant_velocity (bucket_at);
+
+create table compliance.party_velocity (
+    tenant_id text not null,
+    environment text not null,
+    party_hash text not null,
+    direction text not null check (direction in ('in', 'out')),
+    span_s integer not null check (span_s in (300, 3600, 86400)),
+    bucket_at timestamptz not null,
+    transfers bigint not null,
+    usd_micros bigint not null,
+    primary key (tenant_id, environment, party_hash, direction, span_s, bucket_at)
+) with (fillfactor = 70, autovacuum_vacuum_scale_factor = 0.01);
+comment on table compliance.party_velocity is
+'The same per party of a tenant, known by the hash of its phone or account; apart, because these rows are many and that one is hot.';
+alter table compliance.party_velocity enable row level security;
+create index party_velocity_age on compliance.party_velocity (bucket_at);
 
 create table compliance.releases (
     release_id bigint generated always as identity primary key,
@@ -918,7 +934,7 @@ create table compliance.releases (
     usd_micros bigint not null
 ) with (autovacuum_vacuum_scale_factor = 0.01);
 comment on table compliance.releases is
-'Reservations given back by failed transfers (or taken again by a late success) and not yet in compliance.velocity. Insert-only until a task folds them in, so that whoever fails a transfer waits for nobody.';
+'Reservations given back by failed transfers (or taken again by a late success) and not yet in the counters. Insert-only until a task folds them in, so that whoever fails a transfer waits for nobody.';
 alter table compliance.releases enable row level security;
 create index releases_of_tenant on compliance.releases (tenant_id, environment);
 
@@ -5753,9 +5769,13 @@ begin
     for used in
         select l.max_count, l.max_usd_minor, l as limit_row, u.transfers, u.usd_micros
         from unnest((reserve.standing).limits) as l
-        cross join lateral compliance.usage(
-            reserve.tenant_id, reserve.environment, l.direction,
-            case when l.subject = 'party' then reserve.party_hash else '' end, l.window_s
+        -- compliance.usage, written out: this is on a payment's way.
+        cross join lateral (
+            select coalesce(sum(b.transfers), 0) as transfers, coalesce(sum(b.usd_micros), 0) as usd_micros
+            from compliance.buckets_of(
+                reserve.tenant_id, reserve.environment, l.direction,
+                case when l.subject = 'party' then reserve.party_hash end, l.window_s
+            ) as b
         ) as u
         where l.subject = 'tenant' or (l.subject = 'party' and reserve.party_hash is not null)
         order by l.limit_name
@@ -5768,17 +5788,26 @@ begin
         end if;
     end loop;
 
-    insert into compliance.velocity as v (
-        tenant_id, environment, direction, subject, span_s, bucket_at, transfers, usd_micros
+    insert into compliance.tenant_velocity as v (
+        tenant_id, environment, direction, span_s, bucket_at, transfers, usd_micros
     )
     select
-        reserve.tenant_id, reserve.environment, reserve.direction, w.subject, s.span_s,
-        compliance.bucket(now(), s.span_s), 1, reserve.usd_micros
-    from (values (''), (reserve.party_hash)) as w (subject)
-    cross join (values (300), (3600), (86400)) as s (span_s)
-    where w.subject is not null
-    on conflict on constraint velocity_pkey do update
+        reserve.tenant_id, reserve.environment, reserve.direction, s.span_s, compliance.bucket(now(), s.span_s), 1,
+        reserve.usd_micros
+    from unnest('{300,3600,86400}'::integer[]) as s (span_s)
+    on conflict on constraint tenant_velocity_pkey do update
     set transfers = v.transfers + 1, usd_micros = v.usd_micros + excluded.usd_micros;
+    if reserve.party_hash is not null then
+        insert into compliance.party_velocity as v (
+            tenant_id, environment, party_hash, direction, span_s, bucket_at, transfers, usd_micros
+        )
+        select
+            reserve.tenant_id, reserve.environment, reserve.party_hash, reserve.direction, s.span_s,
+            compliance.bucket(now(), s.span_s), 1, reserve.usd_micros
+        from unnest('{300,3600,86400}'::integer[]) as s (span_s)
+        on conflict on constraint party_velocity_pkey do update
+        set transfers = v.transfers + 1, usd_micros = v.usd_micros + excluded.usd_micros;
+    end if;
 end
 $$;
 comment on function compliance.reserve is
@@ -5796,7 +5825,7 @@ end
 $$;
 comment on function compliance.bucket is 'When the bucket of that many seconds began in which a moment lies.';
 
-create function compliance.usage(tenant_id text, environment text, direction text, subject text, window_s integer)
+create function compliance.usage(tenant_id text, environment text, direction text, party_hash text, window_s integer)
 returns table (transfers bigint, usd_micros bigint)
 language plpgsql
 stable
@@ -5808,13 +5837,15 @@ begin
     return query
     select coalesce(sum(b.transfers), 0)::bigint, coalesce(sum(b.usd_micros), 0)::bigint
     from compliance.buckets_of(
-        usage.tenant_id, usage.environment, usage.direction, usage.subject, usage.window_s
+        usage.tenant_id, usage.environment, usage.direction, usage.party_hash, usage.window_s
     ) as b;
 end
 $$;
-comment on function compliance.usage is 'How much of a window is used: subject empty for the tenant, a hash for a party; direction null for both.';
+comment on function compliance.usage is 'How much of a window is used, of a party or (null) of the tenant itself; direction null for both.';
 
-create function compliance.buckets_of(tenant_id text, environment text, direction text, subject text, window_s integer)
+create function compliance.buckets_of(
+    tenant_id text, environment text, direction text, party_hash text, window_s integer
+)
 returns table (bucket_at timestamptz, transfers bigint, usd_micros bigint)
 language plpgsql
 stable
@@ -5826,21 +5857,31 @@ declare
     width_s integer := case buckets_of.window_s when 3600 then 300 when 86400 then 3600 else 86400 end;
     -- A bucket counts until its last moment has left the window.
     since timestamptz := now() - make_interval(secs => buckets_of.window_s + width_s);
+    directions text[] := case when buckets_of.direction is null then '{in,out}' else array[buckets_of.direction] end;
 begin
+    if buckets_of.party_hash is null then
+        return query
+        select v.bucket_at, v.transfers, v.usd_micros
+        from compliance.tenant_velocity as v
+        where
+            v.tenant_id = buckets_of.tenant_id and v.environment = buckets_of.environment
+            and v.direction = any(directions) and v.span_s = width_s and v.bucket_at > since;
+    else
+        return query
+        select v.bucket_at, v.transfers, v.usd_micros
+        from compliance.party_velocity as v
+        where
+            v.tenant_id = buckets_of.tenant_id and v.environment = buckets_of.environment
+            and v.party_hash = buckets_of.party_hash
+            and v.direction = any(directions) and v.span_s = width_s and v.bucket_at > since;
+    end if;
     return query
-    select v.bucket_at, v.transfers, v.usd_micros
-    from compliance.velocity as v
-    where
-        v.tenant_id = buckets_of.tenant_id and v.environment = buckets_of.environment
-        and v.direction in (coalesce(buckets_of.direction, 'in'), coalesce(buckets_of.direction, 'out'))
-        and v.subject = buckets_of.subject and v.span_s = width_s and v.bucket_at > since
-    union all
-    select compliance.bucket(r.admitted_at, width_s), r.transfers, r.transfers * r.usd_micros
+    select compliance.bucket(r.admitted_at, width_s), r.transfers::bigint, r.transfers * r.usd_micros
     from compliance.releases as r
     where
         r.tenant_id = buckets_of.tenant_id and r.environment = buckets_of.environment
-        and (buckets_of.direction is null or r.direction = buckets_of.direction)
-        and (buckets_of.subject = '' or r.party_hash = buckets_of.subject)
+        and r.direction = any(directions)
+        and (buckets_of.party_hash is null or r.party_hash = buckets_of.party_hash)
         and compliance.bucket(r.admitted_at, width_s) > since;
 end
 $$;
@@ -5881,7 +5922,7 @@ begin
             select c.bucket_at, sum(c.transfers) as transfers, sum(c.usd_micros) as usd_micros
             from compliance.buckets_of(
                 refuse_window.tenant_id, refuse_window.environment, (refuse_window.limit_row).direction,
-                case when (refuse_window.limit_row).subject = 'party' then refuse_window.party_hash else '' end,
+                case when (refuse_window.limit_row).subject = 'party' then refuse_window.party_hash end,
                 (refuse_window.limit_row).window_s
             ) as c
             group by c.bucket_at
@@ -5929,7 +5970,7 @@ begin
         x.currency = new.currency
         -- Most tenants have no windows, so nothing was reserved.
         and exists (
-            select from compliance.velocity as v
+            select from compliance.tenant_velocity as v
             where v.tenant_id = new.tenant_id and v.environment = new.environment
         );
     return null;
@@ -5964,25 +6005,35 @@ begin
         ),
         changes as (
             select
-                t.direction, w.subject, s.span_s, compliance.bucket(t.admitted_at, s.span_s) as bucket_at,
+                t.direction, t.party_hash, s.span_s, compliance.bucket(t.admitted_at, s.span_s) as bucket_at,
+                grouping(t.party_hash) as is_all,
                 sum(t.transfers) as transfers, sum(t.transfers * t.usd_micros) as usd_micros
             from taken as t
             cross join (values (300), (3600), (86400)) as s (span_s)
-            cross join lateral (values (''), (t.party_hash)) as w (subject)
-            where w.subject is not null
-            group by 1, 2, 3, 4
+            -- Each party for itself, and all of them for the tenant.
+            group by grouping sets ((1, 2, 3, 4), (1, 3, 4))
         ),
-        applied as (
+        of_tenant as (
             -- Never below nothing: a limit may be younger than the transfer that gives its share back.
-            update compliance.velocity as v
+            update compliance.tenant_velocity as v
             set
                 transfers = greatest(0, v.transfers + c.transfers),
                 usd_micros = greatest(0, v.usd_micros + c.usd_micros)
             from changes as c
             where
-                v.tenant_id = place.tenant_id and v.environment = place.environment
-                and v.direction = c.direction and v.subject = c.subject and v.span_s = c.span_s
-                and v.bucket_at = c.bucket_at
+                v.tenant_id = place.tenant_id and v.environment = place.environment and c.is_all = 1
+                and v.direction = c.direction and v.span_s = c.span_s and v.bucket_at = c.bucket_at
+        ),
+        of_parties as (
+            update compliance.party_velocity as v
+            set
+                transfers = greatest(0, v.transfers + c.transfers),
+                usd_micros = greatest(0, v.usd_micros + c.usd_micros)
+            from changes as c
+            where
+                v.tenant_id = place.tenant_id and v.environment = place.environment and c.is_all = 0
+                and v.party_hash = c.party_hash
+                and v.direction = c.direction and v.span_s = c.span_s and v.bucket_at = c.bucket_at
         )
         select count(*)::integer into here from taken;
         folded := folded + here;
@@ -6001,22 +6052,36 @@ set search_path = ''
 as $$
 declare
     purged integer;
+    others integer;
 begin
-    delete from compliance.velocity as v
+    delete from compliance.tenant_velocity as v
     where v.ctid = any(array(
-        select o.ctid from compliance.velocity as o
+        select o.ctid from compliance.tenant_velocity as o
         where
-            (o.span_s = 300 and o.bucket_at < now() - interval '2 hours')
-            or (o.span_s = 3600 and o.bucket_at < now() - interval '26 hours')
-            or o.bucket_at < now() - interval '32 days'
+            o.bucket_at < now() - interval '2 hours'
+            and o.bucket_at < now() - case o.span_s
+                when 300 then interval '2 hours' when 3600 then interval '26 hours' else interval '32 days'
+            end
         limit 20000
         for update skip locked
     ));
     get diagnostics purged = row_count;
-    return purged;
+    delete from compliance.party_velocity as v
+    where v.ctid = any(array(
+        select o.ctid from compliance.party_velocity as o
+        where
+            o.bucket_at < now() - interval '2 hours'
+            and o.bucket_at < now() - case o.span_s
+                when 300 then interval '2 hours' when 3600 then interval '26 hours' else interval '32 days'
+            end
+        limit 20000
+        for update skip locked
+    ));
+    get diagnostics others = row_count;
+    return purged + others;
 end
 $$;
-comment on function compliance.purge_velocity is 'Removes up to 20,000 counters that no window reaches any more. A cron task.';
+comment on function compliance.purge_velocity is 'Removes up to 20,000 counters of each kind that no window reaches any more. A cron task.';
 
 reset role;
 
@@ -6030,7 +6095,11 @@ create policy profiles_select_own on compliance.profiles
 for select to authenticated
 using (tenant_id = (select public.tenant_id()) and environment = (select public.environment()));
 
-create policy velocity_select_own on compliance.velocity
+create policy tenant_velocity_select_own on compliance.tenant_velocity
+for select to authenticated
+using (tenant_id = (select public.tenant_id()) and environment = (select public.environment()));
+
+create policy party_velocity_select_own on compliance.party_velocity
 for select to authenticated
 using (tenant_id = (select public.tenant_id()) and environment = (select public.environment()));
 

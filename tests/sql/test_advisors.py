@@ -17,6 +17,11 @@ Json = dict[str, Any]
 # Nobody has a grant on any table, and row level security without a policy shows nothing to
 # anybody. These tables belong to no tenant, so no policy could say whose their rows are.
 WITHOUT_A_TENANT = {
+    "compliance.country_regions": "reference rows",
+    "compliance.limit_rates": "reference rows",
+    "compliance.limits": "reference rows",
+    "compliance.tiers": "reference rows",
+    "directory.rail_facts": "reference rows",
     "payments.intent_transitions": "reference rows",
     "payments.transfer_transitions": "reference rows",
     "public.app_roles": "reference rows",

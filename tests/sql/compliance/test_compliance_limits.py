@@ -40,7 +40,7 @@ def refused(shop: Shop, amount_minor: int, **changes: Any) -> Refused:
 def used(shop: Shop) -> list[int]:
     """Transfers in the day's buckets of the tenant."""
     return shop.books.column(
-        "select transfers from compliance.usage(%s, %s, 'in', '', 86400)",
+        "select transfers from compliance.usage(%s, %s, 'in', null, 86400)",
         shop.tenant_id,
         shop.environment,
     )
@@ -49,7 +49,7 @@ def used(shop: Shop) -> list[int]:
 def age(shop: Shop, hours: int) -> None:
     """Make everything this shop began that much older."""
     shop.books.run(
-        "update compliance.velocity set bucket_at = bucket_at - make_interval(hours => %s)"
+        "update compliance.tenant_velocity set bucket_at = bucket_at - make_interval(hours => %s)"
         " where tenant_id = %s",
         hours,
         shop.tenant_id,
@@ -61,7 +61,7 @@ def test_a_sandbox_tenant_has_no_limits_and_no_counters(shop: Shop) -> None:
 
     assert (
         shop.books.value(
-            "select count(*) from compliance.velocity where tenant_id = %s", shop.tenant_id
+            "select count(*) from compliance.tenant_velocity where tenant_id = %s", shop.tenant_id
         )
         == 0
     )
@@ -150,7 +150,7 @@ def test_what_was_given_back_is_folded_into_the_counters(shop: Shop) -> None:
 
     assert used(shop) == [1]
     assert shop.books.column(
-        "select distinct transfers from compliance.velocity where tenant_id = %s", shop.tenant_id
+        "select distinct transfers from compliance.tenant_velocity where tenant_id = %s", shop.tenant_id
     ) == [1]
     assert (
         shop.books.value(
@@ -266,9 +266,9 @@ def test_old_counters_are_purged_and_current_ones_stay(shop: Shop) -> None:
 
     assert (
         shop.books.value(
-            "select count(*) from compliance.velocity where tenant_id = %s", shop.tenant_id
+            "select count(*) from compliance.tenant_velocity where tenant_id = %s", shop.tenant_id
         )
-        == 6
+        == 3
     )
 
 
