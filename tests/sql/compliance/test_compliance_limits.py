@@ -150,7 +150,8 @@ def test_what_was_given_back_is_folded_into_the_counters(shop: Shop) -> None:
 
     assert used(shop) == [1]
     assert shop.books.column(
-        "select distinct transfers from compliance.tenant_velocity where tenant_id = %s", shop.tenant_id
+        "select distinct transfers from compliance.tenant_velocity where tenant_id = %s",
+        shop.tenant_id,
     ) == [1]
     assert (
         shop.books.value(
