@@ -39,6 +39,12 @@ class Settings(BaseSettings):
     internal_tokens: list[SecretStr] = Field(default_factory=list, max_length=2)
     daraja_sandbox_url: str = "https://sandbox.safaricom.co.ke"
     daraja_production_url: str = "https://api.safaricom.co.ke"
+    resend_url: str = "https://api.resend.com"
+    resend_api_key: SecretStr = SecretStr("")  # none: mail is kept and not sent
+    resend_webhook_secrets: list[SecretStr] = Field(default_factory=list, max_length=2)
+    mail_from: str = "Stalela <receipts@stalela.example>"
+    operator_email: str = ""  # hears the platform's alerts; empty: nobody does
+    relay_url: SecretStr = SecretStr("")  # nats://user:password@host:4222 of the distributed log
     trusted_proxies: int = Field(default=0, ge=0, le=10)  # proxies of ours in front of us
     callback_sources: list[str] = Field(default_factory=list)  # CIDRs; empty: not checked
     ip_requests_per_s: int = Field(default=50, ge=0)  # 0 switches the limit off
@@ -51,7 +57,13 @@ class Settings(BaseSettings):
     host: str = "0.0.0.0"  # noqa: S104  every platform we deploy to forwards to all interfaces
     port: int = Field(default=8080, ge=1, le=65535)
 
-    @field_validator("vault_keys", "internal_tokens", "callback_sources", mode="before")
+    @field_validator(
+        "vault_keys",
+        "internal_tokens",
+        "callback_sources",
+        "resend_webhook_secrets",
+        mode="before",
+    )
     @classmethod
     def _decode_json(cls, value: object) -> object:
         if not isinstance(value, str):

@@ -101,7 +101,7 @@ def running_stack() -> Iterator[Stack]:
             overrides={"log_level": "warning"},
             log=lambda name, line: print(f"{name} | {line}", file=log),
         )
-        say(f"starting on ports {stack.ports.base} to {stack.ports.daraja}")
+        say(f"starting on ports {stack.ports.base} to {stack.ports.last}")
         try:
             yield stack.start()
         finally:

@@ -4,7 +4,15 @@ import sys
 import threading
 from pathlib import Path
 
-COLOURS = {"postgres": 34, "postgrest": 36, "gateway": 32, "pg_net": 35, "daraja": 33, "stack": 1}
+COLOURS = {
+    "postgres": 34,
+    "postgrest": 36,
+    "gateway": 32,
+    "pg_net": 35,
+    "daraja": 33,
+    "resend": 31,
+    "stack": 1,
+}
 WIDTH = max(map(len, COLOURS))
 
 

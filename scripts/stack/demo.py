@@ -22,6 +22,7 @@ ORDER = {
 GUIDE = """
   API         {functions}            (its page: {functions}/docs)
   Phone       {daraja}            (prompts of the Daraja simulator: enter the PIN there)
+  Mailbox     {mailbox}            (receipts and alerts that would have been sent)
   Supabase    {url}
   Postgres    {dsn}
   secret key       {secret}
@@ -87,6 +88,7 @@ def guide(stack: Stack) -> str:
     return GUIDE.format(
         functions=stack.functions_url,
         daraja=stack.daraja_url,
+        mailbox=stack.mailbox_url,
         url=stack.url,
         dsn=stack.dsn(),
         secret=stack.keys[SECRET_KEY],

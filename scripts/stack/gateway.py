@@ -99,6 +99,10 @@ def function_settings(
         "daraja_production_url": f"http://127.0.0.1:{around.ports.daraja}",
         "vault_keys": keys["vault_keys"] if "VAULT_KEYS" in manifest["secrets"] else {},
         "internal_tokens": [keys["internal_token"]],
+        "resend_url": f"http://127.0.0.1:{around.ports.resend}",
+        "resend_api_key": keys["resend_api_key"],
+        "resend_webhook_secrets": [keys["resend_webhook_secret"]],
+        "operator_email": "operator@stalela.example",
         # Everything comes from this machine: one address would share everybody's allowance.
         "ip_requests_per_s": 0,
         "global_requests_per_s": 0,

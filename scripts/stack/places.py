@@ -17,7 +17,7 @@ class StackError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Ports:
-    """The block of five consecutive ports of one stack."""
+    """The block of six consecutive ports of one stack."""
 
     base: int
 
@@ -40,6 +40,14 @@ class Ports:
     @property
     def daraja(self) -> int:
         return self.base + 4
+
+    @property
+    def resend(self) -> int:
+        return self.base + 5
+
+    @property
+    def last(self) -> int:
+        return self.resend
 
 
 def base_port() -> int:

@@ -20,9 +20,9 @@ DEATHS_MAX = 4  # a program that died so often while we waited for it will not c
 
 
 class Stack:
-    """Postgres, PostgREST, pg_net worker, gateway, Daraja simulator: five supervised processes.
+    """Postgres, PostgREST, pg_net worker, gateway, simulators of Daraja and Resend: six processes.
 
-    state: its directory, made when missing. port: the first of five (places.Ports). fsync and cron:
+    state: its directory, made when missing. port: the first of six (places.Ports). fsync and cron:
     off and optional for tests. overrides: settings given to every function, such as
     {"log_level": "warning"}. functions: folders to serve, all of them by default. Processes that
     die are started again until stop().
@@ -54,6 +54,7 @@ class Stack:
             # These two take longest to import and need no database to do so.
             self._spawn("gateway", [sys.executable, "-m", "scripts.stack.gateway"])
             self._spawn("daraja", self._daraja())
+            self._spawn("resend", self._resend())
             self.cluster.start(self.log)
             self.children["postgres"] = self.cluster.child
             self.migrate()
@@ -69,7 +70,7 @@ class Stack:
 
     def stop(self) -> None:
         """Stop everything, the callers of the database before the database."""
-        for name in ("gateway", "daraja", "pg_net", "postgrest"):
+        for name in ("gateway", "daraja", "resend", "pg_net", "postgrest"):
             if child := self.children.pop(name, None):
                 child.stop()
         self.children.pop("postgres", None)
@@ -135,6 +136,11 @@ class Stack:
         """The simulator of Safaricom's API."""
         return f"http://127.0.0.1:{self.ports.daraja}"
 
+    @property
+    def mailbox_url(self) -> str:
+        """The simulator of Resend, and the page with the mail it was given."""
+        return f"http://127.0.0.1:{self.ports.resend}"
+
     def dsn(self, role: str = "postgres") -> str:
         """A URL of the database for `role`."""
         return self.database.dsn(role)
@@ -155,6 +161,8 @@ class Stack:
             "STALELA_AUTH_CONNINFO": self._conninfo("supabase_auth_admin"),
             "STALELA_OVERRIDES": json.dumps(self.overrides),
             "STALELA_FUNCTIONS": json.dumps(self.functions),
+            "RESEND_API_KEY": self.keys["resend_api_key"],
+            "RESEND_WEBHOOK_SECRET": self.keys["resend_webhook_secret"],
         }
 
     def _spawn(self, name: str, command: list[str]) -> None:
@@ -167,6 +175,11 @@ class Stack:
         books.mkdir(exist_ok=True)
         module = [sys.executable, "-m", "scripts.stack.daraja"]
         return [*module, "--port", str(self.ports.daraja), "--state", str(books)]
+
+    def _resend(self) -> list[str]:
+        module = [sys.executable, "-m", "scripts.stack.resend"]
+        module += ["--port", str(self.ports.resend), "--state", str(self.state / "resend")]
+        return [*module, "--webhook", f"{self.functions_url}/receipts/resend"]
 
     def _conninfo(self, role: str) -> str:
         return self.cluster.conninfo(role, DATABASE)
@@ -207,6 +220,7 @@ class Stack:
             "postgrest": lambda: self._answers(admin),
             "gateway": lambda: self._answers(f"{self.url}/healthz"),
             "daraja": lambda: self._answers(f"{self.daraja_url}/control/health"),
+            "resend": lambda: self._answers(f"{self.mailbox_url}/control/health"),
             "pg_net": self._worker_is_up,
         }
 

@@ -46,7 +46,7 @@ def serve(*, show_logs: bool, with_demo: bool) -> int:
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # ./scripts/down is a Ctrl-C
     console = Console(STATE / "logs/stack.log", show=False)
     stack = Stack(port=base_port(), state=STATE, log=console)
-    print(f"up: starting on ports {stack.ports.base} to {stack.ports.daraja}", flush=True)
+    print(f"up: starting on ports {stack.ports.base} to {stack.ports.last}", flush=True)
     try:
         stack.start()
         print(f"up: ready after {time.monotonic() - began:.1f} s", flush=True)

@@ -186,7 +186,7 @@ def receiving() -> Iterator[Receiver]:
 @contextmanager
 def simulating(state: Path, seed: int = 1) -> Iterator[Simulator]:
     """A simulator process on a free port, ready to serve; stopped when the block ends."""
-    port = _free_port()
+    port = free_port()
     command = [sys.executable, "-W", "error", "-m", "scripts.stack.daraja"]
     command += ["--port", str(port), "--state", str(state), "--seed", str(seed)]
     environment = os.environ | {"PYTHONUNBUFFERED": "1"}
@@ -217,7 +217,8 @@ def _answers(client: httpx.Client) -> bool:
         return False
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """A port that nobody listens on."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
