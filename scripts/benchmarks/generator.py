@@ -6,7 +6,7 @@ import re
 import sys
 from collections.abc import Iterator
 from dataclasses import asdict, replace
-from itertools import cycle
+from itertools import count, cycle
 from time import monotonic, perf_counter, process_time
 from uuid import uuid4
 
@@ -26,11 +26,12 @@ class Senders:
         self.capture = re.compile(load.capture.encode()) if load.capture else None
         self.outcome = Outcome(0.0, 0.0, {}, [])
         self.requests = self._requests()
+        self.turns = count()
 
     async def run(self) -> Outcome:
         clients = [await Connection.open(self.load.port) for _ in range(self.load.clients)]
         began, cpu = perf_counter(), process_time()
-        await asyncio.gather(*(self._client(client) for client in clients))
+        await asyncio.gather(*(self._client(client, began) for client in clients))
         return replace(self.outcome, seconds=perf_counter() - began, cpu_s=process_time() - cpu)
 
     def _requests(self) -> Iterator[bytes]:
@@ -43,16 +44,24 @@ class Senders:
                 return
             yield sent.replace(placeholder, f"{start}{number:0{len(KEY) - 20}d}".encode())
 
-    async def _client(self, connection: Connection) -> None:
+    async def _client(self, connection: Connection, start: float) -> None:
         outcome = self.outcome
         for sent in self.requests:
-            began = perf_counter()
+            began = await self._turn(start)
             answer = await connection.ask(sent)
             outcome.latencies_ms.append((perf_counter() - began) * 1000)
             outcome.rail_ms.append(answer.rail_ms)
             outcome.statuses[str(answer.status)] = outcome.statuses.get(str(answer.status), 0) + 1
             self._keep(answer)
         connection.close()
+
+    async def _turn(self, start: float) -> float:
+        """Wait until the next request is due; when it was, so that a late start counts."""
+        if self.load.per_s is None:
+            return perf_counter()
+        due = start + next(self.turns) / self.load.per_s
+        await asyncio.sleep(max(0.0, due - perf_counter()))
+        return due
 
     def _keep(self, answer: Answer) -> None:
         if self.capture and (found := self.capture.search(answer.body)):

@@ -20,7 +20,8 @@ class Load:
 
     requests: raw, in latin-1; KEY in them is replaced by something never used before.
     seconds: repeat the requests for so long; None: send each once. capture: a regular expression
-    whose first group is wanted from each answer.
+    whose first group is wanted from each answer. per_s: requests come at this pace whether the
+    answers do or not, and latency counts from when each was due; None: as fast as they are taken.
     """
 
     port: int
@@ -28,6 +29,7 @@ class Load:
     requests: list[str]
     seconds: float | None = None
     capture: str | None = None
+    per_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -36,7 +36,7 @@ class Figure:
     """One line. limit: measured in the same runs; ratio: of value to limit. No target: reported.
 
     others: the largest share of the machine that other programs used. The target binds the ratio
-    where there is one, unless `binds_value`.
+    where there is one.
     """
 
     name: str
@@ -45,7 +45,6 @@ class Figure:
     limit: float | None
     ratio: float | None
     target: Target | None
-    binds_value: bool
     others: float
     is_noisy: bool
 
@@ -53,7 +52,7 @@ class Figure:
     def is_missed(self) -> bool:
         if self.target is None:
             return False
-        bound = self.value if self.binds_value or self.ratio is None else self.ratio
+        bound = self.value if self.ratio is None else self.ratio
         return not self.target.is_met(bound)
 
     @property
@@ -70,7 +69,6 @@ def figure(
     target: Target | None = None,
     *,
     limit: Callable[[T], float] | None = None,
-    binds_value: bool = False,
 ) -> Figure:
     """Medians over the runs; the ratio is the median of each run's own."""
     return Figure(
@@ -80,7 +78,6 @@ def figure(
         limit=runs.median(limit) if limit else None,
         ratio=runs.median(lambda run: of(run) / limit(run)) if limit else None,
         target=target,
-        binds_value=binds_value,
         others=runs.others,
         is_noisy=runs.is_noisy,
     )

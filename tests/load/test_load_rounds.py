@@ -51,20 +51,6 @@ def test_target_binds_the_ratio_where_there_is_a_limit() -> None:
     assert (ratio.ratio, ratio.verdict, value.verdict) == (0.4, "ok", "MISSED")
 
 
-def test_target_may_bind_the_value_beside_a_limit() -> None:
-    line = figure(
-        "x",
-        runs(60),
-        lambda run: run,
-        "ms",
-        Target("<", 50),
-        limit=lambda _: 40,
-        binds_value=True,
-    )
-
-    assert line.is_missed
-
-
 def test_table_says_which_figures_are_noisy() -> None:
     line = figure("x", runs(1, 9, 2, is_noisy=True), lambda run: run, "ms", Target("<", 5))
 
