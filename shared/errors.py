@@ -11,11 +11,12 @@
         x Missing                         404 405
           · NotFound · MethodNotAllowed
         x Conflict                        409: the state of the resource says no
-          · RequestInProgress · InvalidTransition · AlreadyExists
+          · RequestInProgress · DuplicateExternalRef · InvalidTransition · AlreadyExists
         x Unprocessable                   422: understood, and against a rule
           · IdempotencyConflict · InvalidAmount · PatchFieldNotAllowed · PhoneInvalid
           · RailNotConfigured · PaymentMethodNotAllowed · InvalidParameter
           · CredentialsRefused · EntityDenied · KycTierInsufficient · LimitExceeded
+          · RefundExceedsRefundable
         · RateLimited                     429
       x ServiceFault                      we or something behind us failed
         · InternalError                   500
@@ -204,6 +205,12 @@ class RequestInProgress(Conflict):
     code, title, retryable = "40904", "A request with this key is still running", True
 
 
+class DuplicateExternalRef(Conflict):
+    """Another transfer of the tenant has it; extras carry its `transfer_id`."""
+
+    code, title = "40903", "external_ref is taken"
+
+
 class InvalidTransition(Conflict):
     """Extras carry `current_state` and the `allowed` moves."""
 
@@ -242,6 +249,12 @@ class IdempotencyConflict(Unprocessable):
     """The Idempotency-Key was used before with a different body."""
 
     code, title = "42241", "Idempotency-Key was used with another body"
+
+
+class RefundExceedsRefundable(Unprocessable):
+    """More than can still go back; extras carry `refundable`."""
+
+    code, title = "42255", "Refund exceeds what can go back"
 
 
 class InvalidAmount(Unprocessable):

@@ -22,6 +22,8 @@ CREATED: Final[dict[str, Any]] = {
     "amount": "100.00",
     "currency": "KES",
     "amount_received": "0.00",
+    "amount_refunded": "0.00",
+    "account_reference": INTENT_ID[-12:].upper(),
     "payment_method_types": ["mpesa"],
     "description": "Order 20418",
     "customer": {"reference": "C-77", "name": "W*** K***", "email": "w***@mail.example"},

@@ -23,7 +23,9 @@ _METADATA = re.compile(r"metadata\[([^\[\]\0]{1,40})\]")
 _CURSOR = re.compile(r"[0-9]{1,18}\.pi_[0-9a-z]{26}", re.ASCII)
 _DATE_AND_TIME = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt ]", re.ASCII)
 
-Status = Literal["requires_payment_method", "processing", "succeeded", "canceled", "expired"]
+Status = Literal[
+    "requires_payment_method", "processing", "partially_paid", "succeeded", "canceled", "expired"
+]
 
 
 def _in_utc(at: datetime) -> datetime:

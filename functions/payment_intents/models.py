@@ -196,10 +196,21 @@ class PaymentIntent(BaseModel):
 
     id: str
     object: Literal["payment_intent"]
-    status: Literal["requires_payment_method", "processing", "succeeded", "canceled", "expired"]
+    status: Literal[
+        "requires_payment_method",
+        "processing",
+        "partially_paid",
+        "succeeded",
+        "canceled",
+        "expired",
+    ]
     amount: str
     currency: str
     amount_received: str
+    amount_refunded: str
+    account_reference: Annotated[
+        str, Field(description="What a payer types who pays by pay bill instead of a prompt.")
+    ]
     payment_method_types: list[str]
     description: str | None
     customer: MaskedCustomer | None

@@ -3,7 +3,7 @@
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
 # A callback whose token no transfer has: what a forger or a stale link sends.
 _EVENT = {
@@ -48,13 +48,18 @@ class Review(BaseModel):
 
     id: Annotated[str, Field(examples=["tr_01kaj3vq1nfr5r3e2n9v4d8yzx"])]
     object: Literal["transfer"]
+    purpose: Annotated[str, Field(examples=["collection"])]
     payment_intent_id: Annotated[str | None, Field(examples=["pi_01kaj3v7wvf4fr8mnp5sye2s6k"])]
     rail: Annotated[str, Field(examples=["mpesa"])]
     state: Annotated[str, Field(examples=["SUBMITTED"])]
     reason: Annotated[str, Field(examples=["rail_gave_no_reference"])]
     amount: Annotated[str, Field(examples=["100.00"])]
     currency: Annotated[str, Field(examples=["KES"])]
-    payer: Annotated[str, Field(examples=["+2547******78"])]
+    told_amount: Annotated[
+        str | None, Field(examples=["90.00"], description="What the rail says moved instead.")
+    ]
+    payer: Annotated[str | None, Field(examples=["+2547******78"])]
+    payee: Annotated[str | None, Field(examples=["+2547******12"])]
     rail_ref: Annotated[str | None, Field(examples=["ws_CO_21112026080012345712345678"])]
     receipt: Annotated[str | None, Field(examples=["UKL5K3VX1N"])]
     submitted_at: datetime | None
@@ -68,7 +73,11 @@ class Reviews(BaseModel):
 
 
 class Decision(BaseModel):
-    """What a person found. `stands`: the state is right as it is, or the rail is asked again."""
+    """What a person found. `stands`: the state is right as it is, or the rail is asked again.
+
+    `amount` with `currency`: what the rail's statement says moved, where the rail told no amount. A
+    different amount that the rail told is booked by itself.
+    """
 
     model_config = ConfigDict(
         extra="forbid",
@@ -85,18 +94,25 @@ class Decision(BaseModel):
     )
 
     outcome: Literal["settled", "failed", "stands"]
+    amount: Annotated[str, Field(max_length=32, examples=["90.00"])] | None = None
+    currency: Annotated[str, Field(max_length=8, examples=["KES"])] | None = None
     receipt: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9]{6,32}$")] | None = None
     reason: Annotated[str, StringConstraints(strip_whitespace=True, min_length=3, max_length=500)]
 
+    @model_validator(mode="after")
+    def _amount_with_currency(self) -> "Decision":
+        if (self.amount is None) != (self.currency is None):
+            raise ValueError("give amount and currency together")
+        return self
+
 
 class Resolved(BaseModel):
-    """The payment intent as it stands after the decision; all its members."""
+    """What the transfer was for, as it stands after the decision: an intent, a refund, a payout."""
 
     model_config = ConfigDict(extra="allow")
 
     id: Annotated[str, Field(examples=["pi_01kaj3v7wvf4fr8mnp5sye2s6k"])]
-    object: Literal["payment_intent"]
-    status: Annotated[str, Field(examples=["succeeded"])]
+    object: Literal["payment_intent", "refund", "payout", "transfer"]
+    status: Annotated[str | None, Field(examples=["succeeded"])] = None
     amount: Annotated[str, Field(examples=["100.00"])]
     currency: Annotated[str, Field(examples=["KES"])]
-    amount_received: Annotated[str, Field(examples=["100.00"])]

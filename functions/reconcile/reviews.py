@@ -11,6 +11,7 @@ from shared.http.caller import UserCaller
 from shared.http.idempotency import IdempotencyKey, body_hash
 from shared.http.problem import answers
 from shared.ids import pattern
+from shared.money import Money
 
 router = APIRouter(tags=["reviews"])
 
@@ -67,6 +68,7 @@ async def resolve_review(
 ) -> Response:
     """Decide what became of a transfer that no rail answers for; audited with the reason."""
     db: Database = request.app.state.database
+    amount = Money.parse(body.amount, body.currency) if body.amount and body.currency else None
     return (
         await db.answer(
             "rails.resolve_review",
@@ -77,6 +79,8 @@ async def resolve_review(
                 "outcome": body.outcome,
                 "receipt": body.receipt,
                 "reason": body.reason,
+                "amount_minor": amount.minor if amount else None,
+                "currency": body.currency,
             },
             caller,
         )

@@ -52,6 +52,6 @@ grant execute on function payments.record_query to fn_reconcile;
 
 -- Cron runs as postgres, which may do nothing here but this.
 grant usage on schema payments to postgres;
-grant execute on function payments.expire_intents, payments.purge_streams to postgres;
+grant execute on function payments.expire_intents, payments.purge_streams, payments.sweep_initiated to postgres;
 
 reset role;

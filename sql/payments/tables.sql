@@ -31,7 +31,7 @@ create table payments.payment_intents (
     tenant_id text not null,
     environment text not null check (environment in ('sandbox', 'production')),
     status text not null check (
-        status in ('requires_payment_method', 'processing', 'succeeded', 'canceled', 'expired')
+        status in ('requires_payment_method', 'processing', 'partially_paid', 'succeeded', 'canceled', 'expired')
     ),
     amount_minor bigint not null check (amount_minor > 0),
     currency text not null,
@@ -52,6 +52,9 @@ create table payments.payment_intents (
     updated_at timestamptz not null default now(),
     expires_at timestamptz not null,
     canceled_at timestamptz,
+    amount_refunded_minor bigint not null default 0 check (amount_refunded_minor >= 0),
+    check (amount_refunded_minor <= amount_received_minor),
+    check (status <> 'partially_paid' or amount_received_minor > 0),
     -- Succeeded means paid in full, and paid in full means succeeded.
     check ((status = 'succeeded') = (amount_received_minor >= amount_minor)),
     check (status <> 'canceled' or canceled_at is not null),
@@ -75,6 +78,10 @@ on payments.payment_intents (tenant_id, environment, currency, amount_minor, cre
 -- Most intents carry no metadata and need not pay for this index.
 create index payment_intents_by_metadata
 on payments.payment_intents using gin (metadata jsonb_path_ops) where metadata <> '{}';
+-- What payers type as account number: the last characters of the id. Only open intents are paid that way.
+create index payment_intents_by_reference
+on payments.payment_intents (right(payment_intent_id, 12))
+where status in ('requires_payment_method', 'processing', 'partially_paid');
 create index payment_intents_to_expire
 on payments.payment_intents (expires_at) where status = 'requires_payment_method';
 
@@ -90,9 +97,9 @@ create table payments.transfers (
     ),
     amount_minor bigint not null check (amount_minor > 0),
     currency text not null,
-    payer_sealed text not null,
-    payer_masked text not null,
-    payer_hash text not null,
+    payer_sealed text,
+    payer_masked text,
+    payer_hash text,
     rail_ref text,
     receipt text,
     failure jsonb,
@@ -103,17 +110,61 @@ create table payments.transfers (
     updated_at timestamptz not null default now(),
     submitted_at timestamptz,
     settled_at timestamptz,
+    purpose text not null default 'collection' check (purpose in ('collection', 'refund', 'payout', 'direct', 'c2b')),
+    operation text default 'collect' check (operation in ('collect', 'pay_out', 'refund')),
+    related_transfer_id text references payments.transfers (transfer_id),
+    external_ref text check (length(external_ref) between 1 and 128),
+    end_user_ref text check (length(end_user_ref) between 1 and 128),
+    metadata jsonb not null default '{}' check (jsonb_typeof(metadata) = 'object'),
+    description text check (length(description) <= 500),
+    payee_sealed text,
+    payee_masked text,
+    payee_hash text,
+    told_minor bigint,
+    returned_minor bigint not null default 0 check (returned_minor >= 0),
+    refunds_open_minor bigint not null default 0 check (refunds_open_minor >= 0),
+    body_hash text,
+    created_by text,
+    approval text check (approval in ('pending', 'approved', 'rejected', 'lapsed')),
+    approval_by text,
+    approval_at timestamptz,
+    approval_reason text,
+    unallocated_reason text,
     check ((state = 'FAILED') = (failure is not null)),
     check ((state = 'SETTLED') <= (settled_at is not null)),
-    check (state = 'INITIATED' or submitted_at is not null or state = 'FAILED')
+    check (state = 'INITIATED' or submitted_at is not null or state = 'FAILED'),
+    -- Never more back than came in, however many ask at once.
+    check (returned_minor + refunds_open_minor <= amount_minor),
+    check ((state = 'RETURNED') = (returned_minor = amount_minor)),
+    check (purpose <> 'collection' or payment_intent_id is not null),
+    check (purpose <> 'refund' or related_transfer_id is not null),
+    check ((operation is null) = (purpose = 'c2b')),
+    check (approval is null or approval <> 'pending' or state = 'INITIATED'),
+    check (unallocated_reason is null or (purpose = 'c2b' and payment_intent_id is null))
 );
 comment on table payments.transfers is
 'One attempt to move money on one rail. state moves only through payments.advance_transfer; review_reason not null means a person must look.';
+comment on column payments.transfers.operation is
+'What the rail is asked to do: collect from the payer, pay out to the payee, refund (reverse) the related transfer; null when the money came by itself.';
+comment on column payments.transfers.refunds_open_minor is
+'Reserved by refunds that are on their way; with returned_minor never more than amount_minor.';
+comment on column payments.transfers.told_minor is
+'What the rail says moved, where it is not what was asked: a person decides.';
 alter table payments.transfers enable row level security;
 
--- The payer is never asked twice at once: at most one open transfer per intent, whoever calls.
+-- The payer is never asked twice at once: at most one open attempt to collect per intent, whoever calls.
 create unique index transfers_one_open_per_intent
-on payments.transfers (payment_intent_id) where state in ('INITIATED', 'SUBMITTED', 'ACCEPTED');
+on payments.transfers (payment_intent_id) where state in ('INITIATED', 'SUBMITTED', 'ACCEPTED') and purpose = 'collection';
+create unique index transfers_external_ref
+on payments.transfers (tenant_id, environment, external_ref) where external_ref is not null;
+create index transfers_related on payments.transfers (related_transfer_id);
+-- Of a prompt and of the deposit notice that M-Pesa sends about it, the later must find the earlier.
+create index transfers_by_reference
+on payments.transfers (right(payment_intent_id, 12)) where purpose = 'collection' and receipt is null;
+create index transfers_paid_out on payments.transfers (created_by, created_at) where operation = 'pay_out';
+create index transfers_initiated on payments.transfers (created_at) where state = 'INITIATED';
+create index transfers_unallocated
+on payments.transfers (tenant_id, environment, created_at) where unallocated_reason is not null;
 create index transfers_of_intent on payments.transfers (payment_intent_id);
 create index transfers_newest on payments.transfers (tenant_id, environment, created_at);
 -- References and receipts are unique at the rail; per tenant here, so that nobody can occupy another's.
@@ -132,10 +183,12 @@ create table payments.attempts (
     answered_at timestamptz,
     outcome text,
     code text,
+    kind text not null default 'send' check (kind in ('send', 'query')),
+    route text not null default 'POST /payment-intents/{id}/confirm',
     primary key (transfer_id, number)
 );
 comment on table payments.attempts is
-'One request to a rail, written before it is sent: a row without answer is an unknown outcome, never a failure.';
+'One request to a rail that it answers by calling back, written before it is sent: number 1 moves money, later ones only ask. A row without answer is an unknown outcome, never a failure.';
 alter table payments.attempts enable row level security;
 
 create sequence payments.event_position;

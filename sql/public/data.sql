@@ -45,7 +45,8 @@ values
 ('api_keys:manage', null, '{secret}', 'Create and rotate and revoke API keys'),
 ('team:manage', null, '{secret}', 'Invite people and change or end their roles'),
 ('credentials:manage', null, '{secret}', 'Store and test and delete rail credentials'),
-('platform:operate', null, '{}', 'Work on any tenant for the platform')
+('platform:operate', null, '{}', 'Work on any tenant for the platform'),
+('payouts:approve', null, '{}', 'Approve refunds and payouts that somebody else asked for')
 on conflict (scope) do update set
     included_in = excluded.included_in,
     key_kinds = excluded.key_kinds,
@@ -98,7 +99,9 @@ values
 ('operator', 'payments:read'),
 ('admin', 'payments:resolve'),
 ('finance', 'payments:resolve'),
-('operator', 'payments:resolve')
+('operator', 'payments:resolve'),
+('admin', 'payouts:approve'),
+('finance', 'payouts:approve')
 on conflict (app_role, scope) do nothing;
 
 -- shared/public.function_roles.csv
@@ -180,7 +183,9 @@ values
 ('compliance.tier_sandbox', '"T3"', 'Tier of a tenant without one of its own in the sandbox'),
 ('compliance.tier_production', '"T2"', 'Tier of a tenant without one of its own in production: an operator has seen its documents before activating it'),
 ('api_keys.max_per_tenant', '50', 'Active API keys of one tenant in one environment'),
-('invitations.valid_s', '604800', 'Seconds an invitation may be accepted')
+('invitations.valid_s', '604800', 'Seconds an invitation may be accepted'),
+('payments.four_eyes_above_minor', '{"KES": 5000000}', 'Refunds and payouts above this wait for a second person; by currency in minor units'),
+('payments.daily_payout_limit_minor', '{"KES": 100000000}', 'What one key or person may pay out in 24 hours; by currency in minor units')
 on conflict (key) do update set
     value = excluded.value,
     comment = excluded.comment;
@@ -199,6 +204,7 @@ values
 ('40312', 'RoleNotAllowed', '403', 'Role is not allowed to do this', 'false', 'Ask an owner or admin of the organisation.'),
 ('40401', 'NotFound', '404', 'Not found', 'false', 'Check the id and the environment of the key.'),
 ('40501', 'MethodNotAllowed', '405', 'Method is not allowed', 'false', 'Use one of the methods in the Allow header.'),
+('40903', 'DuplicateExternalRef', '409', 'external_ref is taken', 'false', 'Use the existing transfer or another external_ref.'),
 ('40904', 'RequestInProgress', '409', 'A request with this key is still running', 'true', 'Repeat with the same key after Retry-After.'),
 ('40911', 'InvalidTransition', '409', 'Not allowed in the current state', 'false', 'Read the resource; allowed lists the possible moves.'),
 ('40914', 'AlreadyExists', '409', 'Already exists', 'false', 'Use the existing resource or another name.'),
@@ -209,6 +215,7 @@ values
 ('42206', 'LimitExceeded', '422', 'Limit is exceeded', 'false', 'Wait until room_at or have the organisation''s tier raised.'),
 ('42241', 'IdempotencyConflict', '422', 'Idempotency-Key was used with another body', 'false', 'Use a new key or send the first body again.'),
 ('42251', 'InvalidAmount', '422', 'Amount is not valid', 'false', 'Send a decimal string with the decimals of the currency.'),
+('42255', 'RefundExceedsRefundable', '422', 'Refund exceeds what can go back', 'false', 'Refund at most the amount named in refundable.'),
 ('42258', 'PatchFieldNotAllowed', '422', 'Field cannot be changed', 'false', 'Change only the fields the documentation lists.'),
 ('42259', 'PhoneInvalid', '422', 'Phone number is not valid', 'false', 'Send a mobile number of the rail''s country.'),
 ('42260', 'RailNotConfigured', '422', 'Rail is not configured', 'false', 'Store credentials of this rail for this environment first.'),
@@ -248,7 +255,8 @@ values
 ('rails.reconcile', 'fast', '5', '60', 'rails.poke_reconcile', 'true', 'Wakes the reconciler when a silent transfer is due to be asked about'),
 ('callbacks.retry', 'fast', '60', '120', 'rails.retry_failed_callbacks', 'true', 'Concludes again from callbacks whose conclusion failed'),
 ('streams.purge', 'slow', '600', '60', 'payments.purge_streams', 'true', 'Removes spent stream tokens and closed streams'),
-('credentials.reseal', 'slow', '3600', '60', 'rails.poke_reseal', 'true', 'Wakes merchants to seal credentials again that are under an older master key')
+('credentials.reseal', 'slow', '3600', '60', 'rails.poke_reseal', 'true', 'Wakes merchants to seal credentials again that are under an older master key'),
+('transfers.sweep', 'fast', '15', '60', 'payments.sweep_initiated', 'true', 'Fails transfers that were left behind before they were sent')
 on conflict (task) do update set
     lane = excluded.lane,
     interval_s = excluded.interval_s,

@@ -3,9 +3,9 @@
 set role stalela_owner;
 
 -- shared/rails/mpesa/rails.rails.csv
-insert into rails.rails (rail, name, currencies, min_minor, max_minor, step_minor, step_rule, query_waits_s, unanswerable_after_s, horizon_s, prompt_lifetime_s, confirm_above_minor, callback_function)
+insert into rails.rails (rail, name, currencies, min_minor, max_minor, step_minor, step_rule, query_waits_s, unanswerable_after_s, horizon_s, prompt_lifetime_s, confirm_above_minor, callback_function, intents, payout_min_minor, payout_max_minor, reverses_within_s, reverses_partly)
 values
-('mpesa', 'M-Pesa', '{KES}', '100', '25000000', '100', 'M-Pesa takes whole shillings', '{60,60,120,240,300,300,300,300,300,300,300,300,300,300,300,300,3600}', '600', '86400', '90', null, 'momo-callback')
+('mpesa', 'M-Pesa', '{KES}', '100', '25000000', '100', 'M-Pesa takes whole shillings', '{60,60,120,240,300,300,300,300,300,300,300,300,300,300,300,300,3600}', '600', '86400', '90', null, 'momo-callback', '{PUSH,PULL}', '1000', '25000000', '2592000', 'false')
 on conflict (rail) do update set
     name = excluded.name,
     currencies = excluded.currencies,
@@ -18,7 +18,12 @@ on conflict (rail) do update set
     horizon_s = excluded.horizon_s,
     prompt_lifetime_s = excluded.prompt_lifetime_s,
     confirm_above_minor = excluded.confirm_above_minor,
-    callback_function = excluded.callback_function;
+    callback_function = excluded.callback_function,
+    intents = excluded.intents,
+    payout_min_minor = excluded.payout_min_minor,
+    payout_max_minor = excluded.payout_max_minor,
+    reverses_within_s = excluded.reverses_within_s,
+    reverses_partly = excluded.reverses_partly;
 
 -- shared/rails/mpesa/rails.reason_codes.csv
 insert into rails.reason_codes (rail, channel, code, outcome, reason, retry_after_s, repeat_after_s, repeat_outcome, payer_may_retry, meaning, source)

@@ -18,6 +18,14 @@ create policy watches_select_own on rails.watches
 for select to authenticated
 using (tenant_id = (select public.tenant_id()) and environment = (select public.environment()));
 
+create policy deposit_addresses_select_own on rails.deposit_addresses
+for select to authenticated
+using (tenant_id = (select public.tenant_id()) and environment = (select public.environment()));
+
+create policy balances_select_own on rails.balances
+for select to authenticated
+using (tenant_id = (select public.tenant_id()) and environment = (select public.environment()));
+
 create trigger callbacks_append_only
 before update or delete or truncate on rails.callbacks
 for each statement execute function public.forbid_change();

@@ -17,10 +17,17 @@ create table rails.rails (
     confirm_above_minor bigint,
     callback_function text not null,
     enabled boolean not null default true,
-    check (max_minor >= min_minor)
+    intents text[] not null default '{PULL}',
+    payout_min_minor bigint check (payout_min_minor > 0),
+    payout_max_minor bigint,
+    reverses_within_s integer,
+    reverses_partly boolean not null default false,
+    check (max_minor >= min_minor),
+    check (payout_max_minor >= payout_min_minor),
+    check ((payout_min_minor is null) = (payout_max_minor is null))
 );
 comment on table rails.rails is
-'Payment networks. query_waits_s: seconds of silence before each status query, the last one repeats; horizon_s: after it a person decides; confirm_above_minor: success above it is believed only after a query, null never.';
+'Payment networks. query_waits_s: seconds of silence before each status query, the last one repeats; horizon_s: after it a person decides; confirm_above_minor: success above it is believed only after a query, null never. No payout_min_minor: it does not pay out; reverses_within_s: how long after it a payment can be reversed, null never.';
 alter table rails.rails enable row level security;
 
 create table rails.reason_codes (
@@ -78,13 +85,16 @@ create table rails.callbacks (
     body_sealed text not null,
     events jsonb,
     problem text,
-    received_at timestamptz not null default now()
+    received_at timestamptz not null default now(),
+    kind text not null default 'collect' check (
+        kind in ('collect', 'result', 'timeout', 'status', 'balance', 'validation', 'confirmation')
+    )
 );
 comment on table rails.callbacks is
 'Append-only: every callback body as it came (sealed), stored before anything is concluded from it. Unmatched ones have no tenant.';
 alter table rails.callbacks enable row level security;
 create index callbacks_of_transfer on rails.callbacks (transfer_id);
-create index callbacks_unmatched on rails.callbacks (received_at) where transfer_id is null;
+create index callbacks_unmatched on rails.callbacks (received_at) where transfer_id is null and tenant_id is null;
 create index callbacks_of_tenant on rails.callbacks (tenant_id, environment, received_at desc);
 
 create table rails.callback_dispositions (
@@ -105,6 +115,38 @@ alter table rails.callback_dispositions enable row level security;
 create index callback_dispositions_open
 on rails.callback_dispositions (disposition, callback_id) where disposition in ('parked', 'failed');
 create index callback_dispositions_of_tenant on rails.callback_dispositions (tenant_id, environment);
+
+create table rails.deposit_addresses (
+    token_hash text primary key,
+    tenant_id text not null references public.tenants (tenant_id),
+    environment text not null check (environment in ('sandbox', 'production')),
+    rail text not null references rails.rails (rail),
+    created_by text not null,
+    created_at timestamptz not null default now(),
+    registered_at timestamptz
+);
+comment on table rails.deposit_addresses is
+'Where a rail reports payments that nobody was prompted for: the token in the address says whose they are. Older addresses stay, because rails keep them.';
+alter table rails.deposit_addresses enable row level security;
+create index deposit_addresses_of_tenant on rails.deposit_addresses (tenant_id, environment, rail);
+create index deposit_addresses_rail on rails.deposit_addresses (rail);
+
+create table rails.balances (
+    balance_id text primary key,
+    tenant_id text not null references public.tenants (tenant_id),
+    environment text not null check (environment in ('sandbox', 'production')),
+    rail text not null references rails.rails (rail),
+    token_hash text not null unique,
+    requested_by text not null,
+    requested_at timestamptz not null default now(),
+    told_at timestamptz,
+    accounts jsonb,
+    problem text
+);
+comment on table rails.balances is 'What a tenant holds at a rail, each time somebody asked: the answer comes as a callback, to the token.';
+alter table rails.balances enable row level security;
+create index balances_of_tenant on rails.balances (tenant_id, environment, rail, requested_at desc);
+create index balances_rail on rails.balances (rail);
 
 create table rails.watches (
     transfer_id text primary key references payments.transfers (transfer_id),

@@ -42,18 +42,22 @@ TRANSFER_EVENTS = sorted({event for _, event in TRANSFER_MOVES})
 TRIGGERS = sorted({who for row in TRANSFER_MOVES.values() for who in listed(row["triggered_by"])})
 
 
-def put_intent(shop: Shop, status: str) -> str:
-    """An intent in this status, however it got there."""
+def put_intent(shop: Shop, status: str, event: str) -> str:
+    """An intent in this status, however it got there, with what the event needs to find."""
     attempt = shop.attempt()
     shop.books.run(
         "update payments.payment_intents set status = %s, latest_transfer_id = %s,"
         " canceled_at = case when %s = 'canceled' then now() end,"
-        " amount_received_minor = case when %s = 'succeeded' then amount_minor else 0 end"
-        " where payment_intent_id = %s",
+        " amount_received_minor = case when %s = 'succeeded' then amount_minor"
+        "  when %s = 'partially_paid' or (%s = 'processing' and %s = 'fail_partly') then 1000"
+        "  else 0 end where payment_intent_id = %s",
         status,
         attempt.transfer_id,
         status,
         status,
+        status,
+        status,
+        event,
         attempt.intent_id,
     )
     return attempt.intent_id
@@ -64,7 +68,9 @@ def put_transfer(shop: Shop, state: str) -> str:
     attempt = shop.send(shop.new_intent())
     shop.books.run(
         "update payments.transfers set state = %s, settled_at = now(),"
+        " returned_minor = case when %s = 'RETURNED' then amount_minor else 0 end,"
         " failure = case when %s = 'FAILED' then '{}'::jsonb end where transfer_id = %s",
+        state,
         state,
         state,
         attempt.transfer_id,
@@ -88,17 +94,18 @@ def advance(books: Books, query: str, *values: str) -> Refused | None:
 def test_an_intent_makes_the_listed_moves_and_no_others(
     shop: Shop, books: Books, status: str, event: str
 ) -> None:
-    intent_id = put_intent(shop, status)
+    intent_id = put_intent(shop, status, event)
     before = books.intent(intent_id)
     facts = {"transfer_id": before["latest_transfer_id"], "failure": {"code": "X"}}
-    received = {"received_minor": before["amount_minor"]} if event == "settle" else {}
+    received = {"settle": before["amount_minor"], "settle_partly": 1, "deposit_partly": 1}
+    money = {"received_minor": received.get(event, 0)}
 
     refusal = advance(
         books,
         "select payments.advance_intent(%s, %s, %s)",
         intent_id,
         event,
-        json.dumps(facts | received),
+        json.dumps(facts | money),
     )
 
     after = books.intent(intent_id)

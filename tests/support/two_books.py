@@ -18,7 +18,7 @@ select
     i.status, i.amount_minor as asked_minor, i.amount_received_minor
 from payments.transfers as t
 join payments.payment_intents as i using (payment_intent_id)
-where t.tenant_id = %s
+where t.tenant_id = %s and t.purpose = 'collection'
 """
 
 

@@ -355,12 +355,15 @@ as $$
 begin
     insert into compliance.releases (tenant_id, environment, direction, party_hash, admitted_at, transfers, usd_micros)
     select
-        new.tenant_id, new.environment, case when new.intent = 'PUSH' then 'out' else 'in' end, new.payer_hash,
+        new.tenant_id, new.environment, case when new.intent = 'PUSH' then 'out' else 'in' end,
+        case when new.intent = 'PUSH' then new.payee_hash else new.payer_hash end,
         new.created_at, case when new.state = 'FAILED' then -1 else 1 end,
         ceil(new.amount_minor * 1000000.0 / x.minor_per_usd)
     from compliance.limit_rates as x
     where
         x.currency = new.currency
+        -- What goes back, and what came by itself, was never measured.
+        and new.purpose not in ('refund', 'c2b')
         -- Most tenants have no windows, so nothing was reserved.
         and exists (
             select from compliance.tenant_velocity as v

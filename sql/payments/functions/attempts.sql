@@ -1,4 +1,5 @@
--- An attempt to collect: begin (before the rail is called), record (after it answered), release (nothing was sent).
+-- An attempt on a rail: begin (before it is called), record (after it answered), release (nothing was sent).
+-- Beginning to collect is here; refunds, payouts and direct transfers begin in files of their own.
 
 set role stalela_owner;
 
@@ -18,9 +19,6 @@ declare
     intent payments.payment_intents;
     answer public.answer;
     transfer payments.transfers;
-    credentials rails.credentials;
-    rules rails.rails;
-    token text := payments.random_secret();
 begin
     seen := payments.visible_intent(begin_transfer.payment_intent_id, 'payments:write', 'write', true);
     intent := seen.intent;
@@ -46,7 +44,7 @@ begin
             )))
         );
     end if;
-    select r.* into rules from rails.rails as r where r.rail = begin_transfer.rail and r.enabled;
+    perform from rails.rails as r where r.rail = begin_transfer.rail and r.enabled;
     if not found then
         perform public.refuse_field(
             '42261', '/payment_method/type', format('%s is switched off for now.', begin_transfer.rail)
@@ -56,25 +54,18 @@ begin
         perform public.refuse('40911', 'This payment intent has expired; create a new one.',
             '{"current_state": "expired", "allowed": []}');
     end if;
-    select c.* into credentials
-    from rails.credentials as c
-    where c.tenant_id = intent.tenant_id and c.environment = intent.environment and c.rail = begin_transfer.rail;
-    if not found then
-        perform public.refuse('42260', format(
-            'No %s credentials for %s yet: put them with PUT /functions/v1/merchants/credentials/%s.',
-            begin_transfer.rail, intent.environment, begin_transfer.rail
-        ));
-    end if;
+    perform rails.check_credentials(intent.tenant_id, intent.environment, begin_transfer.rail);
     insert into payments.transfers (
         transfer_id, tenant_id, environment, payment_intent_id, intent, rail, state, amount_minor, currency,
-        payer_sealed, payer_masked, payer_hash
+        payer_sealed, payer_masked, payer_hash, description, created_by
     )
     select
         public.new_id('tr'), intent.tenant_id, intent.environment, intent.payment_intent_id, 'PULL',
         begin_transfer.rail, 'INITIATED', intent.amount_minor - intent.amount_received_minor, intent.currency,
-        begin_transfer.payer_sealed, begin_transfer.payer_masked, begin_transfer.payer_hash
+        begin_transfer.payer_sealed, begin_transfer.payer_masked, begin_transfer.payer_hash,
+        intent.description, (seen.caller).actor
     -- The move is asked for below; this keeps the one-open-transfer constraint from answering in its place.
-    where intent.status = 'requires_payment_method'
+    where intent.status in ('requires_payment_method', 'partially_paid')
     returning * into transfer;
     perform payments.advance_intent(
         intent.payment_intent_id, 'confirm', jsonb_build_object('transfer_id', transfer.transfer_id)
@@ -83,47 +74,49 @@ begin
         transfer.tenant_id, transfer.environment, 'in', transfer.rail, transfer.amount_minor, transfer.currency,
         transfer.payer_hash
     );
-    perform payments.record_transfer_event(transfer, 'transfer.initiated', jsonb_build_object(
-        'payment_intent_id', transfer.payment_intent_id,
-        'state', transfer.state,
-        'rail', transfer.rail,
-        'amount', public.format_amount(transfer.amount_minor, transfer.currency),
-        'currency', transfer.currency
-    ));
-    perform payments.advance_transfer(transfer.transfer_id, 'submit', 'api');
-    insert into payments.attempts (transfer_id, number, tenant_id, environment, callback_token_hash)
-    values (
-        transfer.transfer_id, 1, transfer.tenant_id, transfer.environment,
-        encode(sha256(convert_to(token, 'utf8')), 'hex')
-    );
-    insert into rails.watches (transfer_id, tenant_id, environment, due_at, horizon_at)
-    values (
-        transfer.transfer_id, transfer.tenant_id, transfer.environment,
-        now() + make_interval(secs => rules.query_waits_s[1]),
-        now() + make_interval(secs => rules.horizon_s)
-    );
+    perform payments.record_transfer_event(transfer, 'transfer.initiated', payments.transfer_payload(transfer));
     perform public.bind_idempotency(
         seen.caller, 'POST /payment-intents/{id}/confirm', begin_transfer.idempotency_key, intent.payment_intent_id
     );
-
-    return row(null::public.answer, jsonb_build_object(
-        'transfer_id', transfer.transfer_id,
-        'tenant_id', transfer.tenant_id,
-        'environment', transfer.environment,
-        'rail', transfer.rail,
-        'amount_minor', transfer.amount_minor,
-        'currency', transfer.currency,
-        'callback_token', token,
-        -- Printed in the payer's message: public text, at most 12 characters.
-        'account_reference', upper(right(intent.payment_intent_id, 12)),
-        'description', coalesce(left(intent.description, 13), 'Payment'),
-        'credentials_sealed', credentials.sealed,
-        'headers', (seen.caller).rate
-    ));
+    return row(
+        null::public.answer,
+        payments.send_transfer(transfer, 'POST /payment-intents/{id}/confirm', (seen.caller).rate)
+    );
 end
 $$;
 comment on function payments.begin_transfer is
 'Before the rail is called: claims the key, moves the intent to processing, writes transfer, attempt, callback token (hash) and watch. The instruction carries the token in clear, this once.';
+
+create function payments.send_transfer(transfer payments.transfers, route text, headers jsonb)
+returns jsonb
+language plpgsql
+volatile
+security definer -- callers may not write transfers
+set search_path = ''
+as $$
+#variable_conflict use_column
+declare
+    token text := payments.random_secret();
+    sent payments.transfers;
+begin
+    sent := payments.advance_transfer(transfer.transfer_id, 'submit', 'api');
+    insert into payments.attempts (transfer_id, number, tenant_id, environment, callback_token_hash, route)
+    values (
+        sent.transfer_id, 1, sent.tenant_id, sent.environment,
+        encode(sha256(convert_to(token, 'utf8')), 'hex'), send_transfer.route
+    );
+    insert into rails.watches (transfer_id, tenant_id, environment, due_at, horizon_at)
+    select
+        sent.transfer_id, sent.tenant_id, sent.environment,
+        now() + make_interval(secs => r.query_waits_s[1]),
+        now() + make_interval(secs => r.horizon_s)
+    from rails.rails as r
+    where r.rail = sent.rail;
+    return rails.work_item(sent, token) || jsonb_build_object('headers', send_transfer.headers);
+end
+$$;
+comment on function payments.send_transfer is
+'The last step before the rail is called, in the transaction that decided to: submitted, one attempt with a new callback token (stored hashed), watched. Returns the instruction with the token in clear, this once. A transfer passes here once in its life.';
 
 create function payments.begun_by_us(transfer_id text, callback_token_hash text)
 returns payments.transfers
@@ -165,8 +158,8 @@ as $$
 declare
     caller public.caller;
     transfer payments.transfers;
-    intent payments.payment_intents;
     answer public.answer;
+    route text := payments.route_of(record_submission.transfer_id);
     reveal_secret boolean := not coalesce(
         nullif(current_setting('request.headers', true), '')::jsonb ? 'x-stalela-client-secret-hash', false
     );
@@ -179,18 +172,34 @@ begin
     where a.transfer_id = record_submission.transfer_id and a.number = 1;
     perform rails.apply_event(record_submission.transfer_id, record_submission.event, 'submit', true);
 
-    select i.* into intent
-    from payments.payment_intents as i
-    where i.payment_intent_id = transfer.payment_intent_id;
-    answer := row(200, payments.intent_resource(intent, reveal_secret), '{}'::jsonb);
+    select t.* into transfer from payments.transfers as t where t.transfer_id = record_submission.transfer_id;
+    answer := row(
+        case when route in ('POST /refunds', 'POST /payouts', 'POST /transfers') then 201 else 200 end,
+        payments.resource_of(transfer, reveal_secret), '{}'::jsonb
+    );
     perform public.remember_answer(
-        caller, 'POST /payment-intents/{id}/confirm', record_submission.idempotency_key, intent.payment_intent_id, answer
+        caller, route, record_submission.idempotency_key,
+        case transfer.purpose when 'collection' then transfer.payment_intent_id else transfer.transfer_id end, answer
     );
     return answer;
 end
 $$;
 comment on function payments.record_submission is
-'After the rail answered (or fell silent): applies the event and stores the answer of the confirm request. A callback may have come first.';
+'After the rail answered (or fell silent): applies the event and stores the answer of the request that sent it. A callback may have come first.';
+
+create function payments.route_of(transfer_id text)
+returns text
+language plpgsql
+stable
+security definer -- callers may not read attempts
+set search_path = ''
+as $$
+#variable_conflict use_column
+begin
+    return (select a.route from payments.attempts as a where a.transfer_id = route_of.transfer_id and a.number = 1);
+end
+$$;
+comment on function payments.route_of is 'The route of the request that sent this transfer: its idempotency key belongs to it.';
 
 create function payments.release_submission(
     transfer_id text, callback_token_hash text, idempotency_key text, reason text, retry_after integer
@@ -222,11 +231,11 @@ begin
     );
     -- Nothing left the house, so the same key may try again.
     perform public.forget_idempotency(
-        caller, 'POST /payment-intents/{id}/confirm', release_submission.idempotency_key
+        caller, payments.route_of(release_submission.transfer_id), release_submission.idempotency_key
     );
 end
 $$;
 comment on function payments.release_submission is
-'Nothing was sent to the rail: the transfer fails and says so, the intent takes another attempt, the key is free again.';
+'Nothing was sent to the rail: the transfer fails and says so, an intent takes another attempt, the key is free again.';
 
 reset role;

@@ -42,7 +42,7 @@ begin
         'true'
     );
     execute format($query$
-        select array_agg(payments.intent_resource(page.i, true) order by (page.i).created_at desc, (page.i).payment_intent_id desc)
+        select array_agg(payments.intent_resource(page.i, $6) order by (page.i).created_at desc, (page.i).payment_intent_id desc)
         from (
             select i
             from payments.payment_intents as i
@@ -52,7 +52,8 @@ begin
         ) as page
     $query$, condition, list_intents.page_size + 1)
     into rows
-    using caller.tenant_id, caller.environment, filters, after_at, after_id;
+    using caller.tenant_id, caller.environment, filters, after_at, after_id,
+        public.holds_scope(caller.scopes, 'payments:write');
 
     if cardinality(rows) > list_intents.page_size then
         select i.created_at, i.payment_intent_id into last_at, last_id

@@ -36,7 +36,7 @@ set search_path = ''
 as $$
 #variable_conflict use_column
 declare
-    intent payments.payment_intents;
+    transfer payments.transfers;
     caller public.caller;
 begin
     -- The reconciler asks for everybody; anybody else asks for their own.
@@ -52,13 +52,10 @@ begin
         end if;
     end if;
     perform rails.apply_query(record_query.transfer_id, record_query.event);
-    select i.* into intent
-    from payments.payment_intents as i
-    inner join payments.transfers as t on t.payment_intent_id = i.payment_intent_id
-    where t.transfer_id = record_query.transfer_id;
-    return row(200, payments.intent_resource(intent, false), '{}'::jsonb);
+    select t.* into transfer from payments.transfers as t where t.transfer_id = record_query.transfer_id;
+    return row(200, payments.resource_of(transfer, false), '{}'::jsonb);
 end
 $$;
-comment on function payments.record_query is 'Applies what the rail said when asked, plans the next question, returns the intent.';
+comment on function payments.record_query is 'Applies what the rail said when asked, plans the next question, returns what the transfer is for.';
 
 reset role;

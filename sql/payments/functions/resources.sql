@@ -21,6 +21,8 @@ begin
                 public.format_amount(intent.amount_minor, intent.currency) as amount,
                 intent.currency,
                 public.format_amount(intent.amount_received_minor, intent.currency) as amount_received,
+                public.format_amount(intent.amount_refunded_minor, intent.currency) as amount_refunded,
+                upper(right(intent.payment_intent_id, 12)) as account_reference,
                 intent.payment_method_types,
                 intent.description,
                 intent.customer,
@@ -49,7 +51,7 @@ begin
 end
 $$;
 comment on function payments.intent_resource is
-'The wire shape of a payment intent as JSON text, in one order; the client secret only for those who hold a secret key.';
+'The wire shape of a payment intent as JSON text, in one order; the client secret only for those who may create intents (payments:write).';
 
 create function payments.visible_intent(payment_intent_id text, scope text, bucket text, lock boolean)
 returns payments.sight
@@ -99,11 +101,196 @@ begin
         payer.actor := intent.payment_intent_id;
         caller.rate := public.take_token(payer, bucket);
     end if;
-    return row(caller, intent, reveal_secret);
+    return row(caller, intent, reveal_secret and public.holds_scope(caller.scopes, 'payments:write'));
 end
 $$;
 comment on function payments.visible_intent is
 'The intent, if this caller may see it: own tenant and environment, with the scope or with the intent''s client secret. Otherwise 40401, so that ids cannot be probed.';
+
+create function payments.transfer_resource(transfer payments.transfers)
+returns text
+language plpgsql
+stable
+set search_path = ''
+as $$
+begin
+    return json_build_object(
+        'id', transfer.transfer_id,
+        'object', 'transfer',
+        'purpose', transfer.purpose,
+        'intent', transfer.intent,
+        'state', transfer.state,
+        'rail', transfer.rail,
+        'amount', public.format_amount(transfer.amount_minor, transfer.currency),
+        'currency', transfer.currency,
+        'returned_amount', public.format_amount(transfer.returned_minor, transfer.currency),
+        'payer', transfer.payer_masked,
+        'payee', transfer.payee_masked,
+        'payment_intent', transfer.payment_intent_id,
+        'related_transfer', transfer.related_transfer_id,
+        'external_ref', transfer.external_ref,
+        'end_user_ref', transfer.end_user_ref,
+        'description', transfer.description,
+        'metadata', transfer.metadata,
+        'rail_ref', transfer.rail_ref,
+        'receipt', transfer.receipt,
+        'failure', transfer.failure,
+        'approval', transfer.approval,
+        'needs_review', transfer.review_reason is not null,
+        'unallocated_reason', transfer.unallocated_reason,
+        'late', transfer.late,
+        'body_hash', transfer.body_hash,
+        'version', transfer.version,
+        'environment', transfer.environment,
+        'created_at', transfer.created_at,
+        'updated_at', transfer.updated_at,
+        'submitted_at', transfer.submitted_at,
+        'settled_at', transfer.settled_at
+    )::text;
+end
+$$;
+comment on function payments.transfer_resource is 'The wire shape of a transfer as JSON text; parties masked.';
+
+create function payments.movement_status(transfer payments.transfers)
+returns text
+language plpgsql
+immutable
+set search_path = ''
+as $$
+begin
+    return case
+        when transfer.approval = 'pending' then 'pending_approval'
+        when transfer.approval in ('rejected', 'lapsed') then transfer.approval
+        when transfer.state = 'SETTLED' then 'succeeded'
+        when transfer.state = 'FAILED' then 'failed'
+        when transfer.state = 'RETURNED' then 'returned'
+        else 'pending'
+    end;
+end
+$$;
+comment on function payments.movement_status is
+'A refund or payout in one word: pending_approval, rejected, lapsed, pending, succeeded, failed, returned.';
+
+create function payments.refund_resource(transfer payments.transfers)
+returns text
+language plpgsql
+stable
+set search_path = ''
+as $$
+begin
+    return json_build_object(
+        'id', transfer.transfer_id,
+        'object', 'refund',
+        'status', payments.movement_status(transfer),
+        'amount', public.format_amount(transfer.amount_minor, transfer.currency),
+        'currency', transfer.currency,
+        'payment_intent', transfer.payment_intent_id,
+        'transfer', transfer.related_transfer_id,
+        'rail', transfer.rail,
+        'method', case when transfer.operation = 'refund' then 'reversal' else 'payout' end,
+        'payee', transfer.payee_masked,
+        'reason', transfer.description,
+        'receipt', transfer.receipt,
+        'failure', transfer.failure,
+        'needs_review', transfer.review_reason is not null,
+        'metadata', transfer.metadata,
+        'environment', transfer.environment,
+        'created_at', transfer.created_at,
+        'settled_at', transfer.settled_at
+    )::text;
+end
+$$;
+comment on function payments.refund_resource is 'The wire shape of a refund: a transfer that gives money of another one back.';
+
+create function payments.payout_resource(transfer payments.transfers)
+returns text
+language plpgsql
+stable
+set search_path = ''
+as $$
+begin
+    return json_build_object(
+        'id', transfer.transfer_id,
+        'object', 'payout',
+        'status', payments.movement_status(transfer),
+        'amount', public.format_amount(transfer.amount_minor, transfer.currency),
+        'currency', transfer.currency,
+        'destination', json_build_object('type', transfer.rail, 'phone', transfer.payee_masked),
+        'description', transfer.description,
+        'external_ref', transfer.external_ref,
+        'receipt', transfer.receipt,
+        'failure', transfer.failure,
+        'needs_review', transfer.review_reason is not null,
+        'metadata', transfer.metadata,
+        'environment', transfer.environment,
+        'created_by', transfer.created_by,
+        'approval', case when transfer.approval is not null then json_build_object(
+            'status', transfer.approval, 'by', transfer.approval_by, 'at', transfer.approval_at,
+            'reason', transfer.approval_reason
+        ) end,
+        'created_at', transfer.created_at,
+        'settled_at', transfer.settled_at
+    )::text;
+end
+$$;
+comment on function payments.payout_resource is 'The wire shape of a payout: money sent out to a phone.';
+
+create function payments.resource_of(transfer payments.transfers, reveal_secret boolean)
+returns text
+language plpgsql
+stable
+security definer -- callers may not read intents
+set search_path = ''
+as $$
+#variable_conflict use_column
+begin
+    return case transfer.purpose
+        when 'collection' then (
+            select payments.intent_resource(i, resource_of.reveal_secret)
+            from payments.payment_intents as i
+            where i.payment_intent_id = (resource_of.transfer).payment_intent_id
+        )
+        when 'refund' then payments.refund_resource(transfer)
+        when 'payout' then payments.payout_resource(transfer)
+        else payments.transfer_resource(transfer)
+    end;
+end
+$$;
+comment on function payments.resource_of is 'What a caller is shown of a transfer: the intent it pays, the refund, the payout, or itself.';
+
+create function payments.visible_transfer(transfer_id text, caller public.caller, purposes text[], lock boolean)
+returns payments.transfers
+language plpgsql
+volatile
+security definer -- callers may not read transfers
+set search_path = ''
+as $$
+#variable_conflict use_column
+declare
+    transfer payments.transfers;
+begin
+    if lock then
+        select t.* into transfer from payments.transfers as t
+        where t.transfer_id = visible_transfer.transfer_id for no key update;
+    else
+        select t.* into transfer from payments.transfers as t
+        where t.transfer_id = visible_transfer.transfer_id;
+    end if;
+    if
+        not found
+        or transfer.tenant_id <> (visible_transfer.caller).tenant_id
+        or transfer.environment <> (visible_transfer.caller).environment
+        or not transfer.purpose = any(purposes)
+    then
+        perform public.refuse('40401', format('There is no %s %s here.', case
+            when cardinality(purposes) = 1 then purposes[1] else 'transfer'
+        end, visible_transfer.transfer_id));
+    end if;
+    return transfer;
+end
+$$;
+comment on function payments.visible_transfer is
+'The transfer, if it is the caller''s and has one of these purposes; 40401 otherwise, so that ids cannot be probed.';
 
 create function payments.random_secret()
 returns text

@@ -17,7 +17,7 @@ begin
             select count(*) >= 1000
             from (
                 select from rails.callbacks as c
-                where c.transfer_id is null and c.received_at > now() - interval '1 hour'
+                where c.transfer_id is null and c.tenant_id is null and c.received_at > now() - interval '1 hour'
                 limit 1000
             ) as recent
         );
@@ -40,7 +40,7 @@ comment on function rails.too_many_callbacks is
 
 create function rails.receive_callback(
     rail text, token_hash text, source_address text, source_trusted boolean, headers jsonb,
-    body_sealed text, body_hash text, events jsonb, problem text
+    body_sealed text, body_hash text, events jsonb, problem text, kind text default 'collect'
 )
 returns jsonb
 language plpgsql
@@ -68,18 +68,22 @@ begin
     -- of a rail's message; a forger cannot occupy it.
     key := case
         when attempt.transfer_id is not null and receive_callback.source_trusted and events is not null then concat_ws(
-            '|', receive_callback.rail, attempt.transfer_id, events -> 0 ->> 'rail_ref', events -> 0 ->> 'code'
+            '|', receive_callback.rail, attempt.transfer_id, nullif(kind, 'collect'),
+            -- Each question has an answer of its own, though the rail's words be the same.
+            case when kind = 'status' then receive_callback.token_hash end,
+            events -> 0 ->> 'rail_ref', events -> 0 ->> 'code'
         )
         else concat_ws('|', receive_callback.rail, 'raw', receive_callback.token_hash, receive_callback.body_hash)
     end;
     loop
         insert into rails.callbacks (
             rail, tenant_id, environment, transfer_id, dedupe_key, token_hash, source_address, source_trusted,
-            headers, body_sealed, events, problem
+            headers, body_sealed, events, problem, kind
         ) values (
             receive_callback.rail, attempt.tenant_id, attempt.environment, attempt.transfer_id, key,
             receive_callback.token_hash, receive_callback.source_address, receive_callback.source_trusted,
-            receive_callback.headers, receive_callback.body_sealed, receive_callback.events, receive_callback.problem
+            receive_callback.headers, receive_callback.body_sealed, receive_callback.events, receive_callback.problem,
+            receive_callback.kind
         )
         on conflict (dedupe_key) do nothing
         returning * into kept;
@@ -119,16 +123,29 @@ declare
     told jsonb;
 begin
     select c.* into kept from rails.callbacks as c where c.callback_id = conclude_callback.callback_id;
-    if kept.transfer_id is null then
+    if kept.kind = 'confirmation' and kept.tenant_id is not null and conclude_callback.problem is null then
+        begin
+            concluded := rails.conclude_deposit(kept);
+        exception when others then
+            concluded := 'failed:' || sqlstate || ' ' || translate(sqlerrm, ':', ' ');
+        end;
+    elsif kept.transfer_id is null and kept.tenant_id is null then
         concluded := 'parked:unknown_token';
-    elsif conclude_callback.problem is not null then
-        concluded := 'parked:' || translate(conclude_callback.problem, ':', ' ');
+    elsif conclude_callback.problem is not null or kept.transfer_id is null then
+        concluded := 'parked:' || translate(coalesce(conclude_callback.problem, kept.kind), ':', ' ');
         perform rails.watch_soon(t, null) from payments.transfers as t where t.transfer_id = kept.transfer_id
             and t.state in ('SUBMITTED', 'ACCEPTED');
     else
         begin
             for told in select e from jsonb_array_elements(kept.events) as e loop
-                concluded := rails.apply_event(kept.transfer_id, told, 'callback', kept.source_trusted);
+                if kept.kind <> 'status' then
+                    concluded := rails.apply_event(kept.transfer_id, told, 'callback', kept.source_trusted);
+                elsif kept.source_trusted then
+                    concluded := rails.apply_query(kept.transfer_id, told);
+                else
+                    -- Asking again would only bring the same address.
+                    concluded := 'parked:untrusted_source';
+                end if;
             end loop;
             concluded := coalesce(concluded, 'parked:no_event');
         exception when others then

@@ -2,32 +2,86 @@
 
 set role stalela_owner;
 
-create function rails.work_item(transfer payments.transfers)
+create function rails.work_item(transfer payments.transfers, callback_token text)
 returns jsonb
 language plpgsql
 stable
 security definer -- callers may not read credentials
 set search_path = ''
 as $$
+#variable_conflict use_column
 begin
     return (
-        select jsonb_build_object(
+        select jsonb_strip_nulls(jsonb_build_object(
             'transfer_id', transfer.transfer_id,
             'tenant_id', transfer.tenant_id,
             'environment', transfer.environment,
             'rail', transfer.rail,
+            'operation', transfer.operation,
             'rail_ref', transfer.rail_ref,
             'amount_minor', transfer.amount_minor,
             'currency', transfer.currency,
             'submitted_at', transfer.submitted_at,
+            'callback_token', work_item.callback_token,
+            'original_receipt', original.receipt,
+            'payee_sealed', transfer.payee_sealed,
+            -- The payer of an intent is sealed for that intent; other seals carry a name of their own.
+            'payee_context', case when original.purpose = 'collection' then 'payer|' || original.payment_intent_id end,
+            -- Printed in the payer's message: public text, at most 12 characters.
+            'account_reference', upper(right(coalesce(transfer.payment_intent_id, transfer.transfer_id), 12)),
+            'description', coalesce(left(transfer.description, 13), 'Payment'),
             'credentials_sealed', c.sealed
-        )
+        ))
         from rails.credentials as c
-        where c.tenant_id = transfer.tenant_id and c.environment = transfer.environment and c.rail = transfer.rail
+        left join payments.transfers as original on original.transfer_id = (work_item.transfer).related_transfer_id
+        where
+            c.tenant_id = (work_item.transfer).tenant_id
+            and c.environment = (work_item.transfer).environment
+            and c.rail = (work_item.transfer).rail
     );
 end
 $$;
-comment on function rails.work_item is 'All a rail client needs to ask about one transfer; null when the tenant has removed its credentials.';
+comment on function rails.work_item is
+'All a rail client needs to act on, or ask about, one transfer; null when the tenant has removed its credentials.';
+
+create function rails.ask_later(transfer payments.transfers)
+returns text
+language plpgsql
+volatile
+security definer -- callers may not write attempts
+set search_path = ''
+as $$
+#variable_conflict use_column
+declare
+    token text := payments.random_secret();
+begin
+    if transfer.operation = 'collect' then
+        return null;
+    end if;
+    insert into payments.attempts (transfer_id, number, tenant_id, environment, callback_token_hash, kind)
+    select
+        transfer.transfer_id, 1 + count(*), transfer.tenant_id, transfer.environment,
+        encode(sha256(convert_to(token, 'utf8')), 'hex'), 'query'
+    from payments.attempts as a
+    where a.transfer_id = (ask_later.transfer).transfer_id;
+    return token;
+end
+$$;
+comment on function rails.ask_later is
+'A new callback token for a question that the rail answers by calling back; null for one it answers at once.';
+
+create function rails.can_be_asked(transfer payments.transfers)
+returns boolean
+language plpgsql
+immutable
+set search_path = ''
+as $$
+begin
+    -- A prompt is known at the rail by its own reference alone; a payout by ours, a refund by the receipt it reverses.
+    return transfer.rail_ref is not null or transfer.operation <> 'collect';
+end
+$$;
+comment on function rails.can_be_asked is 'Whether there is a reference by which the rail can be asked about this transfer.';
 
 create function rails.take_query(transfer_id text)
 returns jsonb
@@ -41,7 +95,7 @@ declare
     transfer payments.transfers;
 begin
     select t.* into transfer from payments.transfers as t where t.transfer_id = take_query.transfer_id;
-    if transfer.rail_ref is null then
+    if not found or not rails.can_be_asked(transfer) then
         return null;
     end if;
     update rails.watches as w
@@ -52,7 +106,7 @@ begin
     if not found then
         return null;
     end if;
-    return rails.work_item(transfer);
+    return rails.work_item(transfer, rails.ask_later(transfer));
 end
 $$;
 comment on function rails.take_query is 'The query for one transfer, if its outcome is open and the rail was not asked in the last 5 seconds.';
@@ -88,12 +142,12 @@ begin
     loop
         select t.* into transfer from payments.transfers as t where t.transfer_id = due.transfer_id;
         select r.* into rules from rails.rails as r where r.rail = transfer.rail;
-        work := rails.work_item(transfer);
+        work := rails.work_item(transfer, null);
         overdue := case
             when due.horizon_at <= now() then 'no_answer_within_horizon'
             when work is null then 'credentials_removed'
             when
-                transfer.rail_ref is null
+                not rails.can_be_asked(transfer)
                 and transfer.submitted_at + make_interval(secs => rules.unanswerable_after_s) <= now()
                 then 'rail_gave_no_reference'
         end;
@@ -107,12 +161,12 @@ begin
                 where i.payment_intent_id = transfer.payment_intent_id for no key update;
                 perform payments.review_transfer(due.transfer_id, overdue);
             end if;
-        elsif transfer.rail_ref is null then
+        elsif not rails.can_be_asked(transfer) then
             update rails.watches as w
             set due_at = transfer.submitted_at + make_interval(secs => rules.unanswerable_after_s)
             where w.transfer_id = due.transfer_id;
         else
-            return next work;
+            return next work || jsonb_strip_nulls(jsonb_build_object('callback_token', rails.ask_later(transfer)));
         end if;
     end loop;
 end

@@ -17,9 +17,10 @@ begin
     select string_agg(row_to_json(waiting)::text, ',' order by waiting.since) into body
     from (
         select
-            t.transfer_id as id, 'transfer' as object, t.payment_intent_id, t.rail, t.state, t.review_reason as reason,
-            public.format_amount(t.amount_minor, t.currency) as amount, t.currency, t.payer_masked as payer,
-            t.rail_ref, t.receipt, t.submitted_at, t.updated_at as since
+            t.transfer_id as id, 'transfer' as object, t.purpose, t.payment_intent_id, t.rail, t.state, t.review_reason as reason,
+            public.format_amount(t.amount_minor, t.currency) as amount, t.currency,
+            public.format_amount(t.told_minor, t.currency) as told_amount, t.payer_masked as payer,
+            t.payee_masked as payee, t.rail_ref, t.receipt, t.submitted_at, t.updated_at as since
         from payments.transfers as t
         where
             t.review_reason is not null
@@ -37,7 +38,8 @@ comment on function rails.list_reviews is
 'Transfers that wait for a person, longest first: a tenant''s own, or all of them for operators (platform:operate).';
 
 create function rails.resolve_review(
-    transfer_id text, idempotency_key text, body_hash text, outcome text, receipt text, reason text
+    transfer_id text, idempotency_key text, body_hash text, outcome text, receipt text, reason text,
+    amount_minor bigint default null, currency text default null
 )
 returns public.answer
 language plpgsql
@@ -52,7 +54,6 @@ declare
     route constant text := 'POST /reconcile/reviews/{id}/resolve';
     answer public.answer;
     transfer payments.transfers;
-    intent payments.payment_intents;
 begin
     answer := public.claim_idempotency(
         caller, route, resolve_review.idempotency_key, resolve_review.body_hash || ':' || resolve_review.transfer_id
@@ -61,11 +62,16 @@ begin
         return answer;
     end if;
 
-    -- Watch, intent, transfer: the order of rails.apply_event.
+    -- Watch, intent, original, transfer: the order of rails.apply_event.
     perform from rails.watches as w where w.transfer_id = resolve_review.transfer_id for update;
     perform from payments.payment_intents as i
     where i.payment_intent_id = (
         select t.payment_intent_id from payments.transfers as t where t.transfer_id = resolve_review.transfer_id
+    )
+    for no key update;
+    perform from payments.transfers as o
+    where o.transfer_id = (
+        select t.related_transfer_id from payments.transfers as t where t.transfer_id = resolve_review.transfer_id
     )
     for no key update;
     select t.* into transfer
@@ -92,7 +98,12 @@ begin
             'current_state', transfer.state, 'allowed', '[]'::jsonb
         ));
     end if;
-    perform rails.apply_decision(transfer, resolve_review.outcome, resolve_review.receipt);
+    if resolve_review.currency <> transfer.currency then
+        perform public.refuse_field('42251', '/currency', format('this transfer is in %s.', transfer.currency));
+    end if;
+    perform rails.apply_decision(
+        transfer, resolve_review.outcome, resolve_review.receipt, resolve_review.amount_minor
+    );
 
     perform payments.annotate_transfer(
         transfer.transfer_id, 'transfer.review_resolved',
@@ -112,15 +123,13 @@ begin
     subject.environment := transfer.environment;
     perform public.audit(subject, 'review.resolve', transfer.transfer_id, jsonb_build_object(
         'was', transfer.review_reason, 'outcome', resolve_review.outcome, 'receipt', resolve_review.receipt,
-        'reason', resolve_review.reason
+        'amount_minor', resolve_review.amount_minor, 'reason', resolve_review.reason
     ));
 
-    select i.* into intent
-    from payments.payment_intents as i
-    where i.payment_intent_id = transfer.payment_intent_id;
-    answer := row(200, payments.intent_resource(intent, false), caller.rate);
+    select t.* into transfer from payments.transfers as t where t.transfer_id = resolve_review.transfer_id;
+    answer := row(200, payments.resource_of(transfer, false), caller.rate);
     perform public.remember_answer(
-        caller, route, resolve_review.idempotency_key, intent.payment_intent_id, answer
+        caller, route, resolve_review.idempotency_key, transfer.transfer_id, answer
     );
     return answer;
 end
@@ -128,21 +137,46 @@ $$;
 comment on function rails.resolve_review is
 'A person''s decision on a transfer in review: settled (with the rail''s receipt), failed, or stands (the state is right as it is). Audited with the reason; 40911 when nothing waits.';
 
-create function rails.apply_decision(transfer payments.transfers, outcome text, receipt text)
+create function rails.apply_decision(
+    transfer payments.transfers, outcome text, receipt text, amount_minor bigint
+)
 returns void
 language plpgsql
 volatile
 security definer -- callers may not write transfers
 set search_path = ''
 as $$
+#variable_conflict use_column
+declare
+    -- What the rail told is what is booked; a statement may say what the rail left out, not something else.
+    moved_minor bigint := coalesce(transfer.told_minor, apply_decision.amount_minor);
 begin
     if outcome = 'settled' then
         if receipt is null then
             perform public.refuse_field('42262', '/receipt', 'settled needs the receipt of the rail''s statement.');
         elsif rails.receipt_taken(transfer, receipt) then
             perform public.refuse_field('42262', '/receipt', 'this receipt pays for another transfer already.');
+        elsif apply_decision.amount_minor <> moved_minor then
+            perform public.refuse_field('42262', '/amount', format(
+                'the rail told %s; leave amount out, and that is booked.',
+                public.format_amount(moved_minor, transfer.currency)
+            ));
+        elsif transfer.review_reason = 'amount_mismatch' and moved_minor is null then
+            perform public.refuse_field(
+                '42262', '/amount', 'the rail told no amount: give the one of its statement.'
+            );
+        elsif
+            transfer.purpose = 'refund' and moved_minor <> transfer.amount_minor
+        then
+            perform public.refuse_field('42262', '/amount', format(
+                'a refund goes back whole: %s. Ask the rail what became of the rest.',
+                public.format_amount(transfer.amount_minor, transfer.currency)
+            ));
+        elsif transfer.review_reason = 'refunded_twice' then
+            perform public.refuse('40911', 'More went back than came in; settle it with the payer, then let it stand.',
+                jsonb_build_object('current_state', transfer.state, 'allowed', '["stands"]'::jsonb));
         end if;
-        perform rails.settle_transfer(transfer, receipt, 'operator');
+        perform rails.settle_transfer(transfer, receipt, 'operator', moved_minor);
     elsif outcome = 'failed' then
         perform rails.fail_transfer(transfer, jsonb_build_object(
             'code', 'RESOLVED_AS_FAILED', 'message', 'A person found that no money moved.',
@@ -154,6 +188,7 @@ begin
     end if;
 end
 $$;
-comment on function rails.apply_decision is 'Moves the transfer as a person decided; 40911 when its state does not allow that.';
+comment on function rails.apply_decision is
+'Moves the transfer as a person decided, with the amount that moved; 40911 when its state does not allow that, 42262 with the way out when the amounts contradict each other.';
 
 reset role;

@@ -50,6 +50,65 @@ end
 $$;
 comment on function rails.check_amount is 'Refuses (42251, 42261) an amount or currency this rail cannot take; every limit is a column of rails.rails.';
 
+create function rails.check_payout(rail text, amount_minor bigint, currency text)
+returns void
+language plpgsql
+stable
+security definer -- callers may not read rails
+set search_path = ''
+as $$
+#variable_conflict use_column
+declare
+    rules rails.rails;
+    broken text;
+begin
+    select r.* into rules from rails.rails as r
+    where r.rail = check_payout.rail and r.enabled and r.payout_min_minor is not null;
+    if not found then
+        perform public.refuse_field('42261', '/destination/type', format('%s does not pay out here.', check_payout.rail));
+    elsif not check_payout.currency = any(rules.currencies) then
+        perform public.refuse_field('42251', '/currency', format(
+            '%s takes %s, not %s.', rules.name, array_to_string(rules.currencies, ', '), check_payout.currency
+        ));
+    end if;
+    broken := case
+        when check_payout.amount_minor % rules.step_minor <> 0 then rules.step_rule
+        when check_payout.amount_minor not between rules.payout_min_minor and rules.payout_max_minor then format(
+            '%s pays out %s to %s %s', rules.name,
+            public.format_amount(rules.payout_min_minor, check_payout.currency),
+            public.format_amount(rules.payout_max_minor, check_payout.currency), check_payout.currency
+        )
+    end;
+    if broken is not null then
+        perform public.refuse_field('42251', '/amount', broken || '.');
+    end if;
+end
+$$;
+comment on function rails.check_payout is 'Refuses (42251, 42261) what this rail cannot pay out; every limit is a column of rails.rails.';
+
+create function rails.check_credentials(tenant_id text, environment text, rail text)
+returns void
+language plpgsql
+stable
+security definer -- callers may not read credentials
+set search_path = ''
+as $$
+#variable_conflict use_column
+begin
+    perform from rails.credentials as c
+    where
+        c.tenant_id = check_credentials.tenant_id and c.environment = check_credentials.environment
+        and c.rail = check_credentials.rail;
+    if not found then
+        perform public.refuse('42260', format(
+            'No %s credentials for %s yet: put them with PUT /functions/v1/merchants/credentials/%s.',
+            check_credentials.rail, check_credentials.environment, check_credentials.rail
+        ));
+    end if;
+end
+$$;
+comment on function rails.check_credentials is 'Refuses (42260) when the tenant has no credentials of this rail in this environment.';
+
 create function rails.failure_of(rail text, event jsonb)
 returns jsonb
 language plpgsql
@@ -76,7 +135,10 @@ begin
             from rails.reason_codes as k
             where
                 k.rail = failure_of.rail
-                and k.channel = case when failure_of.event ->> 'source' = 'submit' then 'api' else 'stk' end
+                and k.channel = coalesce(
+                    failure_of.event ->> 'channel',
+                    case when failure_of.event ->> 'source' = 'submit' then 'api' else 'stk' end
+                )
                 and split_part(k.code, '/', 1) = failure_of.event ->> 'code'
                 and strpos(lower(coalesce(failure_of.event ->> 'message', '')), split_part(k.code, '/', 2)) > 0
             order by length(k.code) desc

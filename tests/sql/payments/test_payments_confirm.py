@@ -21,7 +21,9 @@ def test_begin_hands_out_all_that_the_rail_needs(shop: Shop) -> None:
     assert begun["answer"] is None
     assert instruction.pop("transfer_id").startswith("tr_")
     assert len(instruction.pop("callback_token")) == 64
+    assert instruction.pop("submitted_at") is not None
     assert instruction == {
+        "operation": "collect",
         "tenant_id": shop.tenant_id,
         "environment": "sandbox",
         "rail": "mpesa",
