@@ -445,7 +445,7 @@ create table payments.payment_intents (
     tenant_id text not null,
     environment text not null check (environment in ('sandbox', 'production')),
     status text not null check (
-        status in ('requires_payment_method', 'processing', 'succeeded', 'canceled', 'expired')
+        status in ('requires_payment_method', 'processing', 'partially_paid', 'succeeded', 'canceled', 'expired')
     ),
     amount_minor bigint not null check (amount_minor > 0),
     currency text not null,
@@ -466,6 +466,9 @@ create table payments.payment_intents (
     updated_at timestamptz not null default now(),
     expires_at timestamptz not null,
     canceled_at timestamptz,
+    amount_refunded_minor bigint not null default 0 check (amount_refunded_minor >= 0),
+    check (amount_refunded_minor <= amount_received_minor),
+    check (status <> 'partially_paid' or amount_received_minor > 0),
     -- Succeeded means paid in full, and paid in full means succeeded.
     check ((status = 'succeeded') = (amount_received_minor >= amount_minor)),
     check (status <> 'canceled' or canceled_at is not null),
@@ -489,6 +492,10 @@ on payments.payment_intents (tenant_id, environment, currency, amount_minor, cre
 -- Most intents carry no metadata and need not pay for this index.
 create index payment_intents_by_metadata
 on payments.payment_intents using gin (metadata jsonb_path_ops) where metadata <> '{}';
+-- What payers type as account number: the last characters of the id. Only open intents are paid that way.
+create index payment_intents_by_reference
+on payments.payment_intents (right(payment_intent_id, 12))
+where status in ('requires_payment_method', 'processing', 'partially_paid');
 create index payment_intents_to_expire
 on payments.payment_intents (expires_at) where status = 'requires_payment_method';
 
@@ -504,9 +511,9 @@ create table payments.transfers (
     ),
     amount_minor bigint not null check (amount_minor > 0),
     currency text not null,
-    payer_sealed text not null,
-    payer_masked text not null,
-    payer_hash text not null,
+    payer_sealed text,
+    payer_masked text,
+    payer_hash text,
     rail_ref text,
     receipt text,
     failure jsonb,
@@ -517,17 +524,61 @@ create table payments.transfers (
     updated_at timestamptz not null default now(),
     submitted_at timestamptz,
     settled_at timestamptz,
+    purpose text not null default 'collection' check (purpose in ('collection', 'refund', 'payout', 'direct', 'c2b')),
+    operation text default 'collect' check (operation in ('collect', 'pay_out', 'refund')),
+    related_transfer_id text references payments.transfers (transfer_id),
+    external_ref text check (length(external_ref) between 1 and 128),
+    end_user_ref text check (length(end_user_ref) between 1 and 128),
+    metadata jsonb not null default '{}' check (jsonb_typeof(metadata) = 'object'),
+    description text check (length(description) <= 500),
+    payee_sealed text,
+    payee_masked text,
+    payee_hash text,
+    told_minor bigint,
+    returned_minor bigint not null default 0 check (returned_minor >= 0),
+    refunds_open_minor bigint not null default 0 check (refunds_open_minor >= 0),
+    body_hash text,
+    created_by text,
+    approval text check (approval in ('pending', 'approved', 'rejected', 'lapsed')),
+    approval_by text,
+    approval_at timestamptz,
+    approval_reason text,
+    unallocated_reason text,
     check ((state = 'FAILED') = (failure is not null)),
     check ((state = 'SETTLED') <= (settled_at is not null)),
-    check (state = 'INITIATED' or submitted_at is not null or state = 'FAILED')
+    check (state = 'INITIATED' or submitted_at is not null or state = 'FAILED'),
+    -- Never more back than came in, however many ask at once.
+    check (returned_minor + refunds_open_minor <= amount_minor),
+    check ((state = 'RETURNED') = (returned_minor = amount_minor)),
+    check (purpose <> 'collection' or payment_intent_id is not null),
+    check (purpose <> 'refund' or related_transfer_id is not null),
+    check ((operation is null) = (purpose = 'c2b')),
+    check (approval is null or approval <> 'pending' or state = 'INITIATED'),
+    check (unallocated_reason is null or (purpose = 'c2b' and payment_intent_id is null))
 );
 comment on table payments.transfers is
 'One attempt to move money on one rail. state moves only through payments.advance_transfer; review_reason not null means a person must look.';
+comment on column payments.transfers.operation is
+'What the rail is asked to do: collect from the payer, pay out to the payee, refund (reverse) the related transfer; null when the money came by itself.';
+comment on column payments.transfers.refunds_open_minor is
+'Reserved by refunds that are on their way; with returned_minor never more than amount_minor.';
+comment on column payments.transfers.told_minor is
+'What the rail says moved, where it is not what was asked: a person decides.';
 alter table payments.transfers enable row level security;
 
--- The payer is never asked twice at once: at most one open transfer per intent, whoever calls.
+-- The payer is never asked twice at once: at most one open attempt to collect per intent, whoever calls.
 create unique index transfers_one_open_per_intent
-on payments.transfers (payment_intent_id) where state in ('INITIATED', 'SUBMITTED', 'ACCEPTED');
+on payments.transfers (payment_intent_id) where state in ('INITIATED', 'SUBMITTED', 'ACCEPTED') and purpose = 'collection';
+create unique index transfers_external_ref
+on payments.transfers (tenant_id, environment, external_ref) where external_ref is not null;
+create index transfers_related on payments.transfers (related_transfer_id);
+-- Of a prompt and of the deposit notice that M-Pesa sends about it, the later must find the earlier.
+create index transfers_by_reference
+on payments.transfers (right(payment_intent_id, 12)) where purpose = 'collection' and receipt is null;
+create index transfers_paid_out on payments.transfers (created_by, created_at) where operation = 'pay_out';
+create index transfers_initiated on payments.transfers (created_at) where state = 'INITIATED';
+create index transfers_unallocated
+on payments.transfers (tenant_id, environment, created_at) where unallocated_reason is not null;
 create index transfers_of_intent on payments.transfers (payment_intent_id);
 create index transfers_newest on payments.transfers (tenant_id, environment, created_at);
 -- References and receipts are unique at the rail; per tenant here, so that nobody can occupy another's.
@@ -546,10 +597,12 @@ create table payments.attempts (
     answered_at timestamptz,
     outcome text,
     code text,
+    kind text not null default 'send' check (kind in ('send', 'query')),
+    route text not null default 'POST /payment-intents/{id}/confirm',
     primary key (transfer_id, number)
 );
 comment on table payments.attempts is
-'One request to a rail, written before it is sent: a row without answer is an unknown outcome, never a failure.';
+'One request to a rail that it answers by calling back, written before it is sent: number 1 moves money, later ones only ask. A row without answer is an unknown outcome, never a failure.';
 alter table payments.attempts enable row level security;
 
 create sequence payments.event_position;
@@ -677,10 +730,17 @@ create table rails.rails (
     confirm_above_minor bigint,
     callback_function text not null,
     enabled boolean not null default true,
-    check (max_minor >= min_minor)
+    intents text[] not null default '{PULL}',
+    payout_min_minor bigint check (payout_min_minor > 0),
+    payout_max_minor bigint,
+    reverses_within_s integer,
+    reverses_partly boolean not null default false,
+    check (max_minor >= min_minor),
+    check (payout_max_minor >= payout_min_minor),
+    check ((payout_min_minor is null) = (payout_max_minor is null))
 );
 comment on table rails.rails is
-'Payment networks. query_waits_s: seconds of silence before each status query, the last one repeats; horizon_s: after it a person decides; confirm_above_minor: success above it is believed only after a query, null never.';
+'Payment networks. query_waits_s: seconds of silence before each status query, the last one repeats; horizon_s: after it a person decides; confirm_above_minor: success above it is believed only after a query, null never. No payout_min_minor: it does not pay out; reverses_within_s: how long after it a payment can be reversed, null never.';
 alter table rails.rails enable row level security;
 
 create table rails.reason_codes (
@@ -738,13 +798,16 @@ create table rails.callbacks (
     body_sealed text not null,
     events jsonb,
     problem text,
-    received_at timestamptz not null default now()
+    received_at timestamptz not null default now(),
+    kind text not null default 'collect' check (
+        kind in ('collect', 'result', 'timeout', 'status', 'balance', 'validation', 'confirmation')
+    )
 );
 comment on table rails.callbacks is
 'Append-only: every callback body as it came (sealed), stored before anything is concluded from it. Unmatched ones have no tenant.';
 alter table rails.callbacks enable row level security;
 create index callbacks_of_transfer on rails.callbacks (transfer_id);
-create index callbacks_unmatched on rails.callbacks (received_at) where transfer_id is null;
+create index callbacks_unmatched on rails.callbacks (received_at) where transfer_id is null and tenant_id is null;
 create index callbacks_of_tenant on rails.callbacks (tenant_id, environment, received_at desc);
 
 create table rails.callback_dispositions (
@@ -765,6 +828,38 @@ alter table rails.callback_dispositions enable row level security;
 create index callback_dispositions_open
 on rails.callback_dispositions (disposition, callback_id) where disposition in ('parked', 'failed');
 create index callback_dispositions_of_tenant on rails.callback_dispositions (tenant_id, environment);
+
+create table rails.deposit_addresses (
+    token_hash text primary key,
+    tenant_id text not null references public.tenants (tenant_id),
+    environment text not null check (environment in ('sandbox', 'production')),
+    rail text not null references rails.rails (rail),
+    created_by text not null,
+    created_at timestamptz not null default now(),
+    registered_at timestamptz
+);
+comment on table rails.deposit_addresses is
+'Where a rail reports payments that nobody was prompted for: the token in the address says whose they are. Older addresses stay, because rails keep them.';
+alter table rails.deposit_addresses enable row level security;
+create index deposit_addresses_of_tenant on rails.deposit_addresses (tenant_id, environment, rail);
+create index deposit_addresses_rail on rails.deposit_addresses (rail);
+
+create table rails.balances (
+    balance_id text primary key,
+    tenant_id text not null references public.tenants (tenant_id),
+    environment text not null check (environment in ('sandbox', 'production')),
+    rail text not null references rails.rails (rail),
+    token_hash text not null unique,
+    requested_by text not null,
+    requested_at timestamptz not null default now(),
+    told_at timestamptz,
+    accounts jsonb,
+    problem text
+);
+comment on table rails.balances is 'What a tenant holds at a rail, each time somebody asked: the answer comes as a callback, to the token.';
+alter table rails.balances enable row level security;
+create index balances_of_tenant on rails.balances (tenant_id, environment, rail, requested_at desc);
+create index balances_rail on rails.balances (rail);
 
 create table rails.watches (
     transfer_id text primary key references payments.transfers (transfer_id),
@@ -1024,7 +1119,8 @@ values
 ('api_keys:manage', null, '{secret}', 'Create and rotate and revoke API keys'),
 ('team:manage', null, '{secret}', 'Invite people and change or end their roles'),
 ('credentials:manage', null, '{secret}', 'Store and test and delete rail credentials'),
-('platform:operate', null, '{}', 'Work on any tenant for the platform')
+('platform:operate', null, '{}', 'Work on any tenant for the platform'),
+('payouts:approve', null, '{}', 'Approve refunds and payouts that somebody else asked for')
 on conflict (scope) do update set
     included_in = excluded.included_in,
     key_kinds = excluded.key_kinds,
@@ -1077,7 +1173,9 @@ values
 ('operator', 'payments:read'),
 ('admin', 'payments:resolve'),
 ('finance', 'payments:resolve'),
-('operator', 'payments:resolve')
+('operator', 'payments:resolve'),
+('admin', 'payouts:approve'),
+('finance', 'payouts:approve')
 on conflict (app_role, scope) do nothing;
 
 -- shared/public.function_roles.csv
@@ -1159,7 +1257,9 @@ values
 ('compliance.tier_sandbox', '"T3"', 'Tier of a tenant without one of its own in the sandbox'),
 ('compliance.tier_production', '"T2"', 'Tier of a tenant without one of its own in production: an operator has seen its documents before activating it'),
 ('api_keys.max_per_tenant', '50', 'Active API keys of one tenant in one environment'),
-('invitations.valid_s', '604800', 'Seconds an invitation may be accepted')
+('invitations.valid_s', '604800', 'Seconds an invitation may be accepted'),
+('payments.four_eyes_above_minor', '{"KES": 5000000}', 'Refunds and payouts above this wait for a second person; by currency in minor units'),
+('payments.daily_payout_limit_minor', '{"KES": 100000000}', 'What one key or person may pay out in 24 hours; by currency in minor units')
 on conflict (key) do update set
     value = excluded.value,
     comment = excluded.comment;
@@ -1178,6 +1278,7 @@ values
 ('40312', 'RoleNotAllowed', '403', 'Role is not allowed to do this', 'false', 'Ask an owner or admin of the organisation.'),
 ('40401', 'NotFound', '404', 'Not found', 'false', 'Check the id and the environment of the key.'),
 ('40501', 'MethodNotAllowed', '405', 'Method is not allowed', 'false', 'Use one of the methods in the Allow header.'),
+('40903', 'DuplicateExternalRef', '409', 'external_ref is taken', 'false', 'Use the existing transfer or another external_ref.'),
 ('40904', 'RequestInProgress', '409', 'A request with this key is still running', 'true', 'Repeat with the same key after Retry-After.'),
 ('40911', 'InvalidTransition', '409', 'Not allowed in the current state', 'false', 'Read the resource; allowed lists the possible moves.'),
 ('40914', 'AlreadyExists', '409', 'Already exists', 'false', 'Use the existing resource or another name.'),
@@ -1188,6 +1289,7 @@ values
 ('42206', 'LimitExceeded', '422', 'Limit is exceeded', 'false', 'Wait until room_at or have the organisation''s tier raised.'),
 ('42241', 'IdempotencyConflict', '422', 'Idempotency-Key was used with another body', 'false', 'Use a new key or send the first body again.'),
 ('42251', 'InvalidAmount', '422', 'Amount is not valid', 'false', 'Send a decimal string with the decimals of the currency.'),
+('42255', 'RefundExceedsRefundable', '422', 'Refund exceeds what can go back', 'false', 'Refund at most the amount named in refundable.'),
 ('42258', 'PatchFieldNotAllowed', '422', 'Field cannot be changed', 'false', 'Change only the fields the documentation lists.'),
 ('42259', 'PhoneInvalid', '422', 'Phone number is not valid', 'false', 'Send a mobile number of the rail''s country.'),
 ('42260', 'RailNotConfigured', '422', 'Rail is not configured', 'false', 'Store credentials of this rail for this environment first.'),
@@ -1227,7 +1329,8 @@ values
 ('rails.reconcile', 'fast', '5', '60', 'rails.poke_reconcile', 'true', 'Wakes the reconciler when a silent transfer is due to be asked about'),
 ('callbacks.retry', 'fast', '60', '120', 'rails.retry_failed_callbacks', 'true', 'Concludes again from callbacks whose conclusion failed'),
 ('streams.purge', 'slow', '600', '60', 'payments.purge_streams', 'true', 'Removes spent stream tokens and closed streams'),
-('credentials.reseal', 'slow', '3600', '60', 'rails.poke_reseal', 'true', 'Wakes merchants to seal credentials again that are under an older master key')
+('credentials.reseal', 'slow', '3600', '60', 'rails.poke_reseal', 'true', 'Wakes merchants to seal credentials again that are under an older master key'),
+('transfers.sweep', 'fast', '15', '60', 'payments.sweep_initiated', 'true', 'Fails transfers that were left behind before they were sent')
 on conflict (task) do update set
     lane = excluded.lane,
     interval_s = excluded.interval_s,
@@ -1255,7 +1358,22 @@ values
 ('processing', 'fail', 'requires_payment_method', 'payment_intent.payment_failed', '{rail}'),
 ('canceled', 'settle', 'succeeded', 'payment_intent.succeeded', '{rail}'),
 ('expired', 'settle', 'succeeded', 'payment_intent.succeeded', '{rail}'),
-('succeeded', 'settle', 'succeeded', 'payment_intent.overpaid', '{rail}')
+('succeeded', 'settle', 'succeeded', 'payment_intent.overpaid', '{rail}'),
+('requires_payment_method', 'settle_partly', 'partially_paid', 'payment_intent.partially_paid', '{rail}'),
+('processing', 'settle_partly', 'partially_paid', 'payment_intent.partially_paid', '{rail}'),
+('processing', 'deposit_partly', 'processing', 'payment_intent.partially_paid', '{rail}'),
+('processing', 'fail_partly', 'partially_paid', 'payment_intent.payment_failed', '{rail}'),
+('processing', 'refund', 'processing', 'payment_intent.refunded', '{rail}'),
+('processing', 'refund_partly', 'processing', 'payment_intent.partially_refunded', '{rail}'),
+('canceled', 'settle_partly', 'partially_paid', 'payment_intent.partially_paid', '{rail}'),
+('expired', 'settle_partly', 'partially_paid', 'payment_intent.partially_paid', '{rail}'),
+('partially_paid', 'settle_partly', 'partially_paid', 'payment_intent.partially_paid', '{rail}'),
+('partially_paid', 'settle', 'succeeded', 'payment_intent.succeeded', '{rail}'),
+('partially_paid', 'confirm', 'processing', 'payment_intent.processing', '{api}'),
+('partially_paid', 'refund', 'partially_paid', 'payment_intent.refunded', '{rail}'),
+('partially_paid', 'refund_partly', 'partially_paid', 'payment_intent.partially_refunded', '{rail}'),
+('succeeded', 'refund', 'succeeded', 'payment_intent.refunded', '{rail}'),
+('succeeded', 'refund_partly', 'succeeded', 'payment_intent.partially_refunded', '{rail}')
 on conflict (from_status, event) do update set
     to_status = excluded.to_status,
     event_type = excluded.event_type,
@@ -1264,7 +1382,7 @@ on conflict (from_status, event) do update set
 -- shared/states/payments.transfer_transitions.csv
 insert into payments.transfer_transitions (from_state, event, to_state, event_type, triggered_by)
 values
-('INITIATED', 'submit', 'SUBMITTED', 'transfer.submitted', '{api}'),
+('INITIATED', 'submit', 'SUBMITTED', 'transfer.submitted', '{api,callback}'),
 ('INITIATED', 'fail', 'FAILED', 'transfer.failed', '{api,clock}'),
 ('SUBMITTED', 'accept', 'ACCEPTED', 'transfer.accepted', '{submit,query}'),
 ('SUBMITTED', 'settle', 'SETTLED', 'transfer.settled', '{callback,query,operator}'),
@@ -1272,7 +1390,7 @@ values
 ('ACCEPTED', 'settle', 'SETTLED', 'transfer.settled', '{callback,query,operator}'),
 ('ACCEPTED', 'fail', 'FAILED', 'transfer.failed', '{callback,query,operator}'),
 ('ACCEPTED', 'return', 'RETURNED', 'transfer.returned', '{callback,query,operator}'),
-('SETTLED', 'return', 'RETURNED', 'transfer.returned', '{callback,query,operator}'),
+('SETTLED', 'return', 'RETURNED', 'transfer.returned', '{callback,query,operator,refund}'),
 ('FAILED', 'settle', 'SETTLED', 'transfer.settled', '{query,operator}')
 on conflict (from_state, event) do update set
     to_state = excluded.to_state,
@@ -1288,9 +1406,9 @@ reset role;
 set role stalela_owner;
 
 -- shared/rails/mpesa/rails.rails.csv
-insert into rails.rails (rail, name, currencies, min_minor, max_minor, step_minor, step_rule, query_waits_s, unanswerable_after_s, horizon_s, prompt_lifetime_s, confirm_above_minor, callback_function)
+insert into rails.rails (rail, name, currencies, min_minor, max_minor, step_minor, step_rule, query_waits_s, unanswerable_after_s, horizon_s, prompt_lifetime_s, confirm_above_minor, callback_function, intents, payout_min_minor, payout_max_minor, reverses_within_s, reverses_partly)
 values
-('mpesa', 'M-Pesa', '{KES}', '100', '25000000', '100', 'M-Pesa takes whole shillings', '{60,60,120,240,300,300,300,300,300,300,300,300,300,300,300,300,3600}', '600', '86400', '90', null, 'momo-callback')
+('mpesa', 'M-Pesa', '{KES}', '100', '25000000', '100', 'M-Pesa takes whole shillings', '{60,60,120,240,300,300,300,300,300,300,300,300,300,300,300,300,3600}', '600', '86400', '90', null, 'momo-callback', '{PUSH,PULL}', '1000', '25000000', '2592000', 'false')
 on conflict (rail) do update set
     name = excluded.name,
     currencies = excluded.currencies,
@@ -1303,7 +1421,12 @@ on conflict (rail) do update set
     horizon_s = excluded.horizon_s,
     prompt_lifetime_s = excluded.prompt_lifetime_s,
     confirm_above_minor = excluded.confirm_above_minor,
-    callback_function = excluded.callback_function;
+    callback_function = excluded.callback_function,
+    intents = excluded.intents,
+    payout_min_minor = excluded.payout_min_minor,
+    payout_max_minor = excluded.payout_max_minor,
+    reverses_within_s = excluded.reverses_within_s,
+    reverses_partly = excluded.reverses_partly;
 
 -- shared/rails/mpesa/rails.reason_codes.csv
 insert into rails.reason_codes (rail, channel, code, outcome, reason, retry_after_s, repeat_after_s, repeat_outcome, payer_may_retry, meaning, source)
@@ -3221,7 +3344,8 @@ reset role;
 
 -- sql/payments/functions/attempts.sql
 
--- An attempt to collect: begin (before the rail is called), record (after it answered), release (nothing was sent).
+-- An attempt on a rail: begin (before it is called), record (after it answered), release (nothing was sent).
+-- Beginning to collect is here; refunds, payouts and direct transfers begin in files of their own.
 
 set role stalela_owner;
 
@@ -3241,9 +3365,6 @@ declare
     intent payments.payment_intents;
     answer public.answer;
     transfer payments.transfers;
-    credentials rails.credentials;
-    rules rails.rails;
-    token text := payments.random_secret();
 begin
     seen := payments.visible_intent(begin_transfer.payment_intent_id, 'payments:write', 'write', true);
     intent := seen.intent;
@@ -3269,7 +3390,7 @@ begin
             )))
         );
     end if;
-    select r.* into rules from rails.rails as r where r.rail = begin_transfer.rail and r.enabled;
+    perform from rails.rails as r where r.rail = begin_transfer.rail and r.enabled;
     if not found then
         perform public.refuse_field(
             '42261', '/payment_method/type', format('%s is switched off for now.', begin_transfer.rail)
@@ -3279,25 +3400,18 @@ begin
         perform public.refuse('40911', 'This payment intent has expired; create a new one.',
             '{"current_state": "expired", "allowed": []}');
     end if;
-    select c.* into credentials
-    from rails.credentials as c
-    where c.tenant_id = intent.tenant_id and c.environment = intent.environment and c.rail = begin_transfer.rail;
-    if not found then
-        perform public.refuse('42260', format(
-            'No %s credentials for %s yet: put them with PUT /functions/v1/merchants/credentials/%s.',
-            begin_transfer.rail, intent.environment, begin_transfer.rail
-        ));
-    end if;
+    perform rails.check_credentials(intent.tenant_id, intent.environment, begin_transfer.rail);
     insert into payments.transfers (
         transfer_id, tenant_id, environment, payment_intent_id, intent, rail, state, amount_minor, currency,
-        payer_sealed, payer_masked, payer_hash
+        payer_sealed, payer_masked, payer_hash, description, created_by
     )
     select
         public.new_id('tr'), intent.tenant_id, intent.environment, intent.payment_intent_id, 'PULL',
         begin_transfer.rail, 'INITIATED', intent.amount_minor - intent.amount_received_minor, intent.currency,
-        begin_transfer.payer_sealed, begin_transfer.payer_masked, begin_transfer.payer_hash
+        begin_transfer.payer_sealed, begin_transfer.payer_masked, begin_transfer.payer_hash,
+        intent.description, (seen.caller).actor
     -- The move is asked for below; this keeps the one-open-transfer constraint from answering in its place.
-    where intent.status = 'requires_payment_method'
+    where intent.status in ('requires_payment_method', 'partially_paid')
     returning * into transfer;
     perform payments.advance_intent(
         intent.payment_intent_id, 'confirm', jsonb_build_object('transfer_id', transfer.transfer_id)
@@ -3306,47 +3420,49 @@ begin
         transfer.tenant_id, transfer.environment, 'in', transfer.rail, transfer.amount_minor, transfer.currency,
         transfer.payer_hash
     );
-    perform payments.record_transfer_event(transfer, 'transfer.initiated', jsonb_build_object(
-        'payment_intent_id', transfer.payment_intent_id,
-        'state', transfer.state,
-        'rail', transfer.rail,
-        'amount', public.format_amount(transfer.amount_minor, transfer.currency),
-        'currency', transfer.currency
-    ));
-    perform payments.advance_transfer(transfer.transfer_id, 'submit', 'api');
-    insert into payments.attempts (transfer_id, number, tenant_id, environment, callback_token_hash)
-    values (
-        transfer.transfer_id, 1, transfer.tenant_id, transfer.environment,
-        encode(sha256(convert_to(token, 'utf8')), 'hex')
-    );
-    insert into rails.watches (transfer_id, tenant_id, environment, due_at, horizon_at)
-    values (
-        transfer.transfer_id, transfer.tenant_id, transfer.environment,
-        now() + make_interval(secs => rules.query_waits_s[1]),
-        now() + make_interval(secs => rules.horizon_s)
-    );
+    perform payments.record_transfer_event(transfer, 'transfer.initiated', payments.transfer_payload(transfer));
     perform public.bind_idempotency(
         seen.caller, 'POST /payment-intents/{id}/confirm', begin_transfer.idempotency_key, intent.payment_intent_id
     );
-
-    return row(null::public.answer, jsonb_build_object(
-        'transfer_id', transfer.transfer_id,
-        'tenant_id', transfer.tenant_id,
-        'environment', transfer.environment,
-        'rail', transfer.rail,
-        'amount_minor', transfer.amount_minor,
-        'currency', transfer.currency,
-        'callback_token', token,
-        -- Printed in the payer's message: public text, at most 12 characters.
-        'account_reference', upper(right(intent.payment_intent_id, 12)),
-        'description', coalesce(left(intent.description, 13), 'Payment'),
-        'credentials_sealed', credentials.sealed,
-        'headers', (seen.caller).rate
-    ));
+    return row(
+        null::public.answer,
+        payments.send_transfer(transfer, 'POST /payment-intents/{id}/confirm', (seen.caller).rate)
+    );
 end
 $$;
 comment on function payments.begin_transfer is
 'Before the rail is called: claims the key, moves the intent to processing, writes transfer, attempt, callback token (hash) and watch. The instruction carries the token in clear, this once.';
+
+create function payments.send_transfer(transfer payments.transfers, route text, headers jsonb)
+returns jsonb
+language plpgsql
+volatile
+security definer -- callers may not write transfers
+set search_path = ''
+as $$
+#variable_conflict use_column
+declare
+    token text := payments.random_secret();
+    sent payments.transfers;
+begin
+    sent := payments.advance_transfer(transfer.transfer_id, 'submit', 'api');
+    insert into payments.attempts (transfer_id, number, tenant_id, environment, callback_token_hash, route)
+    values (
+        sent.transfer_id, 1, sent.tenant_id, sent.environment,
+        encode(sha256(convert_to(token, 'utf8')), 'hex'), send_transfer.route
+    );
+    insert into rails.watches (transfer_id, tenant_id, environment, due_at, horizon_at)
+    select
+        sent.transfer_id, sent.tenant_id, sent.environment,
+        now() + make_interval(secs => r.query_waits_s[1]),
+        now() + make_interval(secs => r.horizon_s)
+    from rails.rails as r
+    where r.rail = sent.rail;
+    return rails.work_item(sent, token) || jsonb_build_object('headers', send_transfer.headers);
+end
+$$;
+comment on function payments.send_transfer is
+'The last step before the rail is called, in the transaction that decided to: submitted, one attempt with a new callback token (stored hashed), watched. Returns the instruction with the token in clear, this once. A transfer passes here once in its life.';
 
 create function payments.begun_by_us(transfer_id text, callback_token_hash text)
 returns payments.transfers
@@ -3388,8 +3504,8 @@ as $$
 declare
     caller public.caller;
     transfer payments.transfers;
-    intent payments.payment_intents;
     answer public.answer;
+    route text := payments.route_of(record_submission.transfer_id);
     reveal_secret boolean := not coalesce(
         nullif(current_setting('request.headers', true), '')::jsonb ? 'x-stalela-client-secret-hash', false
     );
@@ -3402,18 +3518,34 @@ begin
     where a.transfer_id = record_submission.transfer_id and a.number = 1;
     perform rails.apply_event(record_submission.transfer_id, record_submission.event, 'submit', true);
 
-    select i.* into intent
-    from payments.payment_intents as i
-    where i.payment_intent_id = transfer.payment_intent_id;
-    answer := row(200, payments.intent_resource(intent, reveal_secret), '{}'::jsonb);
+    select t.* into transfer from payments.transfers as t where t.transfer_id = record_submission.transfer_id;
+    answer := row(
+        case when route in ('POST /refunds', 'POST /payouts', 'POST /transfers') then 201 else 200 end,
+        payments.resource_of(transfer, reveal_secret), '{}'::jsonb
+    );
     perform public.remember_answer(
-        caller, 'POST /payment-intents/{id}/confirm', record_submission.idempotency_key, intent.payment_intent_id, answer
+        caller, route, record_submission.idempotency_key,
+        case transfer.purpose when 'collection' then transfer.payment_intent_id else transfer.transfer_id end, answer
     );
     return answer;
 end
 $$;
 comment on function payments.record_submission is
-'After the rail answered (or fell silent): applies the event and stores the answer of the confirm request. A callback may have come first.';
+'After the rail answered (or fell silent): applies the event and stores the answer of the request that sent it. A callback may have come first.';
+
+create function payments.route_of(transfer_id text)
+returns text
+language plpgsql
+stable
+security definer -- callers may not read attempts
+set search_path = ''
+as $$
+#variable_conflict use_column
+begin
+    return (select a.route from payments.attempts as a where a.transfer_id = route_of.transfer_id and a.number = 1);
+end
+$$;
+comment on function payments.route_of is 'The route of the request that sent this transfer: its idempotency key belongs to it.';
 
 create function payments.release_submission(
     transfer_id text, callback_token_hash text, idempotency_key text, reason text, retry_after integer
@@ -3445,12 +3577,138 @@ begin
     );
     -- Nothing left the house, so the same key may try again.
     perform public.forget_idempotency(
-        caller, 'POST /payment-intents/{id}/confirm', release_submission.idempotency_key
+        caller, payments.route_of(release_submission.transfer_id), release_submission.idempotency_key
     );
 end
 $$;
 comment on function payments.release_submission is
-'Nothing was sent to the rail: the transfer fails and says so, the intent takes another attempt, the key is free again.';
+'Nothing was sent to the rail: the transfer fails and says so, an intent takes another attempt, the key is free again.';
+
+reset role;
+
+-- sql/payments/functions/deposits.sql
+
+-- Deposits as transfers: booked for an open intent, or unallocated until a person says what they were for.
+
+set role stalela_owner;
+
+create function payments.record_deposit(
+    tenant_id text, environment text, rail text, payment_intent_id text, told jsonb
+)
+returns text
+language plpgsql
+volatile
+security definer -- callers may not write transfers
+set search_path = ''
+as $$
+#variable_conflict use_column
+declare
+    intent payments.payment_intents;
+    deposit payments.transfers;
+begin
+    select i.* into intent
+    from payments.payment_intents as i
+    where
+        i.payment_intent_id = record_deposit.payment_intent_id and i.currency = told ->> 'currency'
+        and i.status in ('requires_payment_method', 'processing', 'partially_paid')
+    for no key update;
+    insert into payments.transfers (
+        transfer_id, tenant_id, environment, payment_intent_id, intent, rail, state, amount_minor, currency,
+        purpose, operation, payer_masked, description, created_by, unallocated_reason
+    ) values (
+        public.new_id('tr'), record_deposit.tenant_id, record_deposit.environment, intent.payment_intent_id, 'PUSH',
+        record_deposit.rail, 'INITIATED', (told ->> 'amount_minor')::bigint, told ->> 'currency', 'c2b', null,
+        told ->> 'payer_masked', left(told ->> 'account_reference', 500), 'rail:' || record_deposit.rail,
+        case
+            when intent.payment_intent_id is not null then null
+            when coalesce(told ->> 'account_reference', '') = '' then 'no_account_reference'
+            else 'no_open_intent'
+        end
+    )
+    returning * into deposit;
+    perform payments.record_transfer_event(deposit, 'transfer.initiated', payments.transfer_payload(deposit));
+    deposit := payments.advance_transfer(deposit.transfer_id, 'submit', 'callback');
+    perform rails.settle_transfer(deposit, told ->> 'receipt', 'callback');
+    if deposit.unallocated_reason is not null then
+        perform payments.annotate_transfer(deposit.transfer_id, 'transfer.unallocated', jsonb_build_object(
+            'unallocated_reason', deposit.unallocated_reason
+        ));
+        perform public.raise_alert(
+            'deposit_unallocated', 'warning', deposit.transfer_id, deposit.tenant_id, deposit.environment,
+            jsonb_build_object('reason', deposit.unallocated_reason)
+        );
+    end if;
+    return deposit.transfer_id;
+end
+$$;
+comment on function payments.record_deposit is
+'Books a deposit that the rail confirmed, once per receipt: for the open intent, or unallocated, which raises an alert.';
+
+create function payments.assign_deposit(
+    transfer_id text, idempotency_key text, body_hash text, payment_intent_id text, reason text
+)
+returns public.answer
+language plpgsql
+volatile
+security definer -- callers may not write transfers
+set search_path = ''
+as $$
+#variable_conflict use_column
+declare
+    caller public.caller := public.authorize('payments:resolve', 'write');
+    route constant text := 'POST /transfers/{id}/assign';
+    answer public.answer;
+    intent payments.payment_intents;
+    deposit payments.transfers;
+begin
+    answer := public.claim_idempotency(
+        caller, route, assign_deposit.idempotency_key, assign_deposit.body_hash || ':' || assign_deposit.transfer_id
+    );
+    if answer.body is not null then
+        return payments.stored_answer(caller, answer);
+    end if;
+    select i.* into intent
+    from payments.payment_intents as i
+    where
+        i.payment_intent_id = assign_deposit.payment_intent_id
+        and i.tenant_id = caller.tenant_id and i.environment = caller.environment
+    for no key update;
+    if not found then
+        perform public.refuse_field(
+            '42262', '/payment_intent', format('there is no payment intent %s here.', assign_deposit.payment_intent_id)
+        );
+    end if;
+    deposit := payments.visible_transfer(assign_deposit.transfer_id, caller, '{c2b}', true);
+    if deposit.unallocated_reason is null or deposit.state <> 'SETTLED' then
+        perform public.refuse('40911', 'This deposit does not wait to be assigned.', jsonb_build_object(
+            'current_state', deposit.state, 'allowed', '[]'::jsonb
+        ));
+    elsif deposit.returned_minor + deposit.refunds_open_minor > 0 then
+        perform public.refuse('40911', 'Some of this deposit went back, so it pays for nothing any more.',
+            jsonb_build_object('current_state', deposit.state, 'allowed', '[]'::jsonb));
+    elsif deposit.currency <> intent.currency then
+        perform public.refuse_field('42262', '/payment_intent', format('that intent is in %s.', intent.currency));
+    elsif intent.status = 'succeeded' then
+        perform public.refuse_field('42262', '/payment_intent', 'that intent is paid in full already.');
+    end if;
+    update payments.transfers as t
+    set payment_intent_id = intent.payment_intent_id, unallocated_reason = null
+    where t.transfer_id = assign_deposit.transfer_id;
+    deposit := payments.annotate_transfer(
+        assign_deposit.transfer_id, 'transfer.allocated', jsonb_build_object('reason', assign_deposit.reason)
+    );
+    perform payments.credit_intent(intent.payment_intent_id, deposit.transfer_id, deposit.amount_minor);
+    perform public.resolve_alert('deposit_unallocated', deposit.transfer_id, 'assigned');
+    perform public.audit(caller, 'deposit.assign', deposit.transfer_id, jsonb_build_object(
+        'payment_intent', intent.payment_intent_id, 'reason', assign_deposit.reason
+    ));
+    answer := row(200, payments.transfer_resource(deposit), caller.rate);
+    perform public.remember_answer(caller, route, assign_deposit.idempotency_key, deposit.transfer_id, answer);
+    return answer;
+end
+$$;
+comment on function payments.assign_deposit is
+'A person says which intent an unallocated deposit pays, in full or in part. Audited with the reason.';
 
 reset role;
 
@@ -3777,7 +4035,7 @@ begin
         'true'
     );
     execute format($query$
-        select array_agg(payments.intent_resource(page.i, true) order by (page.i).created_at desc, (page.i).payment_intent_id desc)
+        select array_agg(payments.intent_resource(page.i, $6) order by (page.i).created_at desc, (page.i).payment_intent_id desc)
         from (
             select i
             from payments.payment_intents as i
@@ -3787,7 +4045,8 @@ begin
         ) as page
     $query$, condition, list_intents.page_size + 1)
     into rows
-    using caller.tenant_id, caller.environment, filters, after_at, after_id;
+    using caller.tenant_id, caller.environment, filters, after_at, after_id,
+        public.holds_scope(caller.scopes, 'payments:write');
 
     if cardinality(rows) > list_intents.page_size then
         select i.created_at, i.payment_intent_id into last_at, last_id
@@ -3868,10 +4127,11 @@ begin
         version = i.version + 1,
         updated_at = now(),
         amount_received_minor = i.amount_received_minor + coalesce((facts ->> 'received_minor')::bigint, 0),
+        amount_refunded_minor = i.amount_refunded_minor + coalesce((facts ->> 'refunded_minor')::bigint, 0),
         latest_transfer_id = coalesce(facts ->> 'transfer_id', i.latest_transfer_id),
         -- The error of a failed attempt stays until the next attempt starts or the intent is paid.
         last_error = case
-            when advance_intent.event = 'fail' then facts -> 'failure'
+            when advance_intent.event in ('fail', 'fail_partly') then facts -> 'failure'
             when advance_intent.event in ('confirm', 'settle') then null
             else i.last_error
         end,
@@ -3906,6 +4166,7 @@ begin
         'status', moved.status,
         'amount', public.format_amount(moved.amount_minor, moved.currency),
         'amount_received', public.format_amount(moved.amount_received_minor, moved.currency),
+        'amount_refunded', public.format_amount(moved.amount_refunded_minor, moved.currency),
         'currency', moved.currency,
         'transfer_id', moved.latest_transfer_id,
         'error', moved.last_error
@@ -3914,7 +4175,37 @@ begin
 end
 $$;
 comment on function payments.advance_intent is
-'The only writer of payment_intents.status: one guarded update over intent_transitions, then its event. facts: received_minor, transfer_id, failure, cancellation_reason. 40911 when the move is not in the table.';
+'The only writer of payment_intents.status: one guarded update over intent_transitions, then its event. facts: received_minor, refunded_minor, transfer_id, failure, cancellation_reason. 40911 when the move is not in the table.';
+
+create function payments.transfer_payload(transfer payments.transfers)
+returns jsonb
+language plpgsql
+stable
+set search_path = ''
+as $$
+begin
+    return jsonb_strip_nulls(jsonb_build_object(
+        'transfer_id', transfer.transfer_id,
+        'payment_intent_id', transfer.payment_intent_id,
+        'related_transfer_id', transfer.related_transfer_id,
+        'purpose', transfer.purpose,
+        'intent', transfer.intent,
+        'rail', transfer.rail,
+        'state', transfer.state,
+        'amount', public.format_amount(transfer.amount_minor, transfer.currency),
+        'currency', transfer.currency,
+        'returned_amount', case
+            when transfer.returned_minor > 0 then public.format_amount(transfer.returned_minor, transfer.currency)
+        end,
+        'receipt', transfer.receipt,
+        'late', nullif(transfer.late, false),
+        'failure', transfer.failure,
+        'external_ref', transfer.external_ref,
+        'end_user_ref', transfer.end_user_ref
+    ));
+end
+$$;
+comment on function payments.transfer_payload is 'What every event of a transfer tells about it: references and amounts, no personal data.';
 
 create function payments.advance_transfer(transfer_id text, event text, triggered_by text, facts jsonb default '{}')
 returns payments.transfers
@@ -3942,6 +4233,10 @@ begin
         settled_at = case when x.to_state = 'SETTLED' then now() else t.settled_at end,
         rail_ref = coalesce(facts ->> 'rail_ref', t.rail_ref),
         receipt = coalesce(facts ->> 'receipt', t.receipt),
+        -- What moved, where that is known to differ from what was asked.
+        amount_minor = coalesce((facts ->> 'amount_minor')::bigint, t.amount_minor),
+        returned_minor = case when x.to_state = 'RETURNED' then t.amount_minor else t.returned_minor end,
+        refunds_open_minor = case when x.to_state = 'RETURNED' then 0 else t.refunds_open_minor end,
         failure = case when x.to_state = 'FAILED' then facts -> 'failure' end,
         late = t.late or (x.to_state = 'SETTLED' and was = 'FAILED'),
         review_reason = case when x.to_state in ('SETTLED', 'RETURNED') then null else t.review_reason end
@@ -3964,22 +4259,12 @@ begin
     perform payments.record_transfer_event(moved, (
         select x.event_type from payments.transfer_transitions as x
         where x.from_state = was and x.event = advance_transfer.event
-    ), jsonb_strip_nulls(jsonb_build_object(
-        'payment_intent_id', moved.payment_intent_id,
-        'state', moved.state,
-        'rail', moved.rail,
-        'amount', public.format_amount(moved.amount_minor, moved.currency),
-        'currency', moved.currency,
-        'receipt', moved.receipt,
-        'late', nullif(moved.late, false),
-        'failure', moved.failure,
-        'triggered_by', advance_transfer.triggered_by
-    )));
+    ), payments.transfer_payload(moved) || jsonb_build_object('triggered_by', advance_transfer.triggered_by));
     return moved;
 end
 $$;
 comment on function payments.advance_transfer is
-'The only writer of transfers.state: one guarded update over transfer_transitions, then its event. facts: rail_ref, receipt, failure. 40911 when the move is not in the table.';
+'The only writer of transfers.state: one guarded update over transfer_transitions, then its event. facts: rail_ref, receipt, amount_minor, failure. 40911 when the move is not in the table.';
 
 create function payments.annotate_transfer(transfer_id text, type text, facts jsonb)
 returns payments.transfers
@@ -3998,6 +4283,7 @@ begin
         updated_at = now(),
         rail_ref = coalesce(facts ->> 'rail_ref', t.rail_ref),
         receipt = coalesce(facts ->> 'receipt', t.receipt),
+        told_minor = coalesce((facts ->> 'told_minor')::bigint, t.told_minor),
         -- Named with null: the review is over.
         review_reason = case
             when facts ? 'review_reason' then facts ->> 'review_reason' else t.review_reason
@@ -4006,8 +4292,7 @@ begin
     returning t.* into noted;
     perform payments.record_transfer_event(
         noted, annotate_transfer.type,
-        jsonb_build_object('payment_intent_id', noted.payment_intent_id, 'state', noted.state)
-        || (facts - 'rail_ref')
+        payments.transfer_payload(noted) || (facts - '{rail_ref,told_minor}'::text[])
     );
     return noted;
 end
@@ -4029,6 +4314,7 @@ begin
     noted := payments.annotate_transfer(
         review_transfer.transfer_id, 'transfer.needs_review',
         jsonb_build_object('review_reason', review_transfer.reason)
+        || jsonb_strip_nulls(jsonb_build_object('told_minor', details -> 'told_minor'))
     );
     perform public.raise_alert(
         'transfer_needs_review', 'warning', review_transfer.transfer_id, noted.tenant_id, noted.environment,
@@ -4037,6 +4323,429 @@ begin
 end
 $$;
 comment on function payments.review_transfer is 'Asks for a person''s decision on a transfer; its state stays what is known.';
+
+create function payments.credit_intent(payment_intent_id text, transfer_id text, amount_minor bigint)
+returns payments.payment_intents
+language plpgsql
+volatile
+security definer -- callers may not write intents
+set search_path = ''
+as $$
+#variable_conflict use_column
+declare
+    intent payments.payment_intents;
+    facts jsonb := jsonb_build_object('received_minor', credit_intent.amount_minor);
+begin
+    select i.* into intent
+    from payments.payment_intents as i
+    where i.payment_intent_id = credit_intent.payment_intent_id
+    for no key update;
+    if intent.amount_received_minor + credit_intent.amount_minor >= intent.amount_minor then
+        intent := payments.advance_intent(
+            credit_intent.payment_intent_id, 'settle',
+            facts || jsonb_build_object('transfer_id', credit_intent.transfer_id)
+        );
+    elsif intent.status = 'processing' and intent.latest_transfer_id <> credit_intent.transfer_id then
+        -- The prompt that is out stays the latest attempt.
+        intent := payments.advance_intent(credit_intent.payment_intent_id, 'deposit_partly', facts);
+    else
+        intent := payments.advance_intent(
+            credit_intent.payment_intent_id, 'settle_partly',
+            facts || jsonb_build_object('transfer_id', credit_intent.transfer_id)
+        );
+    end if;
+    if intent.amount_received_minor > intent.amount_minor then
+        perform public.raise_alert(
+            'intent_overpaid', 'warning', intent.payment_intent_id, intent.tenant_id, intent.environment,
+            jsonb_build_object('transfer_id', credit_intent.transfer_id, 'received_minor', intent.amount_received_minor)
+        );
+    end if;
+    return intent;
+end
+$$;
+comment on function payments.credit_intent is
+'Money of a settled transfer is counted for its intent: paid in full, or in part. More than was asked for raises an alert.';
+
+create function payments.return_money(transfer_id text, amount_minor bigint, refund_transfer_id text)
+returns void
+language plpgsql
+volatile
+security definer -- callers may not write transfers
+set search_path = ''
+as $$
+#variable_conflict use_column
+declare
+    original payments.transfers;
+    intent payments.payment_intents;
+    facts jsonb := jsonb_build_object('refunded_minor', return_money.amount_minor);
+begin
+    -- Out of what the refund reserved: the sum of both, and so the constraint, does not move.
+    update payments.transfers as t
+    set refunds_open_minor = t.refunds_open_minor - return_money.amount_minor
+    where t.transfer_id = return_money.transfer_id
+    returning t.* into original;
+    if original.returned_minor + return_money.amount_minor = original.amount_minor then
+        original := payments.advance_transfer(original.transfer_id, 'return', 'refund');
+    else
+        update payments.transfers as t
+        set returned_minor = t.returned_minor + return_money.amount_minor
+        where t.transfer_id = return_money.transfer_id;
+        original := payments.annotate_transfer(
+            original.transfer_id, 'transfer.partially_returned',
+            jsonb_build_object('refund_transfer_id', return_money.refund_transfer_id, 'triggered_by', 'refund')
+        );
+    end if;
+
+    if original.payment_intent_id is not null then
+        select i.* into intent from payments.payment_intents as i where i.payment_intent_id = original.payment_intent_id;
+        if intent.amount_refunded_minor + return_money.amount_minor = intent.amount_received_minor then
+            perform payments.advance_intent(intent.payment_intent_id, 'refund', facts);
+        else
+            perform payments.advance_intent(intent.payment_intent_id, 'refund_partly', facts);
+        end if;
+    end if;
+end
+$$;
+comment on function payments.return_money is
+'A refund arrived: the original is returned, or partially returned, and its intent counts what went back. Under the locks of intent and original.';
+
+reset role;
+
+-- sql/payments/functions/payouts.sql
+
+-- Payouts, and what they share with refunds and direct transfers: limits, a second person, sending.
+
+set role stalela_owner;
+
+create function payments.stored_answer(caller public.caller, answer public.answer)
+returns public.answer
+language plpgsql
+stable
+security definer -- callers may not read transfers
+set search_path = ''
+as $$
+#variable_conflict use_column
+begin
+    if answer.status is not null then
+        return answer;
+    end if;
+    -- The first request died while the rail was asked; what became of it is the transfer as it stands.
+    return (
+        select row(
+            200, payments.resource_of(t, false), (stored_answer.caller).rate || '{"Idempotent-Replayed": "true"}'
+        )::public.answer
+        from payments.transfers as t
+        where
+            t.transfer_id = (stored_answer.answer).body
+            and t.tenant_id = (stored_answer.caller).tenant_id
+            and t.environment = (stored_answer.caller).environment
+    );
+end
+$$;
+comment on function payments.stored_answer is
+'What a repeated request is answered: its first answer, or the present state of the transfer it began.';
+
+create function payments.approval_needed(amount_minor bigint, currency text)
+returns text
+language plpgsql
+stable
+set search_path = ''
+as $$
+begin
+    return case
+        when approval_needed.amount_minor > (
+            public.setting('payments.four_eyes_above_minor') ->> approval_needed.currency
+        )::bigint then 'pending'
+    end;
+end
+$$;
+comment on function payments.approval_needed is
+'pending when money of this size leaves only after a second person approved; null otherwise. By currency, setting payments.four_eyes_above_minor.';
+
+create function payments.check_daily_payouts(caller public.caller, amount_minor bigint, currency text)
+returns void
+language plpgsql
+volatile
+security definer -- callers may not read transfers
+set search_path = ''
+as $$
+#variable_conflict use_column
+declare
+    limit_minor bigint := (public.setting('payments.daily_payout_limit_minor') ->> check_daily_payouts.currency)::bigint;
+    spent_minor bigint;
+begin
+    if limit_minor is null then
+        return;
+    end if;
+    -- Payouts of one key are counted one after the other, or two could both see room for one.
+    perform pg_advisory_xact_lock(hashtext('payments.daily_payouts'), hashtext(caller.actor));
+    select coalesce(sum(t.amount_minor), 0)::bigint into spent_minor
+    from payments.transfers as t
+    where
+        t.created_by = (check_daily_payouts.caller).actor and t.operation = 'pay_out' and t.purpose <> 'refund'
+        and t.created_at > now() - interval '24 hours' and t.state <> 'FAILED'
+        and t.currency = check_daily_payouts.currency;
+    if spent_minor + check_daily_payouts.amount_minor > limit_minor then
+        perform public.refuse('42206', format(
+            'This key may pay out %s %s in 24 hours; %s are left.',
+            public.format_amount(limit_minor, check_daily_payouts.currency), check_daily_payouts.currency,
+            public.format_amount(greatest(0, limit_minor - spent_minor), check_daily_payouts.currency)
+        ), jsonb_build_object(
+            'errors', jsonb_build_array(jsonb_build_object('pointer', '/amount', 'detail', format(
+                'at most %s for now',
+                public.format_amount(greatest(0, limit_minor - spent_minor), check_daily_payouts.currency)
+            )))
+        ));
+    end if;
+end
+$$;
+comment on function payments.check_daily_payouts is
+'Refuses (42206) what exceeds the payouts of one key or person in 24 hours; setting payments.daily_payout_limit_minor by currency, no entry means no limit.';
+
+create function payments.refuse_external_ref(caller public.caller, external_ref text)
+returns void
+language plpgsql
+stable
+security definer -- callers may not read transfers
+set search_path = ''
+as $$
+#variable_conflict use_column
+begin
+    perform public.refuse('40903', 'Another transfer has this external_ref.', (
+        select jsonb_build_object('transfer_id', t.transfer_id)
+        from payments.transfers as t
+        where
+            t.tenant_id = (refuse_external_ref.caller).tenant_id
+            and t.environment = (refuse_external_ref.caller).environment
+            and t.external_ref = refuse_external_ref.external_ref
+    ));
+end
+$$;
+comment on function payments.refuse_external_ref is 'Refuses (40903) an external_ref that is taken, naming the transfer that has it.';
+
+create function payments.send_or_wait(transfer payments.transfers, caller public.caller, route text, key text)
+returns payments.begun
+language plpgsql
+volatile
+security definer -- callers may not write transfers
+set search_path = ''
+as $$
+#variable_conflict use_column
+declare
+    answer public.answer;
+begin
+    perform public.bind_idempotency(caller, route, key, transfer.transfer_id);
+    if transfer.approval is distinct from 'pending' then
+        return row(null::public.answer, payments.send_transfer(transfer, route, caller.rate));
+    end if;
+    answer := row(202, payments.resource_of(transfer, false), caller.rate);
+    perform public.remember_answer(caller, route, key, transfer.transfer_id, answer);
+    return row(answer, null::jsonb);
+end
+$$;
+comment on function payments.send_or_wait is
+'The instruction to send now; or 202, when a second person must approve first.';
+
+create function payments.begin_payout(
+    idempotency_key text, body_hash text, rail text, amount_minor bigint, currency text,
+    payee_sealed text, payee_masked text, payee_hash text, description text, external_ref text, metadata jsonb
+)
+returns payments.begun
+language plpgsql
+volatile
+security definer -- callers may not write transfers
+set search_path = ''
+as $$
+#variable_conflict use_column
+declare
+    caller public.caller := public.authorize('payouts:write', 'write');
+    route constant text := 'POST /payouts';
+    answer public.answer;
+    payout payments.transfers;
+begin
+    answer := public.claim_idempotency(caller, route, begin_payout.idempotency_key, begin_payout.body_hash);
+    if answer.body is not null then
+        return row(payments.stored_answer(caller, answer), null::jsonb);
+    end if;
+    perform rails.check_payout(begin_payout.rail, begin_payout.amount_minor, begin_payout.currency);
+    perform rails.check_credentials(caller.tenant_id, caller.environment, begin_payout.rail);
+    perform payments.check_daily_payouts(caller, begin_payout.amount_minor, begin_payout.currency);
+    perform compliance.admit(
+        caller.tenant_id, caller.environment, 'out', begin_payout.rail, begin_payout.amount_minor,
+        begin_payout.currency, begin_payout.payee_hash
+    );
+
+    insert into payments.transfers (
+        transfer_id, tenant_id, environment, intent, rail, state, amount_minor, currency, purpose, operation,
+        payee_sealed, payee_masked, payee_hash, description, external_ref, metadata, body_hash, created_by, approval
+    ) values (
+        public.new_id('tr'), caller.tenant_id, caller.environment, 'PUSH', begin_payout.rail, 'INITIATED',
+        begin_payout.amount_minor, begin_payout.currency, 'payout', 'pay_out',
+        begin_payout.payee_sealed, begin_payout.payee_masked, begin_payout.payee_hash, begin_payout.description,
+        begin_payout.external_ref, coalesce(begin_payout.metadata, '{}'), begin_payout.body_hash, caller.actor,
+        payments.approval_needed(begin_payout.amount_minor, begin_payout.currency)
+    )
+    on conflict (tenant_id, environment, external_ref) where external_ref is not null do nothing
+    returning * into payout;
+    if not found then
+        perform payments.refuse_external_ref(caller, begin_payout.external_ref);
+    end if;
+    perform payments.record_transfer_event(payout, 'transfer.initiated', payments.transfer_payload(payout));
+    payout := payments.annotate_transfer(payout.transfer_id, 'payout.created', '{}');
+    if payout.approval = 'pending' then
+        payout := payments.annotate_transfer(payout.transfer_id, 'payout.pending_approval', '{}');
+    end if;
+    return payments.send_or_wait(payout, caller, route, begin_payout.idempotency_key);
+end
+$$;
+comment on function payments.begin_payout is
+'Before the rail is called: claims the key, checks the rail''s limits and the key''s day, writes the payout. The instruction to send, or 202 when a second person must approve first.';
+
+create function payments.decide_approval(
+    transfer_id text, idempotency_key text, body_hash text, purpose text, decision text, reason text
+)
+returns payments.begun
+language plpgsql
+volatile
+security definer -- callers may not write transfers
+set search_path = ''
+as $$
+#variable_conflict use_column
+declare
+    caller public.caller := public.authorize('payouts:approve', 'manage');
+    route constant text := format(
+        'POST /%s/{id}/%s', case purpose when 'direct' then 'transfers' else purpose || 's' end, decision
+    );
+    answer public.answer;
+    transfer payments.transfers;
+begin
+    if caller.user_id is null then
+        perform public.refuse('40312', 'A person approves, not a key.');
+    end if;
+    answer := public.claim_idempotency(
+        caller, route, decide_approval.idempotency_key,
+        decide_approval.body_hash || ':' || decide_approval.transfer_id
+    );
+    if answer.body is not null then
+        return row(payments.stored_answer(caller, answer), null::jsonb);
+    end if;
+    -- Of a refund the intent and the original are locked first, as everywhere.
+    perform from payments.payment_intents as i
+    where i.payment_intent_id = (
+        select t.payment_intent_id from payments.transfers as t where t.transfer_id = decide_approval.transfer_id
+    )
+    for no key update;
+    perform from payments.transfers as o
+    where o.transfer_id = (
+        select t.related_transfer_id from payments.transfers as t where t.transfer_id = decide_approval.transfer_id
+    )
+    for no key update;
+    transfer := payments.visible_transfer(decide_approval.transfer_id, caller, array[purpose], true);
+    if transfer.approval is distinct from 'pending' then
+        perform public.refuse('40911', format('This %s does not wait for approval.', purpose), jsonb_build_object(
+            'current_state', payments.movement_status(transfer), 'allowed', '[]'::jsonb
+        ));
+    elsif caller.actor in (
+        transfer.created_by,
+        -- A key acts for whoever made it.
+        (select k.created_by from public.api_keys as k where k.key_id = transfer.created_by)
+    ) then
+        perform public.refuse('40312', format('Another person must decide: you asked for this %s.', purpose));
+    end if;
+
+    update payments.transfers as t
+    set
+        approval = case decide_approval.decision when 'approve' then 'approved' else 'rejected' end,
+        approval_by = caller.actor, approval_at = now(), approval_reason = decide_approval.reason
+    where t.transfer_id = decide_approval.transfer_id
+    returning t.* into transfer;
+    perform public.audit(caller, format('%s.%s', purpose, decision), transfer.transfer_id, jsonb_build_object(
+        'amount', public.format_amount(transfer.amount_minor, transfer.currency), 'currency', transfer.currency,
+        'reason', decide_approval.reason
+    ));
+    if transfer.approval = 'approved' then
+        perform rails.check_credentials(transfer.tenant_id, transfer.environment, transfer.rail);
+        return payments.send_or_wait(transfer, caller, route, decide_approval.idempotency_key);
+    end if;
+    perform rails.fail_transfer(transfer, jsonb_build_object(
+        'code', 'APPROVAL_REJECTED', 'message', 'A second person said no.', 'rail_code', null, 'retryable', false,
+        'retry_after', null
+    ), 'api', null);
+    select t.* into transfer from payments.transfers as t where t.transfer_id = decide_approval.transfer_id;
+    answer := row(200, payments.resource_of(transfer, false), caller.rate);
+    perform public.remember_answer(caller, route, decide_approval.idempotency_key, transfer.transfer_id, answer);
+    return row(answer, null::jsonb);
+end
+$$;
+comment on function payments.decide_approval is
+'A second person approves or rejects a refund or payout; never the one who asked for it, nor a key. Approved: the instruction to send, once. Audited with the reason.';
+
+create function payments.get_payout(transfer_id text)
+returns public.answer
+language plpgsql
+volatile
+security definer -- callers may not read transfers
+set search_path = ''
+as $$
+declare
+    caller public.caller := public.authorize('payments:read', 'read');
+begin
+    return row(
+        200, payments.payout_resource(payments.visible_transfer(transfer_id, caller, '{payout}', false)), caller.rate
+    );
+end
+$$;
+comment on function payments.get_payout is 'One payout; 40401 for anybody else''s.';
+
+create function payments.sweep_initiated()
+returns integer
+language plpgsql
+volatile
+security definer -- callers may not write transfers
+set search_path = ''
+as $$
+#variable_conflict use_column
+declare
+    left_behind payments.transfers;
+    swept integer := 0;
+begin
+    for left_behind in
+        select t.*
+        from payments.transfers as t
+        where
+            t.state = 'INITIATED'
+            and t.created_at < now() - case
+                when t.approval = 'pending' then interval '7 days'
+                else interval '60 seconds'
+            end
+        order by t.created_at
+        limit 100
+    loop
+        -- Intent, original, transfer: as everywhere.
+        perform from payments.payment_intents as i
+        where i.payment_intent_id = left_behind.payment_intent_id for no key update;
+        perform from payments.transfers as o
+        where o.transfer_id = left_behind.related_transfer_id for no key update;
+        update payments.transfers as t
+        set approval = case when t.approval = 'pending' then 'lapsed' else t.approval end
+        where t.transfer_id = left_behind.transfer_id and t.state = 'INITIATED';
+        if found then
+            perform rails.fail_transfer(left_behind, jsonb_build_object(
+                'code', case when left_behind.approval = 'pending' then 'APPROVAL_LAPSED' else 'NOT_SENT' end,
+                'message', case
+                    when left_behind.approval = 'pending' then 'Nobody decided within 7 days.'
+                    else 'It was never sent to the rail.'
+                end,
+                'rail_code', null, 'retryable', true, 'retry_after', null
+            ), 'clock', null);
+            swept := swept + 1;
+        end if;
+    end loop;
+    return swept;
+end
+$$;
+comment on function payments.sweep_initiated is
+'Fails transfers that were left behind before they were sent: after 60 seconds, or after 7 days without a second person''s decision. A cron task.';
 
 reset role;
 
@@ -4080,7 +4789,7 @@ set search_path = ''
 as $$
 #variable_conflict use_column
 declare
-    intent payments.payment_intents;
+    transfer payments.transfers;
     caller public.caller;
 begin
     -- The reconciler asks for everybody; anybody else asks for their own.
@@ -4096,14 +4805,249 @@ begin
         end if;
     end if;
     perform rails.apply_query(record_query.transfer_id, record_query.event);
-    select i.* into intent
-    from payments.payment_intents as i
-    inner join payments.transfers as t on t.payment_intent_id = i.payment_intent_id
-    where t.transfer_id = record_query.transfer_id;
-    return row(200, payments.intent_resource(intent, false), '{}'::jsonb);
+    select t.* into transfer from payments.transfers as t where t.transfer_id = record_query.transfer_id;
+    return row(200, payments.resource_of(transfer, false), '{}'::jsonb);
 end
 $$;
-comment on function payments.record_query is 'Applies what the rail said when asked, plans the next question, returns the intent.';
+comment on function payments.record_query is 'Applies what the rail said when asked, plans the next question, returns what the transfer is for.';
+
+reset role;
+
+-- sql/payments/functions/refunds.sql
+
+-- Refunds: money of a settled transfer goes back, all of it or part, never more than came in.
+
+set role stalela_owner;
+
+create function payments.reserve_refund(transfer_id text, amount_minor bigint)
+returns boolean
+language plpgsql
+volatile
+security definer -- callers may not write transfers
+set search_path = ''
+as $$
+#variable_conflict use_column
+begin
+    update payments.transfers as t
+    set refunds_open_minor = t.refunds_open_minor + reserve_refund.amount_minor
+    where
+        t.transfer_id = reserve_refund.transfer_id and t.state = 'SETTLED'
+        and t.returned_minor + t.refunds_open_minor + reserve_refund.amount_minor <= t.amount_minor;
+    return found;
+end
+$$;
+comment on function payments.reserve_refund is
+'Takes the amount out of what can still go back, if that much is left: decided by one guarded update, so that simultaneous refunds cannot both have it.';
+
+create function payments.release_refund(transfer_id text, amount_minor bigint)
+returns void
+language plpgsql
+volatile
+security definer -- callers may not write transfers
+set search_path = ''
+as $$
+#variable_conflict use_column
+begin
+    update payments.transfers as t
+    set refunds_open_minor = t.refunds_open_minor - release_refund.amount_minor
+    where t.transfer_id = release_refund.transfer_id and t.state = 'SETTLED';
+end
+$$;
+comment on function payments.release_refund is 'A refund failed: what it had reserved can go back by another.';
+
+create function payments.refundable_transfer(
+    caller public.caller, payment_intent_id text, transfer_id text
+)
+returns payments.transfers
+language plpgsql
+volatile
+security definer -- callers may not read transfers
+set search_path = ''
+as $$
+#variable_conflict use_column
+declare
+    original payments.transfers;
+    locked text := refundable_transfer.payment_intent_id;
+begin
+    if locked is null then
+        -- The intent is locked before the transfer, as everywhere.
+        select t.payment_intent_id into locked
+        from payments.transfers as t
+        where
+            t.transfer_id = refundable_transfer.transfer_id
+            and t.tenant_id = (refundable_transfer.caller).tenant_id
+            and t.environment = (refundable_transfer.caller).environment;
+    end if;
+    perform from payments.payment_intents as i
+    where
+        i.payment_intent_id = locked
+        and i.tenant_id = (refundable_transfer.caller).tenant_id
+        and i.environment = (refundable_transfer.caller).environment
+    for no key update;
+    if not found and refundable_transfer.payment_intent_id is not null then
+        perform public.refuse(
+            '40401', format('There is no payment intent %s here.', refundable_transfer.payment_intent_id)
+        );
+    end if;
+    select t.* into original
+    from payments.transfers as t
+    where
+        case
+            when refundable_transfer.transfer_id is not null then t.transfer_id = refundable_transfer.transfer_id
+            else t.payment_intent_id = refundable_transfer.payment_intent_id
+        end
+        and t.tenant_id = (refundable_transfer.caller).tenant_id
+        and t.environment = (refundable_transfer.caller).environment
+        and t.purpose in ('collection', 'c2b', 'direct')
+        and (refundable_transfer.transfer_id is not null or t.state in ('SETTLED', 'RETURNED'))
+    -- Of several payments for one intent, the one with most left.
+    order by t.amount_minor - t.returned_minor - t.refunds_open_minor desc, t.transfer_id
+    limit 1
+    for no key update;
+    if not found and refundable_transfer.transfer_id is not null then
+        perform public.refuse('40401', format('There is no transfer %s here.', refundable_transfer.transfer_id));
+    elsif not found then
+        perform public.refuse('40911', 'Nothing was paid for this payment intent, so nothing can go back.',
+            '{"allowed": []}');
+    elsif original.state not in ('SETTLED', 'RETURNED') or original.operation = 'pay_out' then
+        perform public.refuse('40911', format('A transfer that is %s has nothing to give back.', original.state),
+            jsonb_build_object('current_state', original.state, 'allowed', '[]'::jsonb));
+    end if;
+    return original;
+end
+$$;
+comment on function payments.refundable_transfer is
+'The settled transfer a refund is about, locked after its intent: the one named, or of an intent the one with most left to go back.';
+
+create function payments.refund_operation(original payments.transfers, amount_minor bigint, wanted text)
+returns text
+language plpgsql
+stable
+security definer -- callers may not read rails
+set search_path = ''
+as $$
+#variable_conflict use_column
+declare
+    rules rails.rails;
+    irreversible text;
+begin
+    select r.* into rules from rails.rails as r where r.rail = (refund_operation.original).rail and r.enabled;
+    if not found then
+        perform public.refuse('42261', format('%s is switched off for now.', original.rail));
+    end if;
+    irreversible := case
+        when rules.reverses_within_s is null then format('%s reverses no payments', rules.name)
+        when original.receipt is null then 'the receipt of this payment is not known yet'
+        when original.settled_at + make_interval(secs => rules.reverses_within_s) <= now() then
+            format('%s reverses payments of the last %s days', rules.name, rules.reverses_within_s / 86400)
+        when
+            not rules.reverses_partly
+            and refund_operation.amount_minor <> original.amount_minor
+            then format('%s reverses whole payments only', rules.name)
+    end;
+    if irreversible is null and wanted is distinct from 'payout' then
+        return 'refund';
+    elsif wanted = 'reversal' then
+        perform public.refuse_field('42262', '/method', irreversible || '.');
+    elsif original.payer_sealed is null then
+        perform public.refuse('42262', format(
+            'This refund can neither be reversed (%s) nor paid out: the payer''s number is not known.',
+            coalesce(irreversible, 'a payout was asked for')
+        ));
+    end if;
+    perform rails.check_payout(original.rail, refund_operation.amount_minor, original.currency);
+    return 'pay_out';
+end
+$$;
+comment on function payments.refund_operation is
+'How money goes back: reversal where the rail allows it, otherwise paid out to the payer; wanted (reversal, payout) chooses, and is refused with the rule when it cannot be.';
+
+create function payments.begin_refund(
+    idempotency_key text, body_hash text, payment_intent_id text, transfer_id text,
+    amount_minor bigint, currency text, reason text, method text, metadata jsonb
+)
+returns payments.begun
+language plpgsql
+volatile
+security definer -- callers may not write transfers
+set search_path = ''
+as $$
+#variable_conflict use_column
+declare
+    caller public.caller := public.authorize('refunds:write', 'write');
+    route constant text := 'POST /refunds';
+    answer public.answer;
+    original payments.transfers;
+    refund payments.transfers;
+    left_minor bigint;
+    wanted_minor bigint;
+begin
+    answer := public.claim_idempotency(caller, route, begin_refund.idempotency_key, begin_refund.body_hash);
+    if answer.body is not null then
+        return row(payments.stored_answer(caller, answer), null::jsonb);
+    end if;
+
+    original := payments.refundable_transfer(caller, begin_refund.payment_intent_id, begin_refund.transfer_id);
+    left_minor := original.amount_minor - original.returned_minor - original.refunds_open_minor;
+    wanted_minor := coalesce(begin_refund.amount_minor, left_minor);
+    if begin_refund.currency <> original.currency then
+        perform public.refuse_field('42251', '/currency', format('the payment was made in %s.', original.currency));
+    elsif
+        wanted_minor = 0
+        or not payments.reserve_refund(original.transfer_id, wanted_minor)
+    then
+        perform public.refuse('42255', format(
+            '%s %s of %s can still go back.', public.format_amount(left_minor, original.currency), original.currency,
+            original.transfer_id
+        ), jsonb_build_object(
+            'refundable', public.format_amount(left_minor, original.currency),
+            'errors', jsonb_build_array(jsonb_build_object(
+                'pointer', '/amount',
+                'detail', format('at most %s', public.format_amount(left_minor, original.currency))
+            ))
+        ));
+    end if;
+    perform rails.check_credentials(original.tenant_id, original.environment, original.rail);
+
+    insert into payments.transfers (
+        transfer_id, tenant_id, environment, payment_intent_id, intent, rail, state, amount_minor, currency,
+        purpose, operation, related_transfer_id, description, metadata, payee_sealed, payee_masked, payee_hash,
+        body_hash, created_by, approval
+    ) values (
+        public.new_id('tr'), original.tenant_id, original.environment, original.payment_intent_id, 'PUSH',
+        original.rail, 'INITIATED', wanted_minor, original.currency, 'refund',
+        payments.refund_operation(original, wanted_minor, begin_refund.method), original.transfer_id,
+        begin_refund.reason, coalesce(begin_refund.metadata, '{}'),
+        original.payer_sealed, original.payer_masked, original.payer_hash,
+        begin_refund.body_hash, caller.actor, payments.approval_needed(wanted_minor, original.currency)
+    )
+    returning * into refund;
+    perform payments.record_transfer_event(refund, 'transfer.initiated', payments.transfer_payload(refund));
+    refund := payments.annotate_transfer(refund.transfer_id, 'refund.created', jsonb_build_object(
+        'reason', refund.description, 'approval', refund.approval
+    ));
+    return payments.send_or_wait(refund, caller, route, begin_refund.idempotency_key);
+end
+$$;
+comment on function payments.begin_refund is
+'Before the rail is called: claims the key, reserves the amount of the original, writes the refund. The instruction to send, or the answer when a second person must approve first (or the key was used). 42255 names what can still go back.';
+
+create function payments.get_refund(transfer_id text)
+returns public.answer
+language plpgsql
+volatile
+security definer -- callers may not read transfers
+set search_path = ''
+as $$
+declare
+    caller public.caller := public.authorize('payments:read', 'read');
+begin
+    return row(
+        200, payments.refund_resource(payments.visible_transfer(transfer_id, caller, '{refund}', false)), caller.rate
+    );
+end
+$$;
+comment on function payments.get_refund is 'One refund; 40401 for anybody else''s.';
 
 reset role;
 
@@ -4132,6 +5076,8 @@ begin
                 public.format_amount(intent.amount_minor, intent.currency) as amount,
                 intent.currency,
                 public.format_amount(intent.amount_received_minor, intent.currency) as amount_received,
+                public.format_amount(intent.amount_refunded_minor, intent.currency) as amount_refunded,
+                upper(right(intent.payment_intent_id, 12)) as account_reference,
                 intent.payment_method_types,
                 intent.description,
                 intent.customer,
@@ -4160,7 +5106,7 @@ begin
 end
 $$;
 comment on function payments.intent_resource is
-'The wire shape of a payment intent as JSON text, in one order; the client secret only for those who hold a secret key.';
+'The wire shape of a payment intent as JSON text, in one order; the client secret only for those who may create intents (payments:write).';
 
 create function payments.visible_intent(payment_intent_id text, scope text, bucket text, lock boolean)
 returns payments.sight
@@ -4210,11 +5156,196 @@ begin
         payer.actor := intent.payment_intent_id;
         caller.rate := public.take_token(payer, bucket);
     end if;
-    return row(caller, intent, reveal_secret);
+    return row(caller, intent, reveal_secret and public.holds_scope(caller.scopes, 'payments:write'));
 end
 $$;
 comment on function payments.visible_intent is
 'The intent, if this caller may see it: own tenant and environment, with the scope or with the intent''s client secret. Otherwise 40401, so that ids cannot be probed.';
+
+create function payments.transfer_resource(transfer payments.transfers)
+returns text
+language plpgsql
+stable
+set search_path = ''
+as $$
+begin
+    return json_build_object(
+        'id', transfer.transfer_id,
+        'object', 'transfer',
+        'purpose', transfer.purpose,
+        'intent', transfer.intent,
+        'state', transfer.state,
+        'rail', transfer.rail,
+        'amount', public.format_amount(transfer.amount_minor, transfer.currency),
+        'currency', transfer.currency,
+        'returned_amount', public.format_amount(transfer.returned_minor, transfer.currency),
+        'payer', transfer.payer_masked,
+        'payee', transfer.payee_masked,
+        'payment_intent', transfer.payment_intent_id,
+        'related_transfer', transfer.related_transfer_id,
+        'external_ref', transfer.external_ref,
+        'end_user_ref', transfer.end_user_ref,
+        'description', transfer.description,
+        'metadata', transfer.metadata,
+        'rail_ref', transfer.rail_ref,
+        'receipt', transfer.receipt,
+        'failure', transfer.failure,
+        'approval', transfer.approval,
+        'needs_review', transfer.review_reason is not null,
+        'unallocated_reason', transfer.unallocated_reason,
+        'late', transfer.late,
+        'body_hash', transfer.body_hash,
+        'version', transfer.version,
+        'environment', transfer.environment,
+        'created_at', transfer.created_at,
+        'updated_at', transfer.updated_at,
+        'submitted_at', transfer.submitted_at,
+        'settled_at', transfer.settled_at
+    )::text;
+end
+$$;
+comment on function payments.transfer_resource is 'The wire shape of a transfer as JSON text; parties masked.';
+
+create function payments.movement_status(transfer payments.transfers)
+returns text
+language plpgsql
+immutable
+set search_path = ''
+as $$
+begin
+    return case
+        when transfer.approval = 'pending' then 'pending_approval'
+        when transfer.approval in ('rejected', 'lapsed') then transfer.approval
+        when transfer.state = 'SETTLED' then 'succeeded'
+        when transfer.state = 'FAILED' then 'failed'
+        when transfer.state = 'RETURNED' then 'returned'
+        else 'pending'
+    end;
+end
+$$;
+comment on function payments.movement_status is
+'A refund or payout in one word: pending_approval, rejected, lapsed, pending, succeeded, failed, returned.';
+
+create function payments.refund_resource(transfer payments.transfers)
+returns text
+language plpgsql
+stable
+set search_path = ''
+as $$
+begin
+    return json_build_object(
+        'id', transfer.transfer_id,
+        'object', 'refund',
+        'status', payments.movement_status(transfer),
+        'amount', public.format_amount(transfer.amount_minor, transfer.currency),
+        'currency', transfer.currency,
+        'payment_intent', transfer.payment_intent_id,
+        'transfer', transfer.related_transfer_id,
+        'rail', transfer.rail,
+        'method', case when transfer.operation = 'refund' then 'reversal' else 'payout' end,
+        'payee', transfer.payee_masked,
+        'reason', transfer.description,
+        'receipt', transfer.receipt,
+        'failure', transfer.failure,
+        'needs_review', transfer.review_reason is not null,
+        'metadata', transfer.metadata,
+        'environment', transfer.environment,
+        'created_at', transfer.created_at,
+        'settled_at', transfer.settled_at
+    )::text;
+end
+$$;
+comment on function payments.refund_resource is 'The wire shape of a refund: a transfer that gives money of another one back.';
+
+create function payments.payout_resource(transfer payments.transfers)
+returns text
+language plpgsql
+stable
+set search_path = ''
+as $$
+begin
+    return json_build_object(
+        'id', transfer.transfer_id,
+        'object', 'payout',
+        'status', payments.movement_status(transfer),
+        'amount', public.format_amount(transfer.amount_minor, transfer.currency),
+        'currency', transfer.currency,
+        'destination', json_build_object('type', transfer.rail, 'phone', transfer.payee_masked),
+        'description', transfer.description,
+        'external_ref', transfer.external_ref,
+        'receipt', transfer.receipt,
+        'failure', transfer.failure,
+        'needs_review', transfer.review_reason is not null,
+        'metadata', transfer.metadata,
+        'environment', transfer.environment,
+        'created_by', transfer.created_by,
+        'approval', case when transfer.approval is not null then json_build_object(
+            'status', transfer.approval, 'by', transfer.approval_by, 'at', transfer.approval_at,
+            'reason', transfer.approval_reason
+        ) end,
+        'created_at', transfer.created_at,
+        'settled_at', transfer.settled_at
+    )::text;
+end
+$$;
+comment on function payments.payout_resource is 'The wire shape of a payout: money sent out to a phone.';
+
+create function payments.resource_of(transfer payments.transfers, reveal_secret boolean)
+returns text
+language plpgsql
+stable
+security definer -- callers may not read intents
+set search_path = ''
+as $$
+#variable_conflict use_column
+begin
+    return case transfer.purpose
+        when 'collection' then (
+            select payments.intent_resource(i, resource_of.reveal_secret)
+            from payments.payment_intents as i
+            where i.payment_intent_id = (resource_of.transfer).payment_intent_id
+        )
+        when 'refund' then payments.refund_resource(transfer)
+        when 'payout' then payments.payout_resource(transfer)
+        else payments.transfer_resource(transfer)
+    end;
+end
+$$;
+comment on function payments.resource_of is 'What a caller is shown of a transfer: the intent it pays, the refund, the payout, or itself.';
+
+create function payments.visible_transfer(transfer_id text, caller public.caller, purposes text[], lock boolean)
+returns payments.transfers
+language plpgsql
+volatile
+security definer -- callers may not read transfers
+set search_path = ''
+as $$
+#variable_conflict use_column
+declare
+    transfer payments.transfers;
+begin
+    if lock then
+        select t.* into transfer from payments.transfers as t
+        where t.transfer_id = visible_transfer.transfer_id for no key update;
+    else
+        select t.* into transfer from payments.transfers as t
+        where t.transfer_id = visible_transfer.transfer_id;
+    end if;
+    if
+        not found
+        or transfer.tenant_id <> (visible_transfer.caller).tenant_id
+        or transfer.environment <> (visible_transfer.caller).environment
+        or not transfer.purpose = any(purposes)
+    then
+        perform public.refuse('40401', format('There is no %s %s here.', case
+            when cardinality(purposes) = 1 then purposes[1] else 'transfer'
+        end, visible_transfer.transfer_id));
+    end if;
+    return transfer;
+end
+$$;
+comment on function payments.visible_transfer is
+'The transfer, if it is the caller''s and has one of these purposes; 40401 otherwise, so that ids cannot be probed.';
 
 create function payments.random_secret()
 returns text
@@ -4358,6 +5489,227 @@ comment on function payments.purge_streams is 'Deletes spent stream tokens and c
 
 reset role;
 
+-- sql/payments/functions/transfers.sql
+
+-- Direct transfers: the canonical form without an intent around it; reading transfers of every purpose.
+
+set role stalela_owner;
+
+create function payments.begin_direct(
+    idempotency_key text, body_hash text, intent text, rail text, amount_minor bigint, currency text,
+    payer_sealed text, payer_masked text, payer_hash text, payee_sealed text, payee_masked text, payee_hash text,
+    description text, external_ref text, end_user_ref text, metadata jsonb
+)
+returns payments.begun
+language plpgsql
+volatile
+security definer -- callers may not write transfers
+set search_path = ''
+as $$
+#variable_conflict use_column
+declare
+    caller public.caller := public.authorize(
+        case when intent = 'PUSH' then 'payouts:write' else 'payments:write' end, 'write'
+    );
+    route constant text := 'POST /transfers';
+    answer public.answer;
+    rules rails.rails;
+    transfer payments.transfers;
+begin
+    answer := public.claim_idempotency(caller, route, begin_direct.idempotency_key, begin_direct.body_hash);
+    if answer.body is not null then
+        return row(payments.stored_answer(caller, answer), null::jsonb);
+    end if;
+    select r.* into rules from rails.rails as r where r.rail = begin_direct.rail and r.enabled;
+    if not found then
+        perform public.refuse_field('42261', '/rail_hints', format('%s is not a rail here.', begin_direct.rail));
+    elsif not begin_direct.intent = any(rules.intents) then
+        perform public.refuse_field('42261', '/intent', format(
+            '%s has no %s: it takes %s.', rules.name, begin_direct.intent, array_to_string(rules.intents, ', ')
+        ));
+    end if;
+    if begin_direct.intent = 'PUSH' then
+        perform rails.check_payout(begin_direct.rail, begin_direct.amount_minor, begin_direct.currency);
+        perform payments.check_daily_payouts(caller, begin_direct.amount_minor, begin_direct.currency);
+    else
+        perform rails.check_amount(begin_direct.rail, begin_direct.amount_minor, begin_direct.currency);
+    end if;
+    perform rails.check_credentials(caller.tenant_id, caller.environment, begin_direct.rail);
+    perform compliance.admit(
+        caller.tenant_id, caller.environment, case when begin_direct.intent = 'PUSH' then 'out' else 'in' end,
+        begin_direct.rail, begin_direct.amount_minor, begin_direct.currency,
+        coalesce(begin_direct.payee_hash, begin_direct.payer_hash)
+    );
+
+    insert into payments.transfers (
+        transfer_id, tenant_id, environment, intent, rail, state, amount_minor, currency, purpose, operation,
+        payer_sealed, payer_masked, payer_hash, payee_sealed, payee_masked, payee_hash,
+        description, external_ref, end_user_ref, metadata, body_hash, created_by, approval
+    ) values (
+        public.new_id('tr'), caller.tenant_id, caller.environment, begin_direct.intent, begin_direct.rail, 'INITIATED',
+        begin_direct.amount_minor, begin_direct.currency, 'direct',
+        case when begin_direct.intent = 'PUSH' then 'pay_out' else 'collect' end,
+        begin_direct.payer_sealed, begin_direct.payer_masked, begin_direct.payer_hash,
+        begin_direct.payee_sealed, begin_direct.payee_masked, begin_direct.payee_hash,
+        begin_direct.description, begin_direct.external_ref, begin_direct.end_user_ref,
+        coalesce(begin_direct.metadata, '{}'), begin_direct.body_hash, caller.actor,
+        case
+            when begin_direct.intent = 'PUSH'
+                then payments.approval_needed(begin_direct.amount_minor, begin_direct.currency)
+        end
+    )
+    on conflict (tenant_id, environment, external_ref) where external_ref is not null do nothing
+    returning * into transfer;
+    if not found then
+        perform payments.refuse_external_ref(caller, begin_direct.external_ref);
+    end if;
+    perform payments.record_transfer_event(transfer, 'transfer.initiated', payments.transfer_payload(transfer));
+    return payments.send_or_wait(transfer, caller, route, begin_direct.idempotency_key);
+end
+$$;
+comment on function payments.begin_direct is
+'Before the rail is called: a canonical transfer without an intent. PULL asks the payer, PUSH pays out (and needs payouts:write, and counts as one); what the rail cannot do is refused by name.';
+
+create function payments.list_transfers(purposes text[], filters jsonb, page_size integer, page_after text)
+returns public.answer
+language plpgsql
+volatile
+security definer -- callers may not read transfers
+set search_path = ''
+as $$
+#variable_conflict use_column
+declare
+    caller public.caller := public.authorize('payments:read', 'read');
+    after_at timestamptz;
+    after_id text;
+    condition text := '';
+    as_resource text;
+    rows text[];
+    last_at timestamptz;
+    last_id text;
+    body text;
+begin
+    if list_transfers.page_after is not null then
+        begin
+            after_at := to_timestamp(split_part(page_after, '.', 1)::numeric / 1000000);
+            after_id := split_part(page_after, '.', 2);
+        exception when others then
+            perform public.refuse('42262', 'cursor is not one of ours: pass next_cursor of the previous page.',
+                '{"errors": [{"pointer": "/cursor", "detail": "pass next_cursor of the previous page, unchanged"}]}');
+        end;
+    end if;
+    as_resource := case
+        when purposes = '{refund}' then 'refund_resource'
+        when purposes = '{payout}' then 'payout_resource'
+        else 'transfer_resource'
+    end;
+    condition := concat_ws(' and ',
+        case when purposes is not null then 't.purpose = any($3)' end,
+        case when filters ? 'state' then 't.state in (select jsonb_array_elements_text($4 -> ''state''))' end,
+        case when filters ? 'intent' then 't.intent in (select jsonb_array_elements_text($4 -> ''intent''))' end,
+        case when filters ? 'rail' then 't.rail in (select jsonb_array_elements_text($4 -> ''rail''))' end,
+        case when filters ? 'payment_intent' then 't.payment_intent_id = $4 ->> ''payment_intent''' end,
+        case when filters ? 'transfer' then 't.related_transfer_id = $4 ->> ''transfer''' end,
+        case when filters ? 'external_ref' then 't.external_ref = $4 ->> ''external_ref''' end,
+        case when filters ? 'end_user_ref' then 't.end_user_ref = $4 ->> ''end_user_ref''' end,
+        case when filters ? 'approval' then 't.approval = $4 ->> ''approval''' end,
+        case when filters ? 'unallocated' then 't.unallocated_reason is not null' end,
+        case when filters ? 'created_after' then 't.created_at >= ($4 ->> ''created_after'')::timestamptz' end,
+        case when filters ? 'created_before' then 't.created_at < ($4 ->> ''created_before'')::timestamptz' end,
+        case when filters ? 'updated_after' then 't.updated_at >= ($4 ->> ''updated_after'')::timestamptz' end,
+        case when filters ? 'updated_before' then 't.updated_at < ($4 ->> ''updated_before'')::timestamptz' end,
+        case when after_id is not null then '(t.created_at, t.transfer_id) < ($5, $6)' end,
+        'true'
+    );
+    execute format($query$
+        select array_agg(payments.%I(page.t) order by (page.t).created_at desc, (page.t).transfer_id desc)
+        from (
+            select t
+            from payments.transfers as t
+            where t.tenant_id = $1 and t.environment = $2 and %s
+            order by t.created_at desc, t.transfer_id desc
+            limit %s
+        ) as page
+    $query$, as_resource, condition, list_transfers.page_size + 1)
+    into rows
+    using caller.tenant_id, caller.environment, purposes, filters, after_at, after_id;
+
+    if cardinality(rows) > list_transfers.page_size then
+        select t.created_at, t.transfer_id into last_at, last_id
+        from payments.transfers as t
+        where t.transfer_id = rows[list_transfers.page_size]::json ->> 'id';
+    end if;
+    body := format(
+        '{"data":[%s],"pagination":%s}',
+        array_to_string(rows[1:list_transfers.page_size], ','),
+        json_build_object(
+            'limit', list_transfers.page_size,
+            'has_more', last_id is not null,
+            'next_cursor', (extract(epoch from last_at) * 1000000)::bigint || '.' || last_id
+        )
+    );
+    return row(200, body, caller.rate);
+end
+$$;
+comment on function payments.list_transfers is
+'One page of the caller''s transfers (purposes null: all), newest first, by keyset on (created_at, id). filters: state, intent, rail (lists); payment_intent, transfer, external_ref, end_user_ref, approval, unallocated; created_ and updated_ after, before.';
+
+create function payments.get_transfer(transfer_id text)
+returns public.answer
+language plpgsql
+volatile
+security definer -- callers may not read transfers
+set search_path = ''
+as $$
+#variable_conflict use_column
+declare
+    caller public.caller := public.authorize('payments:read', 'read');
+    transfer payments.transfers := payments.visible_transfer(
+        transfer_id, caller, '{collection,refund,payout,direct,c2b}', false
+    );
+    events text;
+begin
+    select string_agg(row_to_json(e)::text, ',' order by e.seq) into events
+    from (
+        select n.seq, n.type, n.occurred_at
+        from payments.transfer_events as n
+        where n.transfer_id = transfer.transfer_id
+    ) as e;
+    return row(
+        200, rtrim(payments.transfer_resource(transfer), '}') || format(',"events":[%s]}', events), caller.rate
+    );
+end
+$$;
+comment on function payments.get_transfer is 'One transfer of any purpose with its numbered events; 40401 for anybody else''s.';
+
+create function payments.list_transfer_events(transfer_id text, after_seq bigint)
+returns public.answer
+language plpgsql
+volatile
+security definer -- callers may not read events
+set search_path = ''
+as $$
+#variable_conflict use_column
+declare
+    caller public.caller := public.authorize('payments:read', 'read');
+    transfer payments.transfers := payments.visible_transfer(
+        transfer_id, caller, '{collection,refund,payout,direct,c2b}', false
+    );
+    events text;
+begin
+    select string_agg(row_to_json(e)::text, ',' order by e.seq) into events
+    from (
+        select n.event_id as id, n.type, n.transfer_id as subject, n.seq, n.payload as data, n.occurred_at
+        from payments.transfer_events as n
+        where n.transfer_id = transfer.transfer_id and n.seq > list_transfer_events.after_seq
+    ) as e;
+    return row(200, format('{"data":[%s]}', events), caller.rate);
+end
+$$;
+comment on function payments.list_transfer_events is 'The events of one transfer after a number, in order, with what each of them tells.';
+
+reset role;
+
 -- sql/rails/functions/apply.sql
 
 -- What a rail says becomes a transfer's state here and nowhere else, whether it came by answer, callback or query.
@@ -4380,12 +5732,17 @@ declare
     outcome text := event ->> 'outcome';
     receipt text := event ->> 'receipt';
 begin
-    -- Watch, intent, transfer: in this order everywhere, so that two of us cannot wait for each other. "No key",
+    -- Watch, intent, original, transfer: in this order everywhere, so that two of us cannot wait for each other. "No key",
     -- because whoever stores a callback or an event of the transfer holds its key and must not wait either.
     select w.* into watch from rails.watches as w where w.transfer_id = apply_event.transfer_id for update;
     perform from payments.payment_intents as i
     where i.payment_intent_id = (
         select t.payment_intent_id from payments.transfers as t where t.transfer_id = apply_event.transfer_id
+    )
+    for no key update;
+    perform from payments.transfers as o
+    where o.transfer_id = (
+        select t.related_transfer_id from payments.transfers as t where t.transfer_id = apply_event.transfer_id
     )
     for no key update;
     select t.* into transfer
@@ -4409,7 +5766,9 @@ begin
     if outcome = 'unknown' and event ->> 'code' is not null then
         if not exists (
             select from rails.reason_codes as k
-            where k.rail = transfer.rail and k.code = apply_event.event ->> 'code'
+            where
+                k.rail = transfer.rail and k.code = apply_event.event ->> 'code'
+                and k.channel = coalesce(apply_event.event ->> 'channel', k.channel)
         ) then
             perform public.raise_alert(
                 -- A code of the rail concerns every tenant: the alert is the platform's.
@@ -4420,7 +5779,9 @@ begin
         select k.* into known
         from rails.reason_codes as k
         where
-            k.rail = transfer.rail and k.channel = 'stk' and k.code = apply_event.event ->> 'code'
+            k.rail = transfer.rail and k.code = apply_event.event ->> 'code'
+            -- What a rail refuses at once is its module's to understand.
+            and k.channel = coalesce(apply_event.event ->> 'channel', 'stk') and k.channel <> 'api'
             and k.outcome <> 'succeeded' and apply_event.source <> 'submit';
         if not found then
             null;
@@ -4448,7 +5809,8 @@ begin
         if
             (event ->> 'amount_minor')::bigint <> transfer.amount_minor
             or event ->> 'currency' <> transfer.currency
-            or (source = 'callback' and event ->> 'amount_minor' is null)
+            -- The result of a reversal may tell none: there is one payment it can be about.
+            or (source = 'callback' and event ->> 'amount_minor' is null and transfer.operation <> 'refund')
         then
             perform payments.review_transfer(
                 transfer.transfer_id, 'amount_mismatch', jsonb_build_object('told_minor', event -> 'amount_minor')
@@ -4457,8 +5819,7 @@ begin
         end if;
         return rails.apply_success(transfer, watch, rules, receipt, source);
     elsif outcome = 'returned' then
-        perform payments.advance_transfer(transfer.transfer_id, 'return', source);
-        return 'applied';
+        return rails.apply_return(transfer, source);
     end if;
 
     if source = 'callback' and transfer.state not in ('SETTLED', 'RETURNED') then
@@ -4471,6 +5832,52 @@ end
 $$;
 comment on function rails.apply_event is
 'Applies one RailEvent under the locks of intent and transfer and returns the disposition, "name" or "name:reason". source: submit, callback, query; trusted false means only a query may decide.';
+
+create function rails.apply_return(transfer payments.transfers, source text)
+returns text
+language plpgsql
+volatile
+security definer -- callers may not write transfers
+set search_path = ''
+as $$
+#variable_conflict use_column
+declare
+    rest bigint := transfer.amount_minor - transfer.returned_minor;
+    intent payments.payment_intents;
+begin
+    if transfer.state = 'RETURNED' then
+        return 'duplicate';
+    elsif transfer.refunds_open_minor > 0 then
+        -- The rail sends back what a refund is about to give back: both must not happen.
+        perform payments.review_transfer(transfer.transfer_id, 'returned_while_refunding');
+        return 'parked:returned_while_refunding';
+    end if;
+    if transfer.purpose = 'refund' and transfer.state = 'SETTLED' then
+        -- What was given back came back: the payer is owed it again.
+        perform payments.review_transfer(transfer.transfer_id, 'refund_came_back');
+        return 'parked:refund_came_back';
+    end if;
+    perform payments.advance_transfer(transfer.transfer_id, 'return', source);
+    delete from rails.watches as w where w.transfer_id = (apply_return.transfer).transfer_id;
+    if transfer.state = 'SETTLED' and transfer.purpose in ('collection', 'c2b') then
+        select i.* into intent
+        from payments.payment_intents as i
+        where i.payment_intent_id = (apply_return.transfer).payment_intent_id;
+        if intent.amount_refunded_minor + rest = intent.amount_received_minor then
+            perform payments.advance_intent(
+                intent.payment_intent_id, 'refund', jsonb_build_object('refunded_minor', rest)
+            );
+        elsif found then
+            perform payments.advance_intent(
+                intent.payment_intent_id, 'refund_partly', jsonb_build_object('refunded_minor', rest)
+            );
+        end if;
+    end if;
+    return 'applied';
+end
+$$;
+comment on function rails.apply_return is
+'The rail took the money back: the transfer is returned and its intent says so. With a refund on its way a person decides first.';
 
 create function rails.apply_hearsay(transfer payments.transfers, event jsonb)
 returns text
@@ -4564,9 +5971,22 @@ begin
     elsif transfer.review_reason in ('amount_mismatch', 'reference_mismatch') then
         -- Seen among the parked, receipt and all: the person who decides must know of it.
         return case when source = 'callback' then 'parked:in_review' else 'ignored:in_review' end;
+    elsif rails.receipt_is_deposit(transfer, proof) then
+        -- The deposit notice of the same money came first and was booked; the prompt brings nothing new.
+        return 'duplicate';
     elsif rails.receipt_taken(transfer, proof) then
         perform payments.review_transfer(transfer.transfer_id, 'receipt_of_another_transfer');
         return 'parked:receipt_of_another_transfer';
+    elsif
+        transfer.purpose = 'refund' and transfer.state = 'FAILED' and transfer.amount_minor > (
+            select o.amount_minor - o.returned_minor - o.refunds_open_minor
+            from payments.transfers as o
+            where o.transfer_id = (apply_success.transfer).related_transfer_id
+        )
+    then
+        -- It failed, another took its place, and now it went through all the same: more went back than came in.
+        perform payments.review_transfer(transfer.transfer_id, 'refunded_twice');
+        return 'parked:refunded_twice';
     elsif source = 'callback' and (
         transfer.state = 'FAILED'
         or transfer.amount_minor > rules.confirm_above_minor
@@ -4591,7 +6011,9 @@ $$;
 comment on function rails.apply_success is
 'A rail says money moved: settles once, or waits for a query when it comes from a strange address, contradicts a failure or exceeds the confirmation amount. A receipt pays for one transfer only.';
 
-create function rails.settle_transfer(transfer payments.transfers, receipt text, source text)
+create function rails.settle_transfer(
+    transfer payments.transfers, receipt text, source text, amount_minor bigint default null
+)
 returns void
 language plpgsql
 volatile
@@ -4600,26 +6022,29 @@ set search_path = ''
 as $$
 #variable_conflict use_column
 declare
-    paid payments.payment_intents;
+    settled payments.transfers;
 begin
-    perform payments.advance_transfer(
-        transfer.transfer_id, 'settle', source, jsonb_build_object('receipt', settle_transfer.receipt)
+    if transfer.purpose = 'refund' and transfer.state = 'FAILED' then
+        -- Late: what it had reserved was given up when it failed.
+        perform payments.reserve_refund(transfer.related_transfer_id, transfer.amount_minor);
+    end if;
+    settled := payments.advance_transfer(
+        transfer.transfer_id, 'settle', source,
+        jsonb_build_object('receipt', settle_transfer.receipt, 'amount_minor', settle_transfer.amount_minor)
     );
-    delete from rails.watches as w where w.transfer_id = (settle_transfer.transfer).transfer_id;
-    paid := payments.advance_intent(
-        transfer.payment_intent_id, 'settle',
-        jsonb_build_object('received_minor', transfer.amount_minor, 'transfer_id', transfer.transfer_id)
-    );
-    if paid.amount_received_minor > paid.amount_minor then
-        perform public.raise_alert(
-            'intent_overpaid', 'warning', paid.payment_intent_id, paid.tenant_id, paid.environment,
-            jsonb_build_object('transfer_id', transfer.transfer_id, 'received_minor', paid.amount_received_minor)
-        );
+    delete from rails.watches as w where w.transfer_id = settled.transfer_id;
+    if settled.purpose in ('collection', 'c2b') and settled.payment_intent_id is not null then
+        perform payments.credit_intent(settled.payment_intent_id, settled.transfer_id, settled.amount_minor);
+    elsif settled.purpose = 'refund' then
+        perform payments.annotate_transfer(settled.transfer_id, 'refund.succeeded', '{}');
+        perform payments.return_money(settled.related_transfer_id, settled.amount_minor, settled.transfer_id);
+    elsif settled.purpose = 'payout' then
+        perform payments.annotate_transfer(settled.transfer_id, 'payout.succeeded', '{}');
     end if;
 end
 $$;
 comment on function rails.settle_transfer is
-'The money is there: transfer and intent move together, nobody asks the rail any more. More than was asked for raises an alert.';
+'The money moved: the transfer settles and what it was for moves with it (the intent is paid, the original returned); nobody asks the rail any more. amount_minor: what moved, where it is not what was asked.';
 
 create function rails.fail_transfer(transfer payments.transfers, failure jsonb, source text, rail_ref text)
 returns void
@@ -4630,26 +6055,60 @@ set search_path = ''
 as $$
 #variable_conflict use_column
 declare
+    failed payments.transfers;
     intent payments.payment_intents;
 begin
-    perform payments.advance_transfer(
+    failed := payments.advance_transfer(
         transfer.transfer_id, 'fail', source,
         jsonb_build_object('failure', fail_transfer.failure, 'rail_ref', fail_transfer.rail_ref)
     );
-    delete from rails.watches as w where w.transfer_id = (fail_transfer.transfer).transfer_id;
-    select i.* into intent
-    from payments.payment_intents as i
-    where i.payment_intent_id = (fail_transfer.transfer).payment_intent_id;
-    -- Another attempt may have paid, or may be running, by now.
-    if intent.status = 'processing' and intent.latest_transfer_id = transfer.transfer_id then
-        perform payments.advance_intent(
-            intent.payment_intent_id, 'fail', jsonb_build_object('failure', fail_transfer.failure)
-        );
+    delete from rails.watches as w where w.transfer_id = failed.transfer_id;
+    if failed.purpose = 'refund' then
+        perform payments.release_refund(failed.related_transfer_id, failed.amount_minor);
+        perform payments.annotate_transfer(failed.transfer_id, 'refund.failed', '{}');
+    elsif failed.purpose = 'payout' then
+        perform payments.annotate_transfer(failed.transfer_id, 'payout.failed', '{}');
+    elsif failed.purpose = 'collection' then
+        select i.* into intent
+        from payments.payment_intents as i
+        where i.payment_intent_id = failed.payment_intent_id;
+        -- Another attempt may have paid, or may be running, by now.
+        if intent.status <> 'processing' or intent.latest_transfer_id <> failed.transfer_id then
+            return;
+        elsif intent.amount_received_minor > 0 then
+            perform payments.advance_intent(
+                intent.payment_intent_id, 'fail_partly', jsonb_build_object('failure', fail_transfer.failure)
+            );
+        else
+            perform payments.advance_intent(
+                intent.payment_intent_id, 'fail', jsonb_build_object('failure', fail_transfer.failure)
+            );
+        end if;
     end if;
 end
 $$;
 comment on function rails.fail_transfer is
-'Nothing moved: the transfer fails, nobody asks the rail any more, the intent takes another attempt if it still waited for this one.';
+'Nothing moved: the transfer fails, nobody asks the rail any more; an intent takes another attempt if it still waited for this one, a refund gives back what it had reserved.';
+
+create function rails.receipt_is_deposit(transfer payments.transfers, receipt text)
+returns boolean
+language plpgsql
+stable
+security definer -- callers may not read transfers
+set search_path = ''
+as $$
+begin
+    return exists (
+        select from payments.transfers as t
+        where
+            t.tenant_id = transfer.tenant_id and t.environment = transfer.environment and t.rail = transfer.rail
+            and t.receipt = receipt_is_deposit.receipt and t.purpose = 'c2b'
+            and t.payment_intent_id = transfer.payment_intent_id and t.amount_minor = transfer.amount_minor
+    );
+end
+$$;
+comment on function rails.receipt_is_deposit is
+'Whether this receipt is booked already as a deposit for the same intent: one payment that the rail told twice.';
 
 create function rails.receipt_taken(transfer payments.transfers, receipt text)
 returns boolean
@@ -4699,6 +6158,152 @@ comment on function rails.watch_soon is 'Asks the reconciler to query this trans
 
 reset role;
 
+-- sql/rails/functions/balances.sql
+
+-- What a tenant holds at a rail: asked for by a person, told by a callback.
+
+set role stalela_owner;
+
+create function rails.request_balance(rail text, token_hash text)
+returns jsonb
+language plpgsql
+volatile
+security definer -- callers may not write balances
+set search_path = ''
+as $$
+#variable_conflict use_column
+declare
+    caller public.caller := public.authorize('payouts:write', 'manage');
+    asked rails.balances;
+begin
+    perform rails.check_credentials(caller.tenant_id, caller.environment, request_balance.rail);
+    insert into rails.balances (balance_id, tenant_id, environment, rail, token_hash, requested_by)
+    values (
+        public.new_id('bal'), caller.tenant_id, caller.environment, request_balance.rail,
+        request_balance.token_hash, caller.actor
+    )
+    returning * into asked;
+    return (
+        select jsonb_build_object(
+            'balance_id', asked.balance_id, 'tenant_id', c.tenant_id, 'environment', c.environment, 'rail', c.rail,
+            'currency', (select r.currencies[1] from rails.rails as r where r.rail = c.rail),
+            'credentials_sealed', c.sealed
+        )
+        from rails.credentials as c
+        where c.tenant_id = asked.tenant_id and c.environment = asked.environment and c.rail = asked.rail
+    );
+end
+$$;
+comment on function rails.request_balance is
+'Notes that the balance is asked for, under the token its answer will come to, and gives the sealed credentials to ask with.';
+
+create function rails.balance_resource(balance rails.balances)
+returns json
+language plpgsql
+stable
+set search_path = ''
+as $$
+begin
+    return json_build_object(
+        'id', balance.balance_id,
+        'object', 'rail_balance',
+        'rail', balance.rail,
+        'status', case
+            when balance.told_at is null then 'pending'
+            when balance.problem is not null then 'failed'
+            else 'told'
+        end,
+        'accounts', (
+            select json_agg(json_build_object(
+                'name', a ->> 'name',
+                'currency', a ->> 'currency',
+                'available', public.format_amount((a ->> 'available_minor')::bigint, a ->> 'currency'),
+                'uncleared', public.format_amount((a ->> 'uncleared_minor')::bigint, a ->> 'currency'),
+                'reserved', public.format_amount((a ->> 'reserved_minor')::bigint, a ->> 'currency')
+            ))
+            from jsonb_array_elements(balance.accounts) as a
+        ),
+        'problem', balance.problem,
+        'environment', balance.environment,
+        'requested_at', balance.requested_at,
+        'told_at', balance.told_at
+    );
+end
+$$;
+comment on function rails.balance_resource is 'The wire shape of a balance at a rail; below zero is possible there.';
+
+create function rails.get_balance(rail text)
+returns public.answer
+language plpgsql
+volatile
+security definer -- callers may not read balances
+set search_path = ''
+as $$
+#variable_conflict use_column
+declare
+    caller public.caller := public.authorize('payments:read', 'read');
+    latest rails.balances;
+begin
+    select b.* into latest
+    from rails.balances as b
+    where b.tenant_id = caller.tenant_id and b.environment = caller.environment and b.rail = get_balance.rail
+    order by b.requested_at desc
+    limit 1;
+    if not found then
+        perform public.refuse('40401', format('Nobody asked %s for the balance yet.', get_balance.rail));
+    end if;
+    return public.reply(caller, 200, rails.balance_resource(latest));
+end
+$$;
+comment on function rails.get_balance is 'What the rail said, or has yet to say, to the latest question about the balance.';
+
+create function rails.receive_balance(
+    rail text, token_hash text, source_address text, source_trusted boolean, headers jsonb,
+    body_sealed text, body_hash text, accounts jsonb, problem text
+)
+returns jsonb
+language plpgsql
+volatile
+security definer -- callers may not write balances
+set search_path = ''
+as $$
+#variable_conflict use_column
+declare
+    asked rails.balances;
+begin
+    select b.* into asked
+    from rails.balances as b
+    where b.token_hash = receive_balance.token_hash and b.rail = receive_balance.rail
+    for update;
+    if asked.balance_id is null and rails.too_many_callbacks(null, receive_balance.source_trusted) then
+        return jsonb_build_object('disposition', 'ignored', 'reason', 'too_many');
+    end if;
+    insert into rails.callbacks (
+        rail, tenant_id, environment, dedupe_key, token_hash, source_address, source_trusted,
+        headers, body_sealed, events, problem, kind
+    ) values (
+        receive_balance.rail, asked.tenant_id, asked.environment,
+        concat_ws('|', receive_balance.rail, 'raw', receive_balance.token_hash, receive_balance.body_hash),
+        receive_balance.token_hash, receive_balance.source_address, receive_balance.source_trusted,
+        receive_balance.headers, receive_balance.body_sealed, null, receive_balance.problem, 'balance'
+    )
+    on conflict (dedupe_key) do nothing;
+    if asked.balance_id is null then
+        return jsonb_build_object('disposition', 'ignored', 'reason', 'unknown_token');
+    elsif asked.told_at is not null then
+        return jsonb_build_object('disposition', 'duplicate');
+    end if;
+    -- No money moves by it, so an address that is not listed is only noted.
+    update rails.balances as b
+    set told_at = now(), accounts = receive_balance.accounts, problem = receive_balance.problem
+    where b.balance_id = asked.balance_id;
+    return jsonb_build_object('disposition', 'applied');
+end
+$$;
+comment on function rails.receive_balance is 'Keeps what the rail said about the balance, for the question its token belongs to; the first answer counts.';
+
+reset role;
+
 -- sql/rails/functions/callbacks.sql
 
 -- Callbacks: kept as they came, then concluded from, in one transaction.
@@ -4720,7 +6325,7 @@ begin
             select count(*) >= 1000
             from (
                 select from rails.callbacks as c
-                where c.transfer_id is null and c.received_at > now() - interval '1 hour'
+                where c.transfer_id is null and c.tenant_id is null and c.received_at > now() - interval '1 hour'
                 limit 1000
             ) as recent
         );
@@ -4743,7 +6348,7 @@ comment on function rails.too_many_callbacks is
 
 create function rails.receive_callback(
     rail text, token_hash text, source_address text, source_trusted boolean, headers jsonb,
-    body_sealed text, body_hash text, events jsonb, problem text
+    body_sealed text, body_hash text, events jsonb, problem text, kind text default 'collect'
 )
 returns jsonb
 language plpgsql
@@ -4771,18 +6376,22 @@ begin
     -- of a rail's message; a forger cannot occupy it.
     key := case
         when attempt.transfer_id is not null and receive_callback.source_trusted and events is not null then concat_ws(
-            '|', receive_callback.rail, attempt.transfer_id, events -> 0 ->> 'rail_ref', events -> 0 ->> 'code'
+            '|', receive_callback.rail, attempt.transfer_id, nullif(kind, 'collect'),
+            -- Each question has an answer of its own, though the rail's words be the same.
+            case when kind = 'status' then receive_callback.token_hash end,
+            events -> 0 ->> 'rail_ref', events -> 0 ->> 'code'
         )
         else concat_ws('|', receive_callback.rail, 'raw', receive_callback.token_hash, receive_callback.body_hash)
     end;
     loop
         insert into rails.callbacks (
             rail, tenant_id, environment, transfer_id, dedupe_key, token_hash, source_address, source_trusted,
-            headers, body_sealed, events, problem
+            headers, body_sealed, events, problem, kind
         ) values (
             receive_callback.rail, attempt.tenant_id, attempt.environment, attempt.transfer_id, key,
             receive_callback.token_hash, receive_callback.source_address, receive_callback.source_trusted,
-            receive_callback.headers, receive_callback.body_sealed, receive_callback.events, receive_callback.problem
+            receive_callback.headers, receive_callback.body_sealed, receive_callback.events, receive_callback.problem,
+            receive_callback.kind
         )
         on conflict (dedupe_key) do nothing
         returning * into kept;
@@ -4822,16 +6431,29 @@ declare
     told jsonb;
 begin
     select c.* into kept from rails.callbacks as c where c.callback_id = conclude_callback.callback_id;
-    if kept.transfer_id is null then
+    if kept.kind = 'confirmation' and kept.tenant_id is not null and conclude_callback.problem is null then
+        begin
+            concluded := rails.conclude_deposit(kept);
+        exception when others then
+            concluded := 'failed:' || sqlstate || ' ' || translate(sqlerrm, ':', ' ');
+        end;
+    elsif kept.transfer_id is null and kept.tenant_id is null then
         concluded := 'parked:unknown_token';
-    elsif conclude_callback.problem is not null then
-        concluded := 'parked:' || translate(conclude_callback.problem, ':', ' ');
+    elsif conclude_callback.problem is not null or kept.transfer_id is null then
+        concluded := 'parked:' || translate(coalesce(conclude_callback.problem, kept.kind), ':', ' ');
         perform rails.watch_soon(t, null) from payments.transfers as t where t.transfer_id = kept.transfer_id
             and t.state in ('SUBMITTED', 'ACCEPTED');
     else
         begin
             for told in select e from jsonb_array_elements(kept.events) as e loop
-                concluded := rails.apply_event(kept.transfer_id, told, 'callback', kept.source_trusted);
+                if kept.kind <> 'status' then
+                    concluded := rails.apply_event(kept.transfer_id, told, 'callback', kept.source_trusted);
+                elsif kept.source_trusted then
+                    concluded := rails.apply_query(kept.transfer_id, told);
+                else
+                    -- Asking again would only bring the same address.
+                    concluded := 'parked:untrusted_source';
+                end if;
             end loop;
             concluded := coalesce(concluded, 'parked:no_event');
         exception when others then
@@ -5158,38 +6780,341 @@ comment on function rails.record_reseal is 'Stores the same credentials under a 
 
 reset role;
 
+-- sql/rails/functions/deposits.sql
+
+-- Deposits: payments that nobody was prompted for. The rail asks whether one may be made, then tells that it was.
+
+set role stalela_owner;
+
+create function rails.open_deposits(rail text, token_hash text)
+returns jsonb
+language plpgsql
+volatile
+security definer -- callers may not write deposit addresses
+set search_path = ''
+as $$
+#variable_conflict use_column
+declare
+    caller public.caller := public.authorize('credentials:manage', 'manage');
+    stored rails.credentials;
+begin
+    perform rails.check_credentials(caller.tenant_id, caller.environment, open_deposits.rail);
+    select c.* into stored
+    from rails.credentials as c
+    where c.tenant_id = caller.tenant_id and c.environment = caller.environment and c.rail = open_deposits.rail;
+    -- Before the rail hears of the address: its first report may come at once.
+    insert into rails.deposit_addresses (token_hash, tenant_id, environment, rail, created_by)
+    values (open_deposits.token_hash, caller.tenant_id, caller.environment, open_deposits.rail, caller.actor);
+    perform public.audit(caller, 'deposits.opened', open_deposits.rail, '{}');
+    return jsonb_build_object(
+        'tenant_id', stored.tenant_id, 'environment', stored.environment, 'rail', stored.rail,
+        'credentials_sealed', stored.sealed
+    );
+end
+$$;
+comment on function rails.open_deposits is
+'Takes a new address for deposits into use and gives the sealed credentials to register it with.';
+
+create function rails.record_deposits_registered(token_hash text)
+returns public.answer
+language plpgsql
+volatile
+security definer -- callers may not write deposit addresses
+set search_path = ''
+as $$
+#variable_conflict use_column
+declare
+    caller public.caller := public.caller();
+    address rails.deposit_addresses;
+begin
+    update rails.deposit_addresses as d
+    set registered_at = now()
+    where
+        d.token_hash = record_deposits_registered.token_hash
+        and d.tenant_id = caller.tenant_id and d.environment = caller.environment
+    returning d.* into address;
+    if not found then
+        perform public.refuse('40401', 'There is no such address here.');
+    end if;
+    return public.reply(caller, 201, json_build_object(
+        'object', 'deposit_registration', 'rail', address.rail, 'environment', address.environment,
+        'registered_at', address.registered_at
+    ));
+end
+$$;
+comment on function rails.record_deposits_registered is 'The rail accepted the address. 201.';
+
+create function rails.intent_by_reference(tenant_id text, environment text, account_reference text)
+returns text
+language plpgsql
+stable
+security definer -- callers may not read intents
+set search_path = ''
+as $$
+#variable_conflict use_column
+declare
+    -- As people type it: any case, with spaces, and O for 0, I or L for 1, which our ids do not have.
+    wanted text := translate(
+        lower(regexp_replace(coalesce(intent_by_reference.account_reference, ''), '[^0-9A-Za-z]', '', 'g')), 'oil', '011'
+    );
+begin
+    return (
+        select i.payment_intent_id
+        from payments.payment_intents as i
+        where
+            right(i.payment_intent_id, 12) = wanted
+            and i.status in ('requires_payment_method', 'processing', 'partially_paid')
+            and i.tenant_id = intent_by_reference.tenant_id and i.environment = intent_by_reference.environment
+        limit 1
+    );
+end
+$$;
+comment on function rails.intent_by_reference is
+'The open intent whose account_reference the payer typed; null when there is none.';
+
+create function rails.check_deposit(rail text, token_hash text, amount_minor bigint, currency text)
+returns text
+language plpgsql
+stable
+security definer -- callers may not read deposit addresses
+set search_path = ''
+as $$
+#variable_conflict use_column
+begin
+    perform from rails.deposit_addresses as d
+    where d.token_hash = check_deposit.token_hash and d.rail = check_deposit.rail;
+    if not found then
+        return 'other';
+    end if;
+    perform from rails.rails as r
+    where
+        r.rail = check_deposit.rail and check_deposit.currency = any(r.currencies)
+        and check_deposit.amount_minor between r.min_minor and r.max_minor;
+    -- Money for nobody in particular is welcome: an operator assigns it.
+    return case when not found then 'amount' end;
+end
+$$;
+comment on function rails.check_deposit is
+'Why a deposit may not be made (one of the rail protocol''s DepositRefusal), null when it may. Whose account it names does not matter: what matches no intent waits for an operator.';
+
+create function rails.receive_deposit(
+    rail text, token_hash text, source_address text, source_trusted boolean, headers jsonb,
+    body_sealed text, body_hash text, deposit jsonb, problem text
+)
+returns jsonb
+language plpgsql
+volatile
+security definer -- callers may not write callbacks
+set search_path = ''
+as $$
+#variable_conflict use_column
+declare
+    address rails.deposit_addresses;
+    kept rails.callbacks;
+    earlier rails.callbacks;
+    key text;
+    concluded text;
+begin
+    select d.* into address
+    from rails.deposit_addresses as d
+    where d.token_hash = receive_deposit.token_hash and d.rail = receive_deposit.rail;
+    if address.tenant_id is null and rails.too_many_callbacks(null, receive_deposit.source_trusted) then
+        perform public.raise_alert(
+            'callbacks_not_kept', 'critical', receive_deposit.rail || ' unmatched', null, null,
+            jsonb_build_object('source_address', receive_deposit.source_address)
+        );
+        return jsonb_build_object('disposition', 'ignored', 'reason', 'too_many');
+    end if;
+    key := case
+        when address.tenant_id is not null and receive_deposit.source_trusted and deposit is not null then concat_ws(
+            '|', receive_deposit.rail, address.tenant_id, address.environment, 'deposit', deposit ->> 'receipt'
+        )
+        else concat_ws('|', receive_deposit.rail, 'raw', receive_deposit.token_hash, receive_deposit.body_hash)
+    end;
+    loop
+        insert into rails.callbacks (
+            rail, tenant_id, environment, dedupe_key, token_hash, source_address, source_trusted,
+            headers, body_sealed, events, problem, kind
+        ) values (
+            receive_deposit.rail, address.tenant_id, address.environment, key, receive_deposit.token_hash,
+            receive_deposit.source_address, receive_deposit.source_trusted, receive_deposit.headers,
+            receive_deposit.body_sealed, case when deposit is not null then jsonb_build_array(deposit) end,
+            receive_deposit.problem, 'confirmation'
+        )
+        on conflict (dedupe_key) do nothing
+        returning * into kept;
+        exit when found;
+
+        select c.* into earlier from rails.callbacks as c where c.dedupe_key = key;
+        if
+            deposit is null
+            or (earlier.events -> 0 ->> 'amount_minor') = (deposit ->> 'amount_minor')
+        then
+            return jsonb_build_object('disposition', 'duplicate');
+        end if;
+        key := key || '|' || receive_deposit.body_hash;
+        problem := 'contradicts an earlier confirmation of the same receipt';
+    end loop;
+
+    concluded := rails.conclude_callback(kept.callback_id, receive_deposit.problem);
+    return jsonb_build_object(
+        'disposition', split_part(concluded, ':', 1), 'reason', nullif(split_part(concluded, ':', 2), '')
+    );
+end
+$$;
+comment on function rails.receive_deposit is
+'Stores a confirmation, then books it: the money has moved. A receipt seen before changes nothing. Returns {disposition, reason}.';
+
+create function rails.conclude_deposit(kept rails.callbacks)
+returns text
+language plpgsql
+volatile
+security definer -- callers may not write transfers
+set search_path = ''
+as $$
+#variable_conflict use_column
+declare
+    told jsonb := kept.events -> 0;
+    known payments.transfers;
+    prompted text;
+    intent_id text;
+begin
+    if not kept.source_trusted then
+        return 'parked:untrusted_source';
+    end if;
+    -- A prompt that was paid is told twice, as its own result and as a deposit. Which comes first is the rail's whim.
+    select t.transfer_id into prompted
+    from payments.transfers as t
+    where
+        right(t.payment_intent_id, 12) = lower(told ->> 'account_reference')
+        and t.purpose = 'collection' and t.receipt is null and t.rail = kept.rail
+        and t.tenant_id = kept.tenant_id and t.environment = kept.environment
+        and t.amount_minor = (told ->> 'amount_minor')::bigint and t.currency = told ->> 'currency'
+        and t.state in ('SUBMITTED', 'ACCEPTED', 'SETTLED') and t.review_reason is null
+    order by t.created_at desc
+    limit 1;
+    intent_id := coalesce(
+        (select t.payment_intent_id from payments.transfers as t where t.transfer_id = prompted),
+        rails.intent_by_reference(kept.tenant_id, kept.environment, told ->> 'account_reference')
+    );
+    -- Watch, intent, transfer: the order of rails.apply_event.
+    perform from rails.watches as w where w.transfer_id = prompted for update;
+    perform from payments.payment_intents as i where i.payment_intent_id = intent_id for no key update;
+
+    select t.* into known
+    from payments.transfers as t
+    where
+        t.tenant_id = kept.tenant_id and t.environment = kept.environment and t.rail = kept.rail
+        and t.receipt = told ->> 'receipt';
+    if found then
+        return case
+            when known.amount_minor = (told ->> 'amount_minor')::bigint then 'duplicate'
+            else 'parked:receipt_of_another_amount'
+        end;
+    elsif exists (
+        select from payments.transfers as t
+        where t.transfer_id = prompted and t.receipt is null and t.state in ('SUBMITTED', 'ACCEPTED', 'SETTLED')
+    ) then
+        return rails.apply_event(prompted, jsonb_build_object(
+            'outcome', 'succeeded', 'source', 'callback', 'receipt', told ->> 'receipt',
+            'amount_minor', told -> 'amount_minor', 'currency', told ->> 'currency', 'code', '0'
+        ), 'callback', true);
+    end if;
+    perform payments.record_deposit(kept.tenant_id, kept.environment, kept.rail, intent_id, told);
+    return 'applied';
+end
+$$;
+comment on function rails.conclude_deposit is
+'What a confirmed deposit is: the other report of a prompt that was paid, a payment for the open intent it names, or money for an operator to assign.';
+
+reset role;
+
 -- sql/rails/functions/queries.sql
 
 -- Whom to ask the rail about, when, and for how long.
 
 set role stalela_owner;
 
-create function rails.work_item(transfer payments.transfers)
+create function rails.work_item(transfer payments.transfers, callback_token text)
 returns jsonb
 language plpgsql
 stable
 security definer -- callers may not read credentials
 set search_path = ''
 as $$
+#variable_conflict use_column
 begin
     return (
-        select jsonb_build_object(
+        select jsonb_strip_nulls(jsonb_build_object(
             'transfer_id', transfer.transfer_id,
             'tenant_id', transfer.tenant_id,
             'environment', transfer.environment,
             'rail', transfer.rail,
+            'operation', transfer.operation,
             'rail_ref', transfer.rail_ref,
             'amount_minor', transfer.amount_minor,
             'currency', transfer.currency,
             'submitted_at', transfer.submitted_at,
+            'callback_token', work_item.callback_token,
+            'original_receipt', original.receipt,
+            'payee_sealed', transfer.payee_sealed,
+            -- The payer of an intent is sealed for that intent; other seals carry a name of their own.
+            'payee_context', case when original.purpose = 'collection' then 'payer|' || original.payment_intent_id end,
+            -- Printed in the payer's message: public text, at most 12 characters.
+            'account_reference', upper(right(coalesce(transfer.payment_intent_id, transfer.transfer_id), 12)),
+            'description', coalesce(left(transfer.description, 13), 'Payment'),
             'credentials_sealed', c.sealed
-        )
+        ))
         from rails.credentials as c
-        where c.tenant_id = transfer.tenant_id and c.environment = transfer.environment and c.rail = transfer.rail
+        left join payments.transfers as original on original.transfer_id = (work_item.transfer).related_transfer_id
+        where
+            c.tenant_id = (work_item.transfer).tenant_id
+            and c.environment = (work_item.transfer).environment
+            and c.rail = (work_item.transfer).rail
     );
 end
 $$;
-comment on function rails.work_item is 'All a rail client needs to ask about one transfer; null when the tenant has removed its credentials.';
+comment on function rails.work_item is
+'All a rail client needs to act on, or ask about, one transfer; null when the tenant has removed its credentials.';
+
+create function rails.ask_later(transfer payments.transfers)
+returns text
+language plpgsql
+volatile
+security definer -- callers may not write attempts
+set search_path = ''
+as $$
+#variable_conflict use_column
+declare
+    token text := payments.random_secret();
+begin
+    if transfer.operation = 'collect' then
+        return null;
+    end if;
+    insert into payments.attempts (transfer_id, number, tenant_id, environment, callback_token_hash, kind)
+    select
+        transfer.transfer_id, 1 + count(*), transfer.tenant_id, transfer.environment,
+        encode(sha256(convert_to(token, 'utf8')), 'hex'), 'query'
+    from payments.attempts as a
+    where a.transfer_id = (ask_later.transfer).transfer_id;
+    return token;
+end
+$$;
+comment on function rails.ask_later is
+'A new callback token for a question that the rail answers by calling back; null for one it answers at once.';
+
+create function rails.can_be_asked(transfer payments.transfers)
+returns boolean
+language plpgsql
+immutable
+set search_path = ''
+as $$
+begin
+    -- A prompt is known at the rail by its own reference alone; a payout by ours, a refund by the receipt it reverses.
+    return transfer.rail_ref is not null or transfer.operation <> 'collect';
+end
+$$;
+comment on function rails.can_be_asked is 'Whether there is a reference by which the rail can be asked about this transfer.';
 
 create function rails.take_query(transfer_id text)
 returns jsonb
@@ -5203,7 +7128,7 @@ declare
     transfer payments.transfers;
 begin
     select t.* into transfer from payments.transfers as t where t.transfer_id = take_query.transfer_id;
-    if transfer.rail_ref is null then
+    if not found or not rails.can_be_asked(transfer) then
         return null;
     end if;
     update rails.watches as w
@@ -5214,7 +7139,7 @@ begin
     if not found then
         return null;
     end if;
-    return rails.work_item(transfer);
+    return rails.work_item(transfer, rails.ask_later(transfer));
 end
 $$;
 comment on function rails.take_query is 'The query for one transfer, if its outcome is open and the rail was not asked in the last 5 seconds.';
@@ -5250,12 +7175,12 @@ begin
     loop
         select t.* into transfer from payments.transfers as t where t.transfer_id = due.transfer_id;
         select r.* into rules from rails.rails as r where r.rail = transfer.rail;
-        work := rails.work_item(transfer);
+        work := rails.work_item(transfer, null);
         overdue := case
             when due.horizon_at <= now() then 'no_answer_within_horizon'
             when work is null then 'credentials_removed'
             when
-                transfer.rail_ref is null
+                not rails.can_be_asked(transfer)
                 and transfer.submitted_at + make_interval(secs => rules.unanswerable_after_s) <= now()
                 then 'rail_gave_no_reference'
         end;
@@ -5269,12 +7194,12 @@ begin
                 where i.payment_intent_id = transfer.payment_intent_id for no key update;
                 perform payments.review_transfer(due.transfer_id, overdue);
             end if;
-        elsif transfer.rail_ref is null then
+        elsif not rails.can_be_asked(transfer) then
             update rails.watches as w
             set due_at = transfer.submitted_at + make_interval(secs => rules.unanswerable_after_s)
             where w.transfer_id = due.transfer_id;
         else
-            return next work;
+            return next work || jsonb_strip_nulls(jsonb_build_object('callback_token', rails.ask_later(transfer)));
         end if;
     end loop;
 end
@@ -5368,9 +7293,10 @@ begin
     select string_agg(row_to_json(waiting)::text, ',' order by waiting.since) into body
     from (
         select
-            t.transfer_id as id, 'transfer' as object, t.payment_intent_id, t.rail, t.state, t.review_reason as reason,
-            public.format_amount(t.amount_minor, t.currency) as amount, t.currency, t.payer_masked as payer,
-            t.rail_ref, t.receipt, t.submitted_at, t.updated_at as since
+            t.transfer_id as id, 'transfer' as object, t.purpose, t.payment_intent_id, t.rail, t.state, t.review_reason as reason,
+            public.format_amount(t.amount_minor, t.currency) as amount, t.currency,
+            public.format_amount(t.told_minor, t.currency) as told_amount, t.payer_masked as payer,
+            t.payee_masked as payee, t.rail_ref, t.receipt, t.submitted_at, t.updated_at as since
         from payments.transfers as t
         where
             t.review_reason is not null
@@ -5388,7 +7314,8 @@ comment on function rails.list_reviews is
 'Transfers that wait for a person, longest first: a tenant''s own, or all of them for operators (platform:operate).';
 
 create function rails.resolve_review(
-    transfer_id text, idempotency_key text, body_hash text, outcome text, receipt text, reason text
+    transfer_id text, idempotency_key text, body_hash text, outcome text, receipt text, reason text,
+    amount_minor bigint default null, currency text default null
 )
 returns public.answer
 language plpgsql
@@ -5403,7 +7330,6 @@ declare
     route constant text := 'POST /reconcile/reviews/{id}/resolve';
     answer public.answer;
     transfer payments.transfers;
-    intent payments.payment_intents;
 begin
     answer := public.claim_idempotency(
         caller, route, resolve_review.idempotency_key, resolve_review.body_hash || ':' || resolve_review.transfer_id
@@ -5412,11 +7338,16 @@ begin
         return answer;
     end if;
 
-    -- Watch, intent, transfer: the order of rails.apply_event.
+    -- Watch, intent, original, transfer: the order of rails.apply_event.
     perform from rails.watches as w where w.transfer_id = resolve_review.transfer_id for update;
     perform from payments.payment_intents as i
     where i.payment_intent_id = (
         select t.payment_intent_id from payments.transfers as t where t.transfer_id = resolve_review.transfer_id
+    )
+    for no key update;
+    perform from payments.transfers as o
+    where o.transfer_id = (
+        select t.related_transfer_id from payments.transfers as t where t.transfer_id = resolve_review.transfer_id
     )
     for no key update;
     select t.* into transfer
@@ -5443,7 +7374,12 @@ begin
             'current_state', transfer.state, 'allowed', '[]'::jsonb
         ));
     end if;
-    perform rails.apply_decision(transfer, resolve_review.outcome, resolve_review.receipt);
+    if resolve_review.currency <> transfer.currency then
+        perform public.refuse_field('42251', '/currency', format('this transfer is in %s.', transfer.currency));
+    end if;
+    perform rails.apply_decision(
+        transfer, resolve_review.outcome, resolve_review.receipt, resolve_review.amount_minor
+    );
 
     perform payments.annotate_transfer(
         transfer.transfer_id, 'transfer.review_resolved',
@@ -5463,15 +7399,13 @@ begin
     subject.environment := transfer.environment;
     perform public.audit(subject, 'review.resolve', transfer.transfer_id, jsonb_build_object(
         'was', transfer.review_reason, 'outcome', resolve_review.outcome, 'receipt', resolve_review.receipt,
-        'reason', resolve_review.reason
+        'amount_minor', resolve_review.amount_minor, 'reason', resolve_review.reason
     ));
 
-    select i.* into intent
-    from payments.payment_intents as i
-    where i.payment_intent_id = transfer.payment_intent_id;
-    answer := row(200, payments.intent_resource(intent, false), caller.rate);
+    select t.* into transfer from payments.transfers as t where t.transfer_id = resolve_review.transfer_id;
+    answer := row(200, payments.resource_of(transfer, false), caller.rate);
     perform public.remember_answer(
-        caller, route, resolve_review.idempotency_key, intent.payment_intent_id, answer
+        caller, route, resolve_review.idempotency_key, transfer.transfer_id, answer
     );
     return answer;
 end
@@ -5479,21 +7413,46 @@ $$;
 comment on function rails.resolve_review is
 'A person''s decision on a transfer in review: settled (with the rail''s receipt), failed, or stands (the state is right as it is). Audited with the reason; 40911 when nothing waits.';
 
-create function rails.apply_decision(transfer payments.transfers, outcome text, receipt text)
+create function rails.apply_decision(
+    transfer payments.transfers, outcome text, receipt text, amount_minor bigint
+)
 returns void
 language plpgsql
 volatile
 security definer -- callers may not write transfers
 set search_path = ''
 as $$
+#variable_conflict use_column
+declare
+    -- What the rail told is what is booked; a statement may say what the rail left out, not something else.
+    moved_minor bigint := coalesce(transfer.told_minor, apply_decision.amount_minor);
 begin
     if outcome = 'settled' then
         if receipt is null then
             perform public.refuse_field('42262', '/receipt', 'settled needs the receipt of the rail''s statement.');
         elsif rails.receipt_taken(transfer, receipt) then
             perform public.refuse_field('42262', '/receipt', 'this receipt pays for another transfer already.');
+        elsif apply_decision.amount_minor <> moved_minor then
+            perform public.refuse_field('42262', '/amount', format(
+                'the rail told %s; leave amount out, and that is booked.',
+                public.format_amount(moved_minor, transfer.currency)
+            ));
+        elsif transfer.review_reason = 'amount_mismatch' and moved_minor is null then
+            perform public.refuse_field(
+                '42262', '/amount', 'the rail told no amount: give the one of its statement.'
+            );
+        elsif
+            transfer.purpose = 'refund' and moved_minor <> transfer.amount_minor
+        then
+            perform public.refuse_field('42262', '/amount', format(
+                'a refund goes back whole: %s. Ask the rail what became of the rest.',
+                public.format_amount(transfer.amount_minor, transfer.currency)
+            ));
+        elsif transfer.review_reason = 'refunded_twice' then
+            perform public.refuse('40911', 'More went back than came in; settle it with the payer, then let it stand.',
+                jsonb_build_object('current_state', transfer.state, 'allowed', '["stands"]'::jsonb));
         end if;
-        perform rails.settle_transfer(transfer, receipt, 'operator');
+        perform rails.settle_transfer(transfer, receipt, 'operator', moved_minor);
     elsif outcome = 'failed' then
         perform rails.fail_transfer(transfer, jsonb_build_object(
             'code', 'RESOLVED_AS_FAILED', 'message', 'A person found that no money moved.',
@@ -5505,7 +7464,8 @@ begin
     end if;
 end
 $$;
-comment on function rails.apply_decision is 'Moves the transfer as a person decided; 40911 when its state does not allow that.';
+comment on function rails.apply_decision is
+'Moves the transfer as a person decided, with the amount that moved; 40911 when its state does not allow that, 42262 with the way out when the amounts contradict each other.';
 
 reset role;
 
@@ -5563,6 +7523,65 @@ end
 $$;
 comment on function rails.check_amount is 'Refuses (42251, 42261) an amount or currency this rail cannot take; every limit is a column of rails.rails.';
 
+create function rails.check_payout(rail text, amount_minor bigint, currency text)
+returns void
+language plpgsql
+stable
+security definer -- callers may not read rails
+set search_path = ''
+as $$
+#variable_conflict use_column
+declare
+    rules rails.rails;
+    broken text;
+begin
+    select r.* into rules from rails.rails as r
+    where r.rail = check_payout.rail and r.enabled and r.payout_min_minor is not null;
+    if not found then
+        perform public.refuse_field('42261', '/destination/type', format('%s does not pay out here.', check_payout.rail));
+    elsif not check_payout.currency = any(rules.currencies) then
+        perform public.refuse_field('42251', '/currency', format(
+            '%s takes %s, not %s.', rules.name, array_to_string(rules.currencies, ', '), check_payout.currency
+        ));
+    end if;
+    broken := case
+        when check_payout.amount_minor % rules.step_minor <> 0 then rules.step_rule
+        when check_payout.amount_minor not between rules.payout_min_minor and rules.payout_max_minor then format(
+            '%s pays out %s to %s %s', rules.name,
+            public.format_amount(rules.payout_min_minor, check_payout.currency),
+            public.format_amount(rules.payout_max_minor, check_payout.currency), check_payout.currency
+        )
+    end;
+    if broken is not null then
+        perform public.refuse_field('42251', '/amount', broken || '.');
+    end if;
+end
+$$;
+comment on function rails.check_payout is 'Refuses (42251, 42261) what this rail cannot pay out; every limit is a column of rails.rails.';
+
+create function rails.check_credentials(tenant_id text, environment text, rail text)
+returns void
+language plpgsql
+stable
+security definer -- callers may not read credentials
+set search_path = ''
+as $$
+#variable_conflict use_column
+begin
+    perform from rails.credentials as c
+    where
+        c.tenant_id = check_credentials.tenant_id and c.environment = check_credentials.environment
+        and c.rail = check_credentials.rail;
+    if not found then
+        perform public.refuse('42260', format(
+            'No %s credentials for %s yet: put them with PUT /functions/v1/merchants/credentials/%s.',
+            check_credentials.rail, check_credentials.environment, check_credentials.rail
+        ));
+    end if;
+end
+$$;
+comment on function rails.check_credentials is 'Refuses (42260) when the tenant has no credentials of this rail in this environment.';
+
 create function rails.failure_of(rail text, event jsonb)
 returns jsonb
 language plpgsql
@@ -5589,7 +7608,10 @@ begin
             from rails.reason_codes as k
             where
                 k.rail = failure_of.rail
-                and k.channel = case when failure_of.event ->> 'source' = 'submit' then 'api' else 'stk' end
+                and k.channel = coalesce(
+                    failure_of.event ->> 'channel',
+                    case when failure_of.event ->> 'source' = 'submit' then 'api' else 'stk' end
+                )
                 and split_part(k.code, '/', 1) = failure_of.event ->> 'code'
                 and strpos(lower(coalesce(failure_of.event ->> 'message', '')), split_part(k.code, '/', 2)) > 0
             order by length(k.code) desc
@@ -5962,12 +7984,15 @@ as $$
 begin
     insert into compliance.releases (tenant_id, environment, direction, party_hash, admitted_at, transfers, usd_micros)
     select
-        new.tenant_id, new.environment, case when new.intent = 'PUSH' then 'out' else 'in' end, new.payer_hash,
+        new.tenant_id, new.environment, case when new.intent = 'PUSH' then 'out' else 'in' end,
+        case when new.intent = 'PUSH' then new.payee_hash else new.payer_hash end,
         new.created_at, case when new.state = 'FAILED' then -1 else 1 end,
         ceil(new.amount_minor * 1000000.0 / x.minor_per_usd)
     from compliance.limit_rates as x
     where
         x.currency = new.currency
+        -- What goes back, and what came by itself, was never measured.
+        and new.purpose not in ('refund', 'c2b')
         -- Most tenants have no windows, so nothing was reserved.
         and exists (
             select from compliance.tenant_velocity as v
@@ -6179,7 +8204,7 @@ grant execute on function payments.record_query to fn_reconcile;
 
 -- Cron runs as postgres, which may do nothing here but this.
 grant usage on schema payments to postgres;
-grant execute on function payments.expire_intents, payments.purge_streams to postgres;
+grant execute on function payments.expire_intents, payments.purge_streams, payments.sweep_initiated to postgres;
 
 reset role;
 
@@ -6258,6 +8283,14 @@ for select to authenticated
 using (tenant_id = (select public.tenant_id()) and environment = (select public.environment()));
 
 create policy watches_select_own on rails.watches
+for select to authenticated
+using (tenant_id = (select public.tenant_id()) and environment = (select public.environment()));
+
+create policy deposit_addresses_select_own on rails.deposit_addresses
+for select to authenticated
+using (tenant_id = (select public.tenant_id()) and environment = (select public.environment()));
+
+create policy balances_select_own on rails.balances
 for select to authenticated
 using (tenant_id = (select public.tenant_id()) and environment = (select public.environment()));
 
