@@ -22,6 +22,7 @@ from shared.rails import registry
 from shared.rails.base import (
     RAIL_UNAVAILABLE,
     UNKNOWN_RAIL_ERROR,
+    CallbackKind,
     CallbackNotUnderstood,
     CallbackRequest,
     HoldsConnections,
@@ -37,7 +38,12 @@ from tests.support.peer import Behaviour, Heard, Line, Peer, saying
 ROOT = Path(__file__).parents[2]
 FIXTURES = ROOT / "tests/fixtures/rails"
 RAILS = tuple(registry.MODULES)
-
+KINDS: dict[str, CallbackKind] = {
+    "callbacks": "collect",
+    "result": "result",
+    "timeout": "timeout",
+    "status": "status",
+}
 SILENCES = {
     "connection reset": wire.reset,
     "closed without an answer": wire.hang_up,
@@ -145,8 +151,19 @@ def rails_rows() -> Iterator[dict[str, str]]:
 
 
 def recorded_callbacks() -> list[Path]:
-    bodies = FIXTURES.glob("*/callbacks/*.json")
+    """Bodies as they came, in the folder of their kind; "callbacks" holds those of a charge."""
+    bodies = [path for kind in KINDS for path in FIXTURES.glob(f"*/{kind}/*.json")]
     return sorted(path for path in bodies if not path.name.endswith(".events.json"))
+
+
+def refused_callbacks() -> list[Path]:
+    return sorted(path for path in FIXTURES.glob("*/refused/**/*") if path.is_file())
+
+
+def arrived(path: Path) -> tuple[str, CallbackRequest]:
+    """The rail of a recorded body, and the body as that rail is asked to read it."""
+    rail, *folders = path.relative_to(FIXTURES).parts[:-1]
+    return rail, CallbackRequest(path.read_bytes(), kind=KINDS.get(folders[-1], "collect"))
 
 
 async def test_submit_sends_exactly_once_per_call(setup: Setup) -> None:
@@ -247,24 +264,24 @@ async def test_unknown_code_is_unknown_and_says_so(setup: Setup) -> None:
         assert (event.outcome, event.reason) == (Outcome.UNKNOWN, UNKNOWN_RAIL_ERROR)
 
 
-@pytest.mark.parametrize("path", recorded_callbacks(), ids=lambda p: f"{p.parts[-3]} {p.stem}")
+@pytest.mark.parametrize(
+    "path", recorded_callbacks(), ids=lambda p: f"{p.parts[-3]} {p.parts[-2]} {p.stem}"
+)
 def test_recorded_callback_reads_as_recorded(path: Path) -> None:
-    rail = registry.build(path.parts[-3], settings())
+    name, request = arrived(path)
 
-    events = rail.read_callback(CallbackRequest(path.read_bytes()))
+    events = registry.build(name, settings()).read_callback(request)
 
     expected = json.loads(path.with_suffix(".events.json").read_text())
     assert [event.to_json() for event in events] == expected
 
 
-@pytest.mark.parametrize(
-    "path", sorted(FIXTURES.glob("*/refused/*")), ids=lambda p: f"{p.parts[-3]} {p.stem}"
-)
+@pytest.mark.parametrize("path", refused_callbacks(), ids=lambda p: f"{p.parent.name} {p.stem}")
 def test_forged_or_malformed_callback_is_refused(path: Path) -> None:
-    rail = registry.build(path.parts[-3], settings())
+    name, request = arrived(path)
 
     with pytest.raises(CallbackNotUnderstood) as caught:
-        rail.read_callback(CallbackRequest(path.read_bytes()))
+        registry.build(name, settings()).read_callback(request)
 
     assert caught.value.reason
 
@@ -290,7 +307,7 @@ def test_registry_and_rows_name_the_same_rails() -> None:
 
 def test_every_rail_has_its_recordings() -> None:
     assert {p.parts[-3] for p in recorded_callbacks()} == set(RAILS)
-    assert {p.parts[-3] for p in FIXTURES.glob("*/refused/*")} == set(RAILS)
+    assert {p.relative_to(FIXTURES).parts[0] for p in refused_callbacks()} == set(RAILS)
 
 
 def test_importing_the_registry_imports_no_rail() -> None:

@@ -1,16 +1,11 @@
 """The STK result callback, read without I/O. Rails reference 2.5; nothing in it is signed."""
 
-import re
 from dataclasses import replace
-from datetime import UTC, datetime
 
-from shared.masking import mask_phone
 from shared.rails.base import CallbackNotUnderstood, Outcome, RailEvent, Source
-from shared.rails.mpesa import stk, wire
+from shared.rails.mpesa import fields, stk, wire
 
 _BOOKED = frozenset({"amount", "currency", "mpesareceiptnumber"})
-_MASKED_BY_RAIL = re.compile(r"[0-9 ]*\*{3,}[0-9 ]*")
-_PAYER = re.compile(r"254[0-9]{9}")
 
 
 def read_callback(body: bytes) -> RailEvent:
@@ -49,8 +44,8 @@ def _with_payment(event: RailEvent, items: wire.Node) -> RailEvent:
         outcome=Outcome.SUCCEEDED if receipt and amount is not None else Outcome.UNKNOWN,
         receipt=receipt,
         amount=amount,
-        payer_masked=_payer_masked(items.get("phonenumber")),
-        occurred_at=_instant(items.get("transactiondate")),
+        payer_masked=fields.masked(items.get("phonenumber")),
+        occurred_at=fields.instant(items.get("transactiondate")),
     )
 
 
@@ -80,22 +75,3 @@ def _items(metadata: object) -> wire.Node:
             if value is not None:
                 items.setdefault(name, value)
     return items
-
-
-def _payer_masked(value: object) -> str | None:
-    digits = wire.text(value, 40)
-    if _PAYER.fullmatch(digits):
-        return mask_phone(f"+{digits}")
-    return digits if _MASKED_BY_RAIL.fullmatch(digits) else None
-
-
-def _instant(value: object) -> datetime | None:
-    """Give TransactionDate (EAT) as UTC, None when it is absent or no date: it decides nothing."""
-    written = wire.text(value)
-    if not re.fullmatch(r"[0-9]{14}", written):
-        return None
-    try:
-        eat = datetime.strptime(written, "%Y%m%d%H%M%S").replace(tzinfo=stk.EAT)
-        return eat.astimezone(UTC)
-    except (ValueError, OverflowError):
-        return None

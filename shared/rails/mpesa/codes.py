@@ -10,9 +10,14 @@ from functools import cache
 from pathlib import Path
 from typing import Literal
 
-from shared.rails.base import UNKNOWN_RAIL_ERROR, Outcome
+from shared.rails.base import UNKNOWN_RAIL_ERROR, Outcome, RailEvent, Source
 
-Channel = Literal["stk", "api"]  # result codes of callback and query; synchronous errors
+Channel = Literal[
+    "stk",  # result codes of a prompt, by callback and by query
+    "api",  # synchronous errors
+    "result",  # result codes of payouts and reversals
+    "status",  # TransactionStatus of those, by query
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +41,24 @@ def meaning(channel: Channel, code: str, text: str = "") -> Meaning | None:
         if fragment and (row_channel, known) == (channel, code) and fragment in lowered:
             return row
     return rows.get((channel, code)) if "/" not in code else None
+
+
+def api_error(source: Source, code: str, message: str, rail_ref: str | None) -> RailEvent:
+    """Translate the error a request was answered with; one that is in no table is UNKNOWN."""
+    known = meaning("api", code, message)
+    # A charge that Daraja calls "being processed" got no reference of its own: we know nothing.
+    if known is None or known.outcome is Outcome.PENDING:
+        known = NOT_KNOWN
+    return RailEvent(
+        known.outcome,
+        source,
+        rail_ref,
+        code=code,
+        message=message or None,
+        reason=known.reason,
+        retry_after_s=known.retry_after_s,
+        channel="api",
+    )
 
 
 @cache

@@ -1,10 +1,9 @@
 """STK push on paper: requests built and answers read, without I/O. Rails reference 2.3 to 2.7."""
 
-import re
 from base64 import b64encode
-from datetime import datetime, timedelta, timezone
+from datetime import datetime
 
-from shared.errors import FieldError, InvalidAmount, InvalidParameter, PhoneInvalid, StalelaError
+from shared.errors import InvalidParameter
 from shared.rails.base import (
     RAIL_UNAVAILABLE,
     UNKNOWN_RAIL_ERROR,
@@ -13,28 +12,18 @@ from shared.rails.base import (
     RailEvent,
     Source,
 )
-from shared.rails.mpesa import codes, wire
+from shared.rails.mpesa import codes, fields, wire
 from shared.rails.mpesa.credentials import MpesaCredentials
 
 PUSH_PATH = "/mpesa/stkpush/v1/processrequest"
 QUERY_PATH = "/mpesa/stkpushquery/v1/query"
-EAT = timezone(timedelta(hours=3), "EAT")  # Daraja's clock; no daylight saving
 
 # Refused before processing, so a fresh token and one resend are safe. Rails reference 2.2.
 TOKEN_ERRORS = frozenset({"400.003.01", "401.002.01", "404.001.03"})
 _UNAUTHORIZED = 401
 
-# Daraja refuses callback addresses that contain these, wherever they are. Rails reference 2.3.
-_FORBIDDEN_IN_URL = ("mpesa", "safaricom", "exe", "exec", "cmd", "sql", "query")
-_PAYER = re.compile(r"\+254[17][0-9]{8}")
 _DESCRIPTION_MAX = 13
 _REFERENCE_MAX = 12
-
-
-def eat_timestamp(now: datetime) -> str:
-    """Give `now` (aware) as yyyyMMddHHmmss in Nairobi."""
-    assert now.tzinfo is not None, "a naive time would be read in this machine's zone"
-    return now.astimezone(EAT).strftime("%Y%m%d%H%M%S")
 
 
 def password(credentials: MpesaCredentials, timestamp: str) -> str:
@@ -48,18 +37,18 @@ def push_body(instruction: Instruction, credentials: MpesaCredentials, now: date
 
     InvalidAmount, PhoneInvalid or InvalidParameter names the field that Daraja could not take.
     """
-    payer = _payer_digits(instruction.payer)
+    payer = fields.msisdn(instruction.payer)
     is_till = credentials.type == "till"
     return {
         **_signed(credentials, now),
         "TransactionType": "CustomerBuyGoodsOnline" if is_till else "CustomerPayBillOnline",
-        "Amount": _whole_shillings(instruction),
+        "Amount": fields.whole_shillings(instruction.amount),
         "PartyA": payer,
-        "PartyB": int(credentials.till_number or credentials.shortcode),
+        "PartyB": int(credentials.collects_at),
         "PhoneNumber": payer,
-        "CallBackURL": _callback_url(instruction.callback_url),
+        "CallBackURL": fields.callback_url(instruction.callback_url),
         "AccountReference": _account_reference(instruction.account_reference),
-        "TransactionDesc": _plain(instruction.description),
+        "TransactionDesc": fields.plain(instruction.description, _DESCRIPTION_MAX, "Payment"),
     }
 
 
@@ -70,16 +59,17 @@ def query_body(rail_ref: str, credentials: MpesaCredentials, now: datetime) -> w
 
 def is_token_error(status: int, body: bytes) -> bool:
     """Say whether Daraja refused the token, before looking at the request itself."""
-    code = _error_code(_answer(body))
-    return code in TOKEN_ERRORS or (status == _UNAUTHORIZED and not code)
+    code = wire.error_code(status, wire.read_answer(body))
+    return code in TOKEN_ERRORS or code == str(_UNAUTHORIZED)
 
 
 def read_push(status: int, body: bytes) -> RailEvent:
     """Read the answer to a push. "0" means accepted for prompting, nothing more."""
-    answer = _answer(body)
-    error = _error_code(answer) or (str(status) if status == _UNAUTHORIZED else "")
+    answer = wire.read_answer(body)
+    error = wire.error_code(status, answer)
     if error:
-        return _push_error(error, wire.text(answer.get("errormessage")))
+        text = wire.text(answer.get("errormessage"))
+        return codes.api_error(Source.SUBMIT, error, text, None)
     rail_ref = wire.text(answer.get("checkoutrequestid")) or None
     code = wire.text(answer.get("responsecode"))
     message = wire.text(answer.get("responsedescription")) or f"HTTP {status} without a known body"
@@ -105,8 +95,8 @@ def read_query(status: int, body: bytes, rail_ref: str) -> RailEvent:
     An API error says that the question failed and nothing about the payment: only "is being
     processed" is news, and no error of the query may ever fail a transfer.
     """
-    answer = _answer(body)
-    error = _error_code(answer) or (str(status) if status == _UNAUTHORIZED else "")
+    answer = wire.read_answer(body)
+    error = wire.error_code(status, answer)
     if error:
         return _query_error(error, wire.text(answer.get("errormessage")), rail_ref)
     message = wire.text(answer.get("resultdesc")) or f"HTTP {status} without a known body"
@@ -142,22 +132,6 @@ def stk_event(source: Source, rail_ref: str, code: str, message: str) -> RailEve
     )
 
 
-def _push_error(error: str, message: str) -> RailEvent:
-    known = codes.meaning("api", error, message)
-    # A push that Daraja calls "being processed" gave us no CheckoutRequestID: we know nothing.
-    if known is None or known.outcome is Outcome.PENDING:
-        known = codes.NOT_KNOWN
-    return RailEvent(
-        known.outcome,
-        Source.SUBMIT,
-        code=error,
-        message=message or None,
-        reason=known.reason,
-        retry_after_s=known.retry_after_s,
-        channel="api",
-    )
-
-
 def _query_error(error: str, message: str, rail_ref: str) -> RailEvent:
     known = codes.meaning("api", error, message)
     if known is None:
@@ -181,19 +155,8 @@ def _unknown_query(rail_ref: str, code: str | None, message: str, reason: str) -
     )
 
 
-def _answer(body: bytes) -> wire.Node:
-    try:
-        return wire.read_object(body)
-    except wire.NotReadable:
-        return {}  # garbage says nothing; every reader takes an empty answer for UNKNOWN
-
-
-def _error_code(answer: wire.Node) -> str:
-    return wire.text(answer.get("errorcode"))
-
-
 def _signed(credentials: MpesaCredentials, now: datetime) -> wire.Body:
-    timestamp = eat_timestamp(now)
+    timestamp = fields.eat_timestamp(now)
     return {
         "BusinessShortCode": int(credentials.shortcode),
         "Password": password(credentials, timestamp),
@@ -201,41 +164,9 @@ def _signed(credentials: MpesaCredentials, now: datetime) -> wire.Body:
     }
 
 
-def _whole_shillings(instruction: Instruction) -> int:
-    if instruction.amount.currency != wire.CURRENCY:
-        raise _refused(InvalidAmount, "currency", "M-Pesa takes KES")
-    shillings, rest = divmod(instruction.amount.minor, 100)
-    if rest:
-        raise _refused(InvalidAmount, "amount", "M-Pesa takes whole shillings")
-    return shillings
-
-
-def _payer_digits(payer: str | None) -> int:
-    if payer is None or not _PAYER.fullmatch(payer):
-        raise _refused(PhoneInvalid, "phone", "phone is not a Kenyan mobile number")
-    return int(payer.removeprefix("+"))
-
-
-def _callback_url(url: str | None) -> str:
-    if not url:
-        raise _refused(InvalidParameter, "callback_url", "M-Pesa needs a callback address")
-    if any(word in url.lower() for word in _FORBIDDEN_IN_URL):
-        raise _refused(
-            InvalidParameter, "callback_url", "Daraja refuses a word in the callback address"
-        )
-    return url
-
-
 def _account_reference(reference: str) -> str:
     if not 1 <= len(reference) <= _REFERENCE_MAX:
-        raise _refused(InvalidParameter, "account_reference", "M-Pesa takes 1 to 12 characters")
+        raise fields.refused(
+            InvalidParameter, "account_reference", "M-Pesa takes 1 to 12 characters"
+        )
     return reference
-
-
-def _plain(description: str) -> str:
-    """Keep what Daraja prints: specials are reported to fail silently. Rails reference 2.3."""
-    return re.sub(r"[^A-Za-z0-9 .-]", "", description)[:_DESCRIPTION_MAX].strip() or "Payment"
-
-
-def _refused(kind: type[StalelaError], field: str, rule: str) -> StalelaError:
-    return kind(f"{field}: {rule}", errors=[FieldError(pointer=f"/{field}", detail=rule)])

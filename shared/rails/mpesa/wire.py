@@ -14,6 +14,7 @@ _AMOUNT_DIGITS_MAX = (
 )
 _AMOUNT_DECIMALS_MAX = 12
 _CODE_LENGTH_MAX = 40
+_UNAUTHORIZED = 401
 
 # Of a timeout, which echoes our own request. The value may be cut off with the body.
 _CREDENTIAL = re.compile(rb'("securitycredential"\s*:\s*")[^"]*', re.IGNORECASE)
@@ -33,6 +34,19 @@ def read_object(body: bytes) -> Node:
     except (ValueError, ArithmeticError, RecursionError):
         raise NotReadable("the body is not JSON") from None
     return node(parsed, "the body")
+
+
+def read_answer(body: bytes) -> Node:
+    """Parse an answer. Garbage is an empty one, which every reader takes for UNKNOWN."""
+    try:
+        return read_object(body)
+    except NotReadable:
+        return {}
+
+
+def error_code(status: int, answer: Node) -> str:
+    """Give the code of an API error, "" when it is none. A bare 401 is one, too."""
+    return text(answer.get("errorcode")) or (str(status) if status == _UNAUTHORIZED else "")
 
 
 def redact(body: bytes) -> bytes:

@@ -3,15 +3,15 @@
 import asyncio
 import base64
 import json
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from urllib.parse import urlsplit
 
 import pytest
 
-from shared.errors import CredentialsRefused, InvalidAmount, InvalidParameter, InvalidRequest
+from shared.errors import CredentialsRefused, InvalidAmount, InvalidRequest
 from shared.money import Money
-from shared.rails.base import ChecksCredentials, Instruction, Operation, Outcome, RailUnavailable
+from shared.rails.base import ChecksCredentials, Instruction, Outcome, RailUnavailable
 from shared.rails.mpesa.client import DarajaClient
 from shared.rails.mpesa.rail import MpesaRail
 from shared.rails.transport import Answer, NothingSent, Request
@@ -301,12 +301,3 @@ def test_a_security_credential_is_redacted_and_nothing_else(rail: MpesaRail, bod
 
     assert b"S3cr3t" not in redacted
     assert redacted.replace(b"***", b"") == body.replace(b"S3cr3t", b"").replace(b"==", b"")
-
-
-async def test_an_unknown_operation_sends_nothing(rail: MpesaRail, daraja: Daraja) -> None:
-    payout = replace(instruction(), operation=Operation.PAY_OUT)
-
-    with pytest.raises(InvalidParameter, match="operation"):
-        await rail.submit(payout)
-
-    assert daraja.seen == []
