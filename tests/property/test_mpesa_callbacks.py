@@ -6,9 +6,11 @@ from decimal import Decimal
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from shared.rails.base import CallbackNotUnderstood, Outcome, RailEvent
+from shared.rails.base import CallbackKind, CallbackNotUnderstood, Outcome, RailEvent
+from shared.rails.mpesa import results as told
 from shared.rails.mpesa import stk
 from shared.rails.mpesa.callback import read_callback
+from shared.rails.mpesa.deposits import read_deposit
 
 REF = "ws_CO_01032026141503700000111"
 
@@ -140,3 +142,68 @@ def test_any_answer_of_daraja_is_an_event(status: int, document: object) -> None
     assert push.outcome is not Outcome.SUCCEEDED
     assert push.outcome is not Outcome.PENDING or push.rail_ref
     assert query.outcome is not Outcome.SUCCEEDED or document["CheckoutRequestID"] == REF  # type: ignore[index, call-overload]
+
+
+keys = st.sampled_from(
+    ["TransactionAmount", "TransactionReceipt", "Amount", "ReceiptNo", "TransactionStatus",
+     "ReceiverPartyPublicName", "FinalisedTime", "Conversation ID", "AccountBalance"]
+)  # fmt: skip
+pairs = st.fixed_dictionaries({}, optional={"Key": keys | documents, "Value": documents})
+outcomes = st.fixed_dictionaries(
+    {
+        "Result": st.fixed_dictionaries(
+            {},
+            optional={
+                "ResultCode": scalars,
+                "ResultDesc": documents,
+                "OriginatorConversationID": documents,
+                "TransactionID": documents,
+                "ResultParameters": st.fixed_dictionaries(
+                    {}, optional={"ResultParameter": st.lists(pairs, max_size=7) | pairs}
+                )
+                | documents,
+            },
+        )
+        | documents
+    }
+)
+
+
+@given(outcomes | documents, st.sampled_from(["result", "status", "timeout"]))
+@settings(max_examples=600)
+def test_any_result_is_read_or_refused_and_no_success_lacks_receipt_or_amount(
+    document: object, kind: CallbackKind
+) -> None:
+    try:
+        event = told.read(json.dumps(document).encode(), kind)
+    except CallbackNotUnderstood:
+        return
+
+    assert_storable(event)
+    if event.outcome is Outcome.SUCCEEDED:
+        assert event.receipt
+        assert event.amount is not None
+    assert kind != "timeout" or event.outcome is Outcome.UNKNOWN
+
+
+@given(outcomes | documents)
+@settings(max_examples=300)
+def test_any_balance_is_read_or_refused(document: object) -> None:
+    try:
+        report = told.read_balance(json.dumps(document).encode())
+    except CallbackNotUnderstood:
+        return
+
+    assert report.code == "0" or not report.accounts
+
+
+@given(documents)
+@settings(max_examples=300)
+def test_any_deposit_is_read_or_refused_and_is_never_of_nothing(document: object) -> None:
+    try:
+        deposit = read_deposit(json.dumps(document).encode())
+    except CallbackNotUnderstood:
+        return
+
+    assert deposit.receipt
+    assert deposit.amount.minor > 0

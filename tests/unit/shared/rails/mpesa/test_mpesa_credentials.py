@@ -6,6 +6,8 @@ import pytest
 
 from shared.errors import InvalidRequest
 from shared.rails.mpesa.credentials import read_credentials
+from tests.unit.shared.rails.mpesa import initiators
+from tests.unit.shared.rails.mpesa.initiators import PASSWORD
 
 DOCUMENT = {
     "consumer_key": "consumer-key-of-an-app",
@@ -64,3 +66,21 @@ def test_malformed_is_refused_by_field_without_its_value(
 def test_text_that_is_no_json_is_refused() -> None:
     with pytest.raises(InvalidRequest):
         read_credentials(b"hush")
+
+
+def test_an_initiator_is_shown_by_name_and_nothing_else() -> None:
+    shown = read_credentials(initiators.document(b2c_shortcode="600999")).masked()
+
+    assert (shown["initiator_name"], shown["initiator_password"]) == ("acaciaapi", "******")
+    assert shown["b2c_shortcode"] == "600999"
+    assert "certificate" not in shown
+    assert PASSWORD not in str(shown)
+
+
+@pytest.mark.parametrize("missing", ["initiator_name", "initiator_password", "certificate"])
+def test_an_initiator_is_given_whole_or_not_at_all(missing: str) -> None:
+    with pytest.raises(InvalidRequest) as caught:
+        read_credentials(initiators.document(**{missing: None}))
+
+    assert "given together" in str(caught.value.errors)
+    assert PASSWORD not in str(caught.value.errors)

@@ -3,20 +3,35 @@
 import asyncio
 import base64
 import json
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
 
 from shared.errors import CredentialsRefused, InvalidAmount, InvalidRequest
 from shared.money import Money
-from shared.rails.base import ChecksCredentials, Instruction, Outcome, RailUnavailable
+from shared.rails.base import (
+    ChecksBalance,
+    ChecksCredentials,
+    DepositUrls,
+    Instruction,
+    Operation,
+    Outcome,
+    PaysOut,
+    RailUnavailable,
+    Refunds,
+    TakesDeposits,
+)
 from shared.rails.mpesa.client import DarajaClient
 from shared.rails.mpesa.rail import MpesaRail
 from shared.rails.transport import Answer, NothingSent, Request
+from tests.unit.shared.rails.mpesa.initiators import document
 
 REF = "ws_CO_01032026141503700000111"
+TRANSFER = "tr_01kb2m3n4p5q6r7s8t9v0w1x2y"
 CREDENTIALS = json.dumps(
     {"consumer_key": "key", "consumer_secret": "secret", "passkey": "pass", "shortcode": "600123"}
 ).encode()
@@ -301,3 +316,126 @@ def test_a_security_credential_is_redacted_and_nothing_else(rail: MpesaRail, bod
 
     assert b"S3cr3t" not in redacted
     assert redacted.replace(b"***", b"") == body.replace(b"S3cr3t", b"").replace(b"==", b"")
+
+
+OURS = TRANSFER[-20:]
+
+
+def payout(**changes: Any) -> Instruction:
+    fields: dict[str, Any] = {
+        "transfer_id": TRANSFER,
+        "operation": Operation.PAY_OUT,
+        "payee": "+254700000149",
+        "credentials": document(),
+        "rail_ref": None,
+    }
+    return replace(instruction(), **(fields | changes))
+
+
+def refund(**changes: Any) -> Instruction:
+    return payout(**{"operation": Operation.REFUND, "original_receipt": "UKL1A2B3C4"} | changes)
+
+
+def sent(daraja: Daraja) -> tuple[str, dict[str, Any]]:
+    """Path and body of the one request that was sent."""
+    [post] = daraja.posts()
+    return urlsplit(post.url).path, json.loads(post.body or b"")
+
+
+@pytest.mark.parametrize(
+    ("make", "path"),
+    [
+        (payout, "/mpesa/b2c/v3/paymentrequest"),
+        (refund, "/mpesa/reversal/v1/request"),
+        (instruction, "/mpesa/stkpush/v1/processrequest"),
+    ],
+)
+async def test_an_instruction_is_submitted_as_its_operation_asks(
+    rail: MpesaRail, daraja: Daraja, make: Callable[[], Instruction], path: str
+) -> None:
+    daraja.replies = [
+        answer(200, ResponseCode="0", OriginatorConversationID=OURS, CheckoutRequestID=REF)
+    ]
+
+    event = await rail.submit(make())
+
+    assert (event.outcome, sent(daraja)[0]) == (Outcome.PENDING, path)
+
+
+async def test_silence_about_a_payout_keeps_the_reference_it_can_be_asked_by(
+    rail: MpesaRail, daraja: Daraja
+) -> None:
+    daraja.replies = [None]
+
+    event = await rail.submit(payout())
+
+    assert (event.outcome, event.reason, event.rail_ref) == (
+        Outcome.UNKNOWN,
+        "RAIL_UNAVAILABLE",
+        OURS,
+    )
+
+
+async def test_a_payout_is_asked_about_by_our_reference_when_daraja_gave_none(
+    rail: MpesaRail, daraja: Daraja
+) -> None:
+    daraja.replies = [answer(200, ResponseCode="0")]
+
+    event = await rail.query(payout())
+
+    path, body = sent(daraja)
+    assert (path, body["OriginalConversationID"]) == ("/mpesa/transactionstatus/v1/query", OURS)
+    assert (event.outcome, event.rail_ref) == (Outcome.PENDING, None)
+
+
+async def test_a_reversal_that_daraja_never_named_cannot_be_asked_about(
+    rail: MpesaRail, daraja: Daraja
+) -> None:
+    event = await rail.query(refund())
+
+    assert (event.outcome, daraja.seen) == (Outcome.UNKNOWN, [])
+
+
+async def test_a_merchant_without_an_initiator_pays_nobody_out(
+    rail: MpesaRail, daraja: Daraja
+) -> None:
+    event = await rail.submit(payout(credentials=CREDENTIALS))
+
+    assert (event.outcome, event.reason) == (Outcome.FAILED_FINAL, "MERCHANT_CONFIGURATION")
+    assert daraja.seen == []
+
+
+async def test_a_balance_is_asked_for_and_told_later(rail: MpesaRail, daraja: Daraja) -> None:
+    daraja.replies = [answer(200, ResponseCode="0", OriginatorConversationID="1-2-3")]
+
+    event = await rail.request_balance(payout(amount=Money(0, "KES")))
+
+    assert (event.outcome, sent(daraja)[0]) == (Outcome.PENDING, "/mpesa/accountbalance/v1/query")
+
+
+async def test_deposits_are_registered_once_the_rail_said_so(
+    rail: MpesaRail, daraja: Daraja
+) -> None:
+    daraja.replies = [answer(200, ResponseCode="0"), None]
+    urls = DepositUrls("https://pay.example.ke/v", "https://pay.example.ke/c")
+
+    await rail.register_deposits(CREDENTIALS, "sandbox", urls)
+    with pytest.raises(RailUnavailable):
+        await rail.register_deposits(CREDENTIALS, "sandbox", urls)
+
+    assert daraja.posts()[0].url.endswith("/mpesa/c2b/v2/registerurl")
+
+
+def test_the_rail_offers_everything_it_can(rail: MpesaRail) -> None:
+    abilities = (ChecksCredentials, ChecksBalance, PaysOut, Refunds, TakesDeposits)
+
+    assert [each for each in abilities if not isinstance(rail, each)] == []
+
+
+def test_a_certificate_that_is_none_is_refused_when_it_is_given(rail: MpesaRail) -> None:
+    broken = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----"
+
+    with pytest.raises(InvalidRequest) as caught:
+        rail.mask_credentials(document(certificate=broken))
+
+    assert [error["pointer"] for error in caught.value.errors] == ["/certificate"]
