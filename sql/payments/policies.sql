@@ -26,6 +26,14 @@ create policy outbox_select_own on payments.outbox
 for select to authenticated
 using (tenant_id = (select public.tenant_id()) and environment = (select public.environment()));
 
+create policy outbox_exceptions_select_own on payments.outbox_exceptions
+for select to authenticated
+using (tenant_id = (select public.tenant_id()) and environment = (select public.environment()));
+
+create policy outbox_rest_select_own on payments.outbox_rest
+for select to authenticated
+using (tenant_id = (select public.tenant_id()) and environment = (select public.environment()));
+
 create policy stream_tokens_select_own on payments.stream_tokens
 for select to authenticated
 using (tenant_id = (select public.tenant_id()) and environment = (select public.environment()));
@@ -40,6 +48,10 @@ for each statement execute function public.forbid_change();
 
 create trigger transfer_events_append_only
 before update or delete or truncate on payments.transfer_events
+for each statement execute function public.forbid_change();
+
+create trigger outbox_append_only
+before update or delete or truncate on payments.outbox
 for each statement execute function public.forbid_change();
 
 grant execute on function

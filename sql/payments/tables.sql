@@ -191,17 +191,18 @@ comment on table payments.attempts is
 'One request to a rail that it answers by calling back, written before it is sent: number 1 moves money, later ones only ask. A row without answer is an unknown outcome, never a failure.';
 alter table payments.attempts enable row level security;
 
+-- Events have no foreign keys: the functions that write them hold the row they are about, which nobody deletes.
 create sequence payments.event_position;
 comment on sequence payments.event_position is 'Orders the events of one intent and its transfers in a single timeline.';
 
 create table payments.intent_events (
     event_id text primary key,
-    position bigint not null default nextval('payments.event_position') unique,
+    position bigint not null default nextval('payments.event_position'),
     -- Readers that follow a cursor consume only rows below pg_snapshot_xmin: a smaller position can commit later.
     xid xid8 not null default pg_current_xact_id(),
     tenant_id text not null,
     environment text not null,
-    payment_intent_id text not null references payments.payment_intents (payment_intent_id),
+    payment_intent_id text not null,
     seq bigint not null,
     type text not null,
     payload jsonb not null,
@@ -215,11 +216,11 @@ create index intent_events_of_tenant on payments.intent_events (tenant_id, envir
 
 create table payments.transfer_events (
     event_id text primary key,
-    position bigint not null default nextval('payments.event_position') unique,
+    position bigint not null default nextval('payments.event_position'),
     xid xid8 not null default pg_current_xact_id(),
     tenant_id text not null,
     environment text not null,
-    transfer_id text not null references payments.transfers (transfer_id),
+    transfer_id text not null,
     payment_intent_id text,
     seq bigint not null,
     type text not null,
@@ -233,28 +234,114 @@ alter table payments.transfer_events enable row level security;
 create index transfer_events_of_tenant on payments.transfer_events (tenant_id, environment, position);
 create index transfer_events_of_intent on payments.transfer_events (payment_intent_id, position);
 
+-- The outbox is a log that is only ever inserted into: no row of it is updated or deleted. How far each destination has
+-- read is one row, and only events that did not simply pass are rows of their own. Old partitions are dropped whole.
 create table payments.outbox (
-    outbox_id bigint generated always as identity primary key,
-    event_id text not null,
+    -- The transaction that wrote it: readers go by snapshots of these, because ids are given out before commit.
+    -- First, because defaults are evaluated in this order and no id may be older than its transaction's number.
+    xid xid8 not null default pg_current_xact_id(),
+    outbox_id bigint generated always as identity,
     destination text not null,
+    event_id text not null,
+    event_type text not null,
     tenant_id text not null,
     environment text not null,
     ordering_key text not null,
     seq bigint not null,
-    event_type text not null,
-    status text not null default 'pending' check (status in ('pending', 'in_flight', 'delivered', 'dead')),
-    attempts integer not null default 0,
-    next_attempt_at timestamptz not null default now(),
-    lease_until timestamptz,
-    last_error text,
     created_at timestamptz not null default now(),
-    unique (event_id, destination)
-) with (fillfactor = 70, autovacuum_vacuum_scale_factor = 0.01);
+    primary key (destination, outbox_id, created_at)
+) partition by range (created_at);
 comment on table payments.outbox is
-'One row per event and destination, written in the transaction of the event; destinations come from public.event_subscriptions.';
+'Append-only: one row per event and destination, written in the transaction of the event; destinations come from public.event_subscriptions. Partitions leave when every destination is past them.';
 alter table payments.outbox enable row level security;
-create index outbox_due on payments.outbox (next_attempt_at, outbox_id) where status = 'pending';
-create index outbox_of_tenant on payments.outbox (tenant_id, environment);
+-- Finds what a writer left that was still at work when its neighbours were read.
+create index outbox_writers on payments.outbox (xid);
+
+create table payments.outbox_rest partition of payments.outbox default;
+comment on table payments.outbox_rest is
+'Outbox rows of a time that has no partition: empty unless payments.roll_outbox did not run for days. Nothing is refused for want of a partition.';
+alter table payments.outbox_rest enable row level security;
+
+create table payments.outbox_cursors (
+    destination text primary key references public.destinations (destination),
+    seen pg_snapshot not null default '1:1:',
+    seen_id bigint not null default 0,
+    window_end pg_snapshot,
+    window_first_id bigint,
+    window_last_id bigint,
+    position bigint not null default 0,
+    started_after_id bigint,
+    moved_by xid8,
+    moved_at timestamptz not null default now(),
+    check ((window_end is null) = (window_first_id is null)),
+    check ((window_end is null) = (window_last_id is null)),
+    check (window_end is not null or position = 0)
+) with (fillfactor = 10);
+comment on table payments.outbox_cursors is
+'How far each destination has read: everything visible in `seen`, and of what became visible until `window_end` the rows up to `position`. A writer at work is in no snapshot, so it is never skipped, and delays nobody.';
+comment on column payments.outbox_cursors.seen_id is 'Transactions whose numbers are not below the xmax of `seen` have greater ids than this.';
+comment on column payments.outbox_cursors.started_after_id is 'Not stored: what payments.lock_cursor found out for this transaction.';
+alter table payments.outbox_cursors enable row level security;
+
+create table payments.outbox_exceptions (
+    destination text not null references public.destinations (destination),
+    outbox_id bigint not null,
+    event_id text not null,
+    event_type text not null,
+    tenant_id text not null,
+    environment text not null,
+    ordering_key text not null,
+    seq bigint not null,
+    state text not null check (state in ('retry', 'waiting', 'taken', 'leased', 'dead')),
+    attempts integer not null default 0 check (attempts >= 0),
+    next_attempt_at timestamptz not null default now(),
+    last_error text,
+    created_at timestamptz not null,
+    parked_at timestamptz not null default now(),
+    changed_at timestamptz not null default now(),
+    primary key (destination, outbox_id),
+    check (state <> 'dead' or last_error is not null)
+) with (fillfactor = 70, autovacuum_vacuum_scale_factor = 0.01);
+comment on table payments.outbox_exceptions is
+'Deliveries that did not simply pass: retry (due at next_attempt_at), waiting (behind another one of its destination and ordering key), taken or leased (out with the consumer), dead (a person decides). Copies of their outbox rows, which may be gone.';
+alter table payments.outbox_exceptions enable row level security;
+create index outbox_exceptions_due on payments.outbox_exceptions (destination, state, next_attempt_at, outbox_id)
+where state in ('retry', 'taken');
+create index outbox_exceptions_of_stream on payments.outbox_exceptions (destination, ordering_key, outbox_id);
+create index outbox_exceptions_of_tenant on payments.outbox_exceptions (tenant_id, environment);
+
+create table payments.outbox_leases (
+    lease_id bigint generated always as identity primary key,
+    destination text not null references public.destinations (destination),
+    outbox_ids bigint[] not null,
+    ordering_keys text[] not null,
+    lease_until timestamptz not null,
+    leased_at timestamptz not null default now(),
+    check (cardinality(outbox_ids) > 0 and cardinality(outbox_ids) = cardinality(ordering_keys))
+) with (fillfactor = 70, autovacuum_vacuum_scale_factor = 0.01);
+comment on table payments.outbox_leases is
+'One row per batch that is out with a consumer outside Postgres: the deliveries it has not answered for yet, each with its stream, which they hold.';
+alter table payments.outbox_leases enable row level security;
+create index outbox_leases_of_destination on payments.outbox_leases (destination);
+
+create type payments.delivery as (
+    outbox_id bigint,
+    event_id text,
+    event_type text,
+    tenant_id text,
+    environment text,
+    ordering_key text,
+    seq bigint,
+    attempts integer,
+    occurred_at timestamptz,
+    traceparent text,
+    payload jsonb
+);
+comment on type payments.delivery is
+'An event on its way to one destination. attempts: how often it failed before; payload and occurred_at are the event''s own.';
+
+create type payments.outbox_page as (rows payments.outbox[], cursor payments.outbox_cursors);
+comment on type payments.outbox_page is 'Rows of the log, and where the cursor stands after them.';
 
 create table payments.stream_tokens (
     token_hash text primary key,

@@ -253,9 +253,24 @@ create table public.error_codes (
 comment on table public.error_codes is 'The catalogue of refusals: what SQL raises, Python maps and the documentation prints.';
 alter table public.error_codes enable row level security;
 
+create table public.destinations (
+    destination text primary key check (destination ~ '^[a-z][a-z0-9_]*$'),
+    function_name text not null,
+    kind text not null check (kind in ('database', 'function')),
+    batch integer not null check (batch between 1 and 10000),
+    lease_s integer not null check (lease_s between 1 and 3600),
+    max_attempts integer not null check (max_attempts between 1 and 100),
+    stalled_after integer not null check (stalled_after > 0),
+    enabled boolean not null,
+    description text not null
+);
+comment on table public.destinations is
+'Who hears of events, and the function that is poked for it. database: takes and applies events in one transaction (payments.take_events); function: leases them, works outside, acknowledges (payments.lease_events).';
+alter table public.destinations enable row level security;
+
 create table public.event_subscriptions (
     pattern text not null,
-    destination text not null,
+    destination text not null references public.destinations (destination),
     enabled boolean not null,
     description text not null,
     primary key (pattern, destination)
@@ -263,6 +278,7 @@ create table public.event_subscriptions (
 comment on table public.event_subscriptions is
 'Who hears of what: an event goes to every enabled destination whose pattern (as in LIKE) its type matches, decided when it is written.';
 alter table public.event_subscriptions enable row level security;
+create index event_subscriptions_of_destination on public.event_subscriptions (destination);
 
 -- Schedules
 

@@ -224,6 +224,7 @@ def test_the_records_of_what_happened_are_append_only(books: Books) -> None:
     assert append_only(books) == guarded
     assert guarded == [
         "payments.intent_events",
+        "payments.outbox",
         "payments.transfer_events",
         "public.audit_log",
         "rails.callback_dispositions",

@@ -24,7 +24,9 @@ ENVIRONMENTS = ("sandbox", "production")
 MINE = ("tn_mine", "sandbox")
 
 TABLES = """
-select c.oid::regclass::text as name, array_agg(a.attname::text order by a.attnum) as columns
+select
+    c.oid::regclass::text as name, c.relispartition as is_partition,
+    array_agg(a.attname::text order by a.attnum) as columns
 from pg_catalog.pg_class as c
 inner join pg_catalog.pg_namespace as n on n.oid = c.relnamespace
 inner join pg_catalog.pg_attribute as a
@@ -58,6 +60,7 @@ class Table:
 
     name: str
     columns: tuple[str, ...]
+    is_partition: bool
 
     @property
     def identifier(self) -> sql.Identifier:
@@ -67,7 +70,8 @@ class Table:
 
     @property
     def is_tenants(self) -> bool:
-        return "tenant_id" in self.columns
+        # Rows go into a partition through its table, which is in the list itself.
+        return "tenant_id" in self.columns and not self.is_partition
 
     @property
     def places(self) -> list[tuple[str, str | None]]:
@@ -86,7 +90,9 @@ def books(module_database: Database) -> Iterator[Books]:
 
 @pytest.fixture(scope="module")
 def tables(books: Books) -> list[Table]:
-    return [Table(row["name"], tuple(row["columns"])) for row in books.rows(TABLES)]
+    return [
+        Table(row["name"], tuple(row["columns"]), row["is_partition"]) for row in books.rows(TABLES)
+    ]
 
 
 @pytest.fixture(scope="module")

@@ -2,37 +2,6 @@
 
 set role stalela_owner;
 
-create function payments.traceparent()
-returns text
-language plpgsql
-stable
-set search_path = ''
-as $$
-begin
-    return nullif(pg_catalog.current_setting('request.headers', true), '')::jsonb ->> 'traceparent';
-end
-$$;
-comment on function payments.traceparent is 'The W3C traceparent of the request this transaction serves; null outside requests.';
-
-create function payments.enqueue(
-    event_id text, event_type text, tenant_id text, environment text, ordering_key text, seq bigint
-)
-returns void
-language plpgsql
-volatile
-security definer -- callers may not write the outbox
-set search_path = ''
-as $$
-begin
-    insert into payments.outbox (event_id, destination, tenant_id, environment, ordering_key, seq, event_type)
-    select enqueue.event_id, s.destination, enqueue.tenant_id, enqueue.environment, enqueue.ordering_key,
-        enqueue.seq, enqueue.event_type
-    from public.event_subscriptions as s
-    where s.enabled and enqueue.event_type like s.pattern;
-end
-$$;
-comment on function payments.enqueue is 'One outbox row for each destination that subscribes to this type, in the transaction of the event.';
-
 create function payments.record_intent_event(intent payments.payment_intents, type text, payload jsonb)
 returns void
 language plpgsql
@@ -40,22 +9,27 @@ volatile
 security definer -- callers may not write events
 set search_path = ''
 as $$
-declare
-    new_event_id text := public.new_id('evt');
 begin
-    insert into payments.intent_events (
-        event_id, tenant_id, environment, payment_intent_id, seq, type, payload, traceparent
-    ) values (
-        new_event_id, intent.tenant_id, intent.environment, intent.payment_intent_id, intent.version,
-        record_intent_event.type, record_intent_event.payload, payments.traceparent()
-    );
-    perform payments.enqueue(
-        new_event_id, record_intent_event.type, intent.tenant_id, intent.environment,
-        intent.payment_intent_id, intent.version
-    );
+    with event as (
+        insert into payments.intent_events (
+            event_id, tenant_id, environment, payment_intent_id, seq, type, payload, traceparent
+        ) values (
+            public.new_id('evt'), intent.tenant_id, intent.environment, intent.payment_intent_id,
+            intent.version, record_intent_event.type, record_intent_event.payload,
+            nullif(pg_catalog.current_setting('request.headers', true), '')::jsonb ->> 'traceparent'
+        )
+        returning *
+    )
+    insert into payments.outbox (destination, event_id, event_type, tenant_id, environment, ordering_key, seq)
+    select s.destination, e.event_id, e.type, e.tenant_id, e.environment, e.payment_intent_id, e.seq
+    from event as e
+    inner join public.event_subscriptions as s on s.enabled and e.type like s.pattern
+    inner join public.destinations as d on d.destination = s.destination and d.enabled
+    group by s.destination, e.event_id, e.type, e.tenant_id, e.environment, e.payment_intent_id, e.seq;
 end
 $$;
-comment on function payments.record_intent_event is 'Appends one event at the intent''s version and queues it for its destinations.';
+comment on function payments.record_intent_event is
+'Appends one event at the intent''s version, with the W3C traceparent of the request, and one outbox row for each destination that subscribes to its type.';
 
 create function payments.record_transfer_event(transfer payments.transfers, type text, payload jsonb)
 returns void
@@ -64,21 +38,26 @@ volatile
 security definer -- callers may not write events
 set search_path = ''
 as $$
-declare
-    new_event_id text := public.new_id('evt');
 begin
-    insert into payments.transfer_events (
-        event_id, tenant_id, environment, transfer_id, payment_intent_id, seq, type, payload, traceparent
-    ) values (
-        new_event_id, transfer.tenant_id, transfer.environment, transfer.transfer_id, transfer.payment_intent_id,
-        transfer.version, record_transfer_event.type, record_transfer_event.payload, payments.traceparent()
-    );
-    perform payments.enqueue(
-        new_event_id, record_transfer_event.type, transfer.tenant_id, transfer.environment,
-        transfer.transfer_id, transfer.version
-    );
+    with event as (
+        insert into payments.transfer_events (
+            event_id, tenant_id, environment, transfer_id, payment_intent_id, seq, type, payload, traceparent
+        ) values (
+            public.new_id('evt'), transfer.tenant_id, transfer.environment, transfer.transfer_id,
+            transfer.payment_intent_id, transfer.version, record_transfer_event.type, record_transfer_event.payload,
+            nullif(pg_catalog.current_setting('request.headers', true), '')::jsonb ->> 'traceparent'
+        )
+        returning *
+    )
+    insert into payments.outbox (destination, event_id, event_type, tenant_id, environment, ordering_key, seq)
+    select s.destination, e.event_id, e.type, e.tenant_id, e.environment, e.transfer_id, e.seq
+    from event as e
+    inner join public.event_subscriptions as s on s.enabled and e.type like s.pattern
+    inner join public.destinations as d on d.destination = s.destination and d.enabled
+    group by s.destination, e.event_id, e.type, e.tenant_id, e.environment, e.transfer_id, e.seq;
 end
 $$;
-comment on function payments.record_transfer_event is 'Appends one event at the transfer''s version and queues it for its destinations.';
+comment on function payments.record_transfer_event is
+'Appends one event at the transfer''s version, with the W3C traceparent of the request, and one outbox row for each destination that subscribes to its type.';
 
 reset role;

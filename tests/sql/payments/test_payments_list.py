@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from scripts.stack.database import Database
+from tests.sql.payments.outbox import add_destination
 from tests.sql.payments.shop import Answer, Shop
 from tests.sql.rails.rail import Rail
 from tests.support.sql import Api, Books, Refused, Row, connections
@@ -200,26 +201,28 @@ def test_events_carry_the_traceparent_of_their_request(shop: Shop, books: Books)
 
 
 def test_an_event_goes_to_each_destination_that_subscribed(shop: Shop, books: Books) -> None:
+    for name in ("test_all", "test_transfers", "test_off"):
+        add_destination(books, name)
     books.run(
         "insert into public.event_subscriptions (pattern, destination, enabled, description)"
-        " values ('payment_intent.%%', 'test_all', true, ''),"
+        " values ('payment_intent.%%', 'test_all', true, ''), ('%%.created', 'test_all', true, ''),"
         " ('transfer.%%', 'test_transfers', true, ''), ('%%', 'test_off', false, '')"
     )
     attempt = shop.attempt()
     books.run("delete from public.event_subscriptions where destination like 'test_%%'")
 
     queued = books.rows(
-        "select o.destination, o.event_type, o.ordering_key, o.seq, o.status"
+        "select o.destination, o.event_type, o.ordering_key, o.seq"
         " from payments.outbox as o"
         " where o.tenant_id = %s and o.destination like 'test_%%' order by o.outbox_id",
         shop.tenant_id,
     )
     assert [tuple(row.values()) for row in queued] == [
-        ("test_all", "payment_intent.created", attempt.intent_id, 0, "pending"),
-        ("test_all", "payment_intent.processing", attempt.intent_id, 1, "pending"),
-        ("test_transfers", "transfer.initiated", attempt.transfer_id, 0, "pending"),
-        ("test_transfers", "transfer.submitted", attempt.transfer_id, 1, "pending"),
-        ("test_transfers", "transfer.accepted", attempt.transfer_id, 2, "pending"),
+        ("test_all", "payment_intent.created", attempt.intent_id, 0),
+        ("test_all", "payment_intent.processing", attempt.intent_id, 1),
+        ("test_transfers", "transfer.initiated", attempt.transfer_id, 0),
+        ("test_transfers", "transfer.submitted", attempt.transfer_id, 1),
+        ("test_transfers", "transfer.accepted", attempt.transfer_id, 2),
     ]
 
 
