@@ -185,7 +185,8 @@ values
 ('api_keys.max_per_tenant', '50', 'Active API keys of one tenant in one environment'),
 ('invitations.valid_s', '604800', 'Seconds an invitation may be accepted'),
 ('payments.four_eyes_above_minor', '{"KES": 5000000}', 'Refunds and payouts above this wait for a second person; by currency in minor units'),
-('payments.daily_payout_limit_minor', '{"KES": 100000000}', 'What one key or person may pay out in 24 hours; by currency in minor units')
+('payments.daily_payout_limit_minor', '{"KES": 100000000}', 'What one key or person may pay out in 24 hours; by currency in minor units'),
+('outbox.backoff_s', '[1, 5, 30, 120, 600, 3600, 7200, 14400, 28800, 57600]', 'Seconds to wait after the 1st and 2nd … failed attempt at a delivery')
 on conflict (key) do update set
     value = excluded.value,
     comment = excluded.comment;
@@ -232,6 +233,22 @@ on conflict (code) do update set
     title = excluded.title,
     retryable = excluded.retryable,
     remedy = excluded.remedy;
+
+-- shared/public.destinations.csv
+insert into public.destinations (destination, function_name, kind, batch, lease_s, max_attempts, stalled_after, enabled, description)
+values
+('ledger', 'ledger', 'database', '500', '60', '10', '5', 'true', 'Books every transfer event'),
+('webhooks', 'webhook_delivery', 'database', '500', '60', '10', '5', 'true', 'Fans events out to the merchants'' endpoints'),
+('receipts', 'receipts', 'function', '50', '120', '10', '5', 'true', 'Receipts to payers')
+on conflict (destination) do update set
+    function_name = excluded.function_name,
+    kind = excluded.kind,
+    batch = excluded.batch,
+    lease_s = excluded.lease_s,
+    max_attempts = excluded.max_attempts,
+    stalled_after = excluded.stalled_after,
+    enabled = excluded.enabled,
+    description = excluded.description;
 
 -- shared/public.event_subscriptions.csv
 insert into public.event_subscriptions (pattern, destination, enabled, description)
