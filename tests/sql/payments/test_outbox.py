@@ -178,7 +178,7 @@ def test_everything_arrives_once_and_in_order_under_many_writers_and_two_consume
     over = threading.Event()
 
     def write(seed: int) -> None:
-        dice = random.Random(seed)  # noqa: S311 -- a test's choice of interleaving
+        dice = random.Random(seed)
         with log.session() as session:
             for _ in range(rounds):
                 stream = dice.choice(sorted(streams))
