@@ -324,9 +324,24 @@ create table public.error_codes (
 comment on table public.error_codes is 'The catalogue of refusals: what SQL raises, Python maps and the documentation prints.';
 alter table public.error_codes enable row level security;
 
+create table public.destinations (
+    destination text primary key check (destination ~ '^[a-z][a-z0-9_]*$'),
+    function_name text not null,
+    kind text not null check (kind in ('database', 'function')),
+    batch integer not null check (batch between 1 and 10000),
+    lease_s integer not null check (lease_s between 1 and 3600),
+    max_attempts integer not null check (max_attempts between 1 and 100),
+    stalled_after integer not null check (stalled_after > 0),
+    enabled boolean not null,
+    description text not null
+);
+comment on table public.destinations is
+'Who hears of events, and the function that is poked for it. database: takes and applies events in one transaction (payments.take_events); function: leases them, works outside, acknowledges (payments.lease_events).';
+alter table public.destinations enable row level security;
+
 create table public.event_subscriptions (
     pattern text not null,
-    destination text not null,
+    destination text not null references public.destinations (destination),
     enabled boolean not null,
     description text not null,
     primary key (pattern, destination)
@@ -334,6 +349,7 @@ create table public.event_subscriptions (
 comment on table public.event_subscriptions is
 'Who hears of what: an event goes to every enabled destination whose pattern (as in LIKE) its type matches, decided when it is written.';
 alter table public.event_subscriptions enable row level security;
+create index event_subscriptions_of_destination on public.event_subscriptions (destination);
 
 -- Schedules
 
@@ -605,17 +621,18 @@ comment on table payments.attempts is
 'One request to a rail that it answers by calling back, written before it is sent: number 1 moves money, later ones only ask. A row without answer is an unknown outcome, never a failure.';
 alter table payments.attempts enable row level security;
 
+-- Events have no foreign keys: the functions that write them hold the row they are about, which nobody deletes.
 create sequence payments.event_position;
 comment on sequence payments.event_position is 'Orders the events of one intent and its transfers in a single timeline.';
 
 create table payments.intent_events (
     event_id text primary key,
-    position bigint not null default nextval('payments.event_position') unique,
+    position bigint not null default nextval('payments.event_position'),
     -- Readers that follow a cursor consume only rows below pg_snapshot_xmin: a smaller position can commit later.
     xid xid8 not null default pg_current_xact_id(),
     tenant_id text not null,
     environment text not null,
-    payment_intent_id text not null references payments.payment_intents (payment_intent_id),
+    payment_intent_id text not null,
     seq bigint not null,
     type text not null,
     payload jsonb not null,
@@ -629,11 +646,11 @@ create index intent_events_of_tenant on payments.intent_events (tenant_id, envir
 
 create table payments.transfer_events (
     event_id text primary key,
-    position bigint not null default nextval('payments.event_position') unique,
+    position bigint not null default nextval('payments.event_position'),
     xid xid8 not null default pg_current_xact_id(),
     tenant_id text not null,
     environment text not null,
-    transfer_id text not null references payments.transfers (transfer_id),
+    transfer_id text not null,
     payment_intent_id text,
     seq bigint not null,
     type text not null,
@@ -647,28 +664,114 @@ alter table payments.transfer_events enable row level security;
 create index transfer_events_of_tenant on payments.transfer_events (tenant_id, environment, position);
 create index transfer_events_of_intent on payments.transfer_events (payment_intent_id, position);
 
+-- The outbox is a log that is only ever inserted into: no row of it is updated or deleted. How far each destination has
+-- read is one row, and only events that did not simply pass are rows of their own. Old partitions are dropped whole.
 create table payments.outbox (
-    outbox_id bigint generated always as identity primary key,
-    event_id text not null,
+    -- The transaction that wrote it: readers go by snapshots of these, because ids are given out before commit.
+    -- First, because defaults are evaluated in this order and no id may be older than its transaction's number.
+    xid xid8 not null default pg_current_xact_id(),
+    outbox_id bigint generated always as identity,
     destination text not null,
+    event_id text not null,
+    event_type text not null,
     tenant_id text not null,
     environment text not null,
     ordering_key text not null,
     seq bigint not null,
-    event_type text not null,
-    status text not null default 'pending' check (status in ('pending', 'in_flight', 'delivered', 'dead')),
-    attempts integer not null default 0,
-    next_attempt_at timestamptz not null default now(),
-    lease_until timestamptz,
-    last_error text,
     created_at timestamptz not null default now(),
-    unique (event_id, destination)
-) with (fillfactor = 70, autovacuum_vacuum_scale_factor = 0.01);
+    primary key (destination, outbox_id, created_at)
+) partition by range (created_at);
 comment on table payments.outbox is
-'One row per event and destination, written in the transaction of the event; destinations come from public.event_subscriptions.';
+'Append-only: one row per event and destination, written in the transaction of the event; destinations come from public.event_subscriptions. Partitions leave when every destination is past them.';
 alter table payments.outbox enable row level security;
-create index outbox_due on payments.outbox (next_attempt_at, outbox_id) where status = 'pending';
-create index outbox_of_tenant on payments.outbox (tenant_id, environment);
+-- Finds what a writer left that was still at work when its neighbours were read.
+create index outbox_writers on payments.outbox (xid);
+
+create table payments.outbox_rest partition of payments.outbox default;
+comment on table payments.outbox_rest is
+'Outbox rows of a time that has no partition: empty unless payments.roll_outbox did not run for days. Nothing is refused for want of a partition.';
+alter table payments.outbox_rest enable row level security;
+
+create table payments.outbox_cursors (
+    destination text primary key references public.destinations (destination),
+    seen pg_snapshot not null default '1:1:',
+    seen_id bigint not null default 0,
+    window_end pg_snapshot,
+    window_first_id bigint,
+    window_last_id bigint,
+    position bigint not null default 0,
+    started_after_id bigint,
+    moved_by xid8,
+    moved_at timestamptz not null default now(),
+    check ((window_end is null) = (window_first_id is null)),
+    check ((window_end is null) = (window_last_id is null)),
+    check (window_end is not null or position = 0)
+) with (fillfactor = 10);
+comment on table payments.outbox_cursors is
+'How far each destination has read: everything visible in `seen`, and of what became visible until `window_end` the rows up to `position`. A writer at work is in no snapshot, so it is never skipped, and delays nobody.';
+comment on column payments.outbox_cursors.seen_id is 'Transactions whose numbers are not below the xmax of `seen` have greater ids than this.';
+comment on column payments.outbox_cursors.started_after_id is 'Not stored: what payments.lock_cursor found out for this transaction.';
+alter table payments.outbox_cursors enable row level security;
+
+create table payments.outbox_exceptions (
+    destination text not null references public.destinations (destination),
+    outbox_id bigint not null,
+    event_id text not null,
+    event_type text not null,
+    tenant_id text not null,
+    environment text not null,
+    ordering_key text not null,
+    seq bigint not null,
+    state text not null check (state in ('retry', 'waiting', 'taken', 'leased', 'dead')),
+    attempts integer not null default 0 check (attempts >= 0),
+    next_attempt_at timestamptz not null default now(),
+    last_error text,
+    created_at timestamptz not null,
+    parked_at timestamptz not null default now(),
+    changed_at timestamptz not null default now(),
+    primary key (destination, outbox_id),
+    check (state <> 'dead' or last_error is not null)
+) with (fillfactor = 70, autovacuum_vacuum_scale_factor = 0.01);
+comment on table payments.outbox_exceptions is
+'Deliveries that did not simply pass: retry (due at next_attempt_at), waiting (behind another one of its destination and ordering key), taken or leased (out with the consumer), dead (a person decides). Copies of their outbox rows, which may be gone.';
+alter table payments.outbox_exceptions enable row level security;
+create index outbox_exceptions_due on payments.outbox_exceptions (destination, state, next_attempt_at, outbox_id)
+where state in ('retry', 'taken');
+create index outbox_exceptions_of_stream on payments.outbox_exceptions (destination, ordering_key, outbox_id);
+create index outbox_exceptions_of_tenant on payments.outbox_exceptions (tenant_id, environment);
+
+create table payments.outbox_leases (
+    lease_id bigint generated always as identity primary key,
+    destination text not null references public.destinations (destination),
+    outbox_ids bigint[] not null,
+    ordering_keys text[] not null,
+    lease_until timestamptz not null,
+    leased_at timestamptz not null default now(),
+    check (cardinality(outbox_ids) > 0 and cardinality(outbox_ids) = cardinality(ordering_keys))
+) with (fillfactor = 70, autovacuum_vacuum_scale_factor = 0.01);
+comment on table payments.outbox_leases is
+'One row per batch that is out with a consumer outside Postgres: the deliveries it has not answered for yet, each with its stream, which they hold.';
+alter table payments.outbox_leases enable row level security;
+create index outbox_leases_of_destination on payments.outbox_leases (destination);
+
+create type payments.delivery as (
+    outbox_id bigint,
+    event_id text,
+    event_type text,
+    tenant_id text,
+    environment text,
+    ordering_key text,
+    seq bigint,
+    attempts integer,
+    occurred_at timestamptz,
+    traceparent text,
+    payload jsonb
+);
+comment on type payments.delivery is
+'An event on its way to one destination. attempts: how often it failed before; payload and occurred_at are the event''s own.';
+
+create type payments.outbox_page as (rows payments.outbox[], cursor payments.outbox_cursors);
+comment on type payments.outbox_page is 'Rows of the log, and where the cursor stands after them.';
 
 create table payments.stream_tokens (
     token_hash text primary key,
@@ -1259,7 +1362,8 @@ values
 ('api_keys.max_per_tenant', '50', 'Active API keys of one tenant in one environment'),
 ('invitations.valid_s', '604800', 'Seconds an invitation may be accepted'),
 ('payments.four_eyes_above_minor', '{"KES": 5000000}', 'Refunds and payouts above this wait for a second person; by currency in minor units'),
-('payments.daily_payout_limit_minor', '{"KES": 100000000}', 'What one key or person may pay out in 24 hours; by currency in minor units')
+('payments.daily_payout_limit_minor', '{"KES": 100000000}', 'What one key or person may pay out in 24 hours; by currency in minor units'),
+('outbox.backoff_s', '[1, 5, 30, 120, 600, 3600, 7200, 14400, 28800, 57600]', 'Seconds to wait after the 1st and 2nd … failed attempt at a delivery')
 on conflict (key) do update set
     value = excluded.value,
     comment = excluded.comment;
@@ -1306,6 +1410,22 @@ on conflict (code) do update set
     title = excluded.title,
     retryable = excluded.retryable,
     remedy = excluded.remedy;
+
+-- shared/public.destinations.csv
+insert into public.destinations (destination, function_name, kind, batch, lease_s, max_attempts, stalled_after, enabled, description)
+values
+('ledger', 'ledger', 'database', '500', '60', '10', '5', 'true', 'Books every transfer event'),
+('webhooks', 'webhook_delivery', 'database', '500', '60', '10', '5', 'true', 'Fans events out to the merchants'' endpoints'),
+('receipts', 'receipts', 'function', '50', '120', '10', '5', 'true', 'Receipts to payers')
+on conflict (destination) do update set
+    function_name = excluded.function_name,
+    kind = excluded.kind,
+    batch = excluded.batch,
+    lease_s = excluded.lease_s,
+    max_attempts = excluded.max_attempts,
+    stalled_after = excluded.stalled_after,
+    enabled = excluded.enabled,
+    description = excluded.description;
 
 -- shared/public.event_subscriptions.csv
 insert into public.event_subscriptions (pattern, destination, enabled, description)
@@ -3742,37 +3862,6 @@ reset role;
 
 set role stalela_owner;
 
-create function payments.traceparent()
-returns text
-language plpgsql
-stable
-set search_path = ''
-as $$
-begin
-    return nullif(pg_catalog.current_setting('request.headers', true), '')::jsonb ->> 'traceparent';
-end
-$$;
-comment on function payments.traceparent is 'The W3C traceparent of the request this transaction serves; null outside requests.';
-
-create function payments.enqueue(
-    event_id text, event_type text, tenant_id text, environment text, ordering_key text, seq bigint
-)
-returns void
-language plpgsql
-volatile
-security definer -- callers may not write the outbox
-set search_path = ''
-as $$
-begin
-    insert into payments.outbox (event_id, destination, tenant_id, environment, ordering_key, seq, event_type)
-    select enqueue.event_id, s.destination, enqueue.tenant_id, enqueue.environment, enqueue.ordering_key,
-        enqueue.seq, enqueue.event_type
-    from public.event_subscriptions as s
-    where s.enabled and enqueue.event_type like s.pattern;
-end
-$$;
-comment on function payments.enqueue is 'One outbox row for each destination that subscribes to this type, in the transaction of the event.';
-
 create function payments.record_intent_event(intent payments.payment_intents, type text, payload jsonb)
 returns void
 language plpgsql
@@ -3780,22 +3869,27 @@ volatile
 security definer -- callers may not write events
 set search_path = ''
 as $$
-declare
-    new_event_id text := public.new_id('evt');
 begin
-    insert into payments.intent_events (
-        event_id, tenant_id, environment, payment_intent_id, seq, type, payload, traceparent
-    ) values (
-        new_event_id, intent.tenant_id, intent.environment, intent.payment_intent_id, intent.version,
-        record_intent_event.type, record_intent_event.payload, payments.traceparent()
-    );
-    perform payments.enqueue(
-        new_event_id, record_intent_event.type, intent.tenant_id, intent.environment,
-        intent.payment_intent_id, intent.version
-    );
+    with event as (
+        insert into payments.intent_events (
+            event_id, tenant_id, environment, payment_intent_id, seq, type, payload, traceparent
+        ) values (
+            public.new_id('evt'), intent.tenant_id, intent.environment, intent.payment_intent_id,
+            intent.version, record_intent_event.type, record_intent_event.payload,
+            nullif(pg_catalog.current_setting('request.headers', true), '')::jsonb ->> 'traceparent'
+        )
+        returning *
+    )
+    insert into payments.outbox (destination, event_id, event_type, tenant_id, environment, ordering_key, seq)
+    select s.destination, e.event_id, e.type, e.tenant_id, e.environment, e.payment_intent_id, e.seq
+    from event as e
+    inner join public.event_subscriptions as s on s.enabled and e.type like s.pattern
+    inner join public.destinations as d on d.destination = s.destination and d.enabled
+    group by s.destination, e.event_id, e.type, e.tenant_id, e.environment, e.payment_intent_id, e.seq;
 end
 $$;
-comment on function payments.record_intent_event is 'Appends one event at the intent''s version and queues it for its destinations.';
+comment on function payments.record_intent_event is
+'Appends one event at the intent''s version, with the W3C traceparent of the request, and one outbox row for each destination that subscribes to its type.';
 
 create function payments.record_transfer_event(transfer payments.transfers, type text, payload jsonb)
 returns void
@@ -3804,22 +3898,27 @@ volatile
 security definer -- callers may not write events
 set search_path = ''
 as $$
-declare
-    new_event_id text := public.new_id('evt');
 begin
-    insert into payments.transfer_events (
-        event_id, tenant_id, environment, transfer_id, payment_intent_id, seq, type, payload, traceparent
-    ) values (
-        new_event_id, transfer.tenant_id, transfer.environment, transfer.transfer_id, transfer.payment_intent_id,
-        transfer.version, record_transfer_event.type, record_transfer_event.payload, payments.traceparent()
-    );
-    perform payments.enqueue(
-        new_event_id, record_transfer_event.type, transfer.tenant_id, transfer.environment,
-        transfer.transfer_id, transfer.version
-    );
+    with event as (
+        insert into payments.transfer_events (
+            event_id, tenant_id, environment, transfer_id, payment_intent_id, seq, type, payload, traceparent
+        ) values (
+            public.new_id('evt'), transfer.tenant_id, transfer.environment, transfer.transfer_id,
+            transfer.payment_intent_id, transfer.version, record_transfer_event.type, record_transfer_event.payload,
+            nullif(pg_catalog.current_setting('request.headers', true), '')::jsonb ->> 'traceparent'
+        )
+        returning *
+    )
+    insert into payments.outbox (destination, event_id, event_type, tenant_id, environment, ordering_key, seq)
+    select s.destination, e.event_id, e.type, e.tenant_id, e.environment, e.transfer_id, e.seq
+    from event as e
+    inner join public.event_subscriptions as s on s.enabled and e.type like s.pattern
+    inner join public.destinations as d on d.destination = s.destination and d.enabled
+    group by s.destination, e.event_id, e.type, e.tenant_id, e.environment, e.transfer_id, e.seq;
 end
 $$;
-comment on function payments.record_transfer_event is 'Appends one event at the transfer''s version and queues it for its destinations.';
+comment on function payments.record_transfer_event is
+'Appends one event at the transfer''s version, with the W3C traceparent of the request, and one outbox row for each destination that subscribes to its type.';
 
 reset role;
 
@@ -4432,6 +4531,780 @@ end
 $$;
 comment on function payments.return_money is
 'A refund arrived: the original is returned, or partially returned, and its intent counts what went back. Under the locks of intent and original.';
+
+reset role;
+
+-- sql/payments/functions/outbox.sql
+
+-- Reading the outbox. A destination reads in windows between two snapshots: what the first did not see and the second
+-- does. So a writer that is still at work is never skipped and delays nobody, whatever order ids and transaction ids
+-- come in; and of one stream the earlier event is always in the same window or an earlier one.
+
+set role stalela_owner;
+
+create function payments.lock_cursor(destination text, kind text)
+returns payments.outbox_cursors
+language plpgsql
+volatile
+security definer -- callers may not write cursors
+set search_path = ''
+as $$
+#variable_conflict use_column
+declare
+    cursor payments.outbox_cursors;
+    -- Before this transaction gets its number, see payments.open_window.
+    last_id bigint := case when pg_current_xact_id_if_assigned() is null then payments.last_outbox_id() end;
+begin
+    -- Windows are made of fresh snapshots; a transaction with a single old one would skip what started after it.
+    if current_setting('transaction_isolation') <> 'read committed' then
+        raise exception 'the outbox is read in read committed transactions'
+            using errcode = 'invalid_transaction_state';
+    end if;
+    perform from public.destinations as d
+    where d.destination = lock_cursor.destination and d.kind = lock_cursor.kind;
+    if not found then
+        raise exception 'there is no destination % of kind %', destination, kind using errcode = 'no_data_found';
+    end if;
+    loop
+        -- Two consumers of one destination take turns.
+        select c.* into cursor
+        from payments.outbox_cursors as c
+        where c.destination = lock_cursor.destination
+        for update;
+        exit when found;
+        insert into payments.outbox_cursors (destination) values (lock_cursor.destination)
+        on conflict do nothing;
+    end loop;
+    cursor.started_after_id := coalesce(last_id, cursor.seen_id);
+    return cursor;
+end
+$$;
+comment on function payments.lock_cursor is
+'The cursor of a destination, locked until the end of this transaction; made when it reads for the first time. started_after_id: transactions that got their numbers after this one have greater ids.';
+
+create function payments.last_outbox_id()
+returns bigint
+language plpgsql
+volatile
+security definer -- callers may not read sequences
+set search_path = ''
+as $$
+begin
+    return coalesce(pg_sequence_last_value('payments.outbox_outbox_id_seq'), 0);
+end
+$$;
+comment on function payments.last_outbox_id is 'The greatest outbox id given out so far, committed or not.';
+
+create function payments.read_window(cursor payments.outbox_cursors, max_rows integer)
+returns payments.outbox[]
+language plpgsql
+stable
+security definer -- callers may not read the outbox
+set search_path = ''
+as $$
+declare
+    -- Who was at work when `seen` was taken and was done when the window ended.
+    finished xid8[] := array(
+        select w.xid
+        from pg_snapshot_xip(cursor.seen) as w (xid)
+        where pg_visible_in_snapshot(w.xid, cursor.window_end)
+    );
+begin
+    return array(
+        select f.found
+        from (
+            (
+                select o as found, o.outbox_id
+                from payments.outbox as o
+                where
+                    o.destination = cursor.destination
+                    and o.outbox_id > greatest(cursor.position, cursor.seen_id)
+                    and o.outbox_id <= cursor.window_last_id
+                    and o.xid >= pg_snapshot_xmax(cursor.seen)
+                    and pg_visible_in_snapshot(o.xid, cursor.window_end)
+                order by o.outbox_id
+                limit max_rows
+            )
+            union all
+            (
+                select o, o.outbox_id
+                from payments.outbox as o
+                where
+                    o.xid = any(finished)
+                    and o.destination = cursor.destination
+                    and o.outbox_id > cursor.position
+                order by o.outbox_id
+                limit max_rows
+            )
+        ) as f
+        order by f.outbox_id
+        limit max_rows
+    );
+end
+$$;
+comment on function payments.read_window is
+'The next rows of the window of this cursor, in the order of their ids, which is the order of each stream. Reads what it returns and little else, however long the backlog and however old a writer.';
+
+create function payments.open_window(cursor payments.outbox_cursors)
+returns payments.outbox_cursors
+language plpgsql
+volatile
+security definer -- callers may not read the outbox
+set search_path = ''
+as $$
+declare
+    own xid8 := pg_current_xact_id();
+    now_seen pg_snapshot := pg_current_snapshot();
+    -- A snapshot ends after the last transaction that ended, so later numbers may be at work too, with ids of any age.
+    -- They are named one by one, up to our own number: whoever comes after us has ids after started_after_id.
+    named text[];
+begin
+    if pg_snapshot_xmax(now_seen) < own then
+        named := array(select x.xid::text from pg_snapshot_xip(now_seen) as x (xid) order by x.xid)
+            || array(
+                select n::text
+                from generate_series(pg_snapshot_xmax(now_seen)::text::bigint, own::text::bigint - 1) as n
+            );
+        now_seen := format(
+            '%s:%s:%s', pg_snapshot_xmin(now_seen), own, array_to_string(named, ',')
+        )::pg_snapshot;
+    end if;
+    cursor.window_end := now_seen;
+    cursor.window_first_id := cursor.started_after_id;
+    cursor.window_last_id := payments.last_outbox_id();
+    return cursor;
+end
+$$;
+comment on function payments.open_window is 'A window from what this cursor has seen to what is committed now.';
+
+create function payments.next_page(cursor payments.outbox_cursors, max_rows integer)
+returns payments.outbox_page
+language plpgsql
+volatile
+security definer -- callers may not read the outbox
+set search_path = ''
+as $$
+declare
+    page payments.outbox[];
+    is_new boolean := false;
+begin
+    loop
+        if cursor.window_end is null then
+            is_new := true;
+            cursor := payments.open_window(cursor);
+        end if;
+        page := payments.read_window(cursor, max_rows);
+        if cardinality(page) = max_rows then
+            cursor.position := page[max_rows].outbox_id;
+            exit;
+        end if;
+        -- The window is read to its end.
+        cursor.seen := cursor.window_end;
+        cursor.seen_id := cursor.window_first_id;
+        cursor.window_end := null;
+        cursor.window_first_id := null;
+        cursor.window_last_id := null;
+        cursor.position := 0;
+        exit when is_new or page <> '{}';
+    end loop;
+    return row(page, cursor);
+end
+$$;
+comment on function payments.next_page is
+'The next rows of the log for this cursor and where it then stands; an empty page means that nothing is left to read now.';
+
+create function payments.read_outbox(cursor payments.outbox_cursors, max_rows integer)
+returns payments.outbox[]
+language plpgsql
+volatile
+security definer -- callers may not read the outbox
+set search_path = ''
+as $$
+#variable_conflict use_column
+declare
+    step payments.outbox_page;
+    held text[];
+    result payments.outbox[] := '{}'::payments.outbox[];
+begin
+    while cardinality(result) < max_rows loop
+        step := payments.next_page(cursor, max_rows - cardinality(result));
+        cursor := step.cursor;
+        exit when step.rows = '{}';
+        held := payments.held_streams(cursor.destination, array(select p.ordering_key from unnest(step.rows) as p));
+        if held <> '{}' then
+            insert into payments.outbox_exceptions (
+                destination, outbox_id, event_id, event_type, tenant_id, environment, ordering_key, seq, state,
+                created_at
+            )
+            select p.destination, p.outbox_id, p.event_id, p.event_type, p.tenant_id, p.environment, p.ordering_key,
+                p.seq, 'waiting', p.created_at
+            from unnest(step.rows) as p
+            where p.ordering_key = any(held);
+            step.rows := array(
+                select p from unnest(step.rows) as p where p.ordering_key <> all(held) order by p.outbox_id
+            );
+        end if;
+        result := result || step.rows;
+        exit when cursor.window_end is null and result <> '{}';
+    end loop;
+    update payments.outbox_cursors as c
+    set
+        seen = cursor.seen, seen_id = cursor.seen_id, window_end = cursor.window_end,
+        window_first_id = cursor.window_first_id, window_last_id = cursor.window_last_id,
+        position = cursor.position, moved_by = pg_current_xact_id(), moved_at = clock_timestamp()
+    where c.destination = cursor.destination;
+    return result;
+end
+$$;
+comment on function payments.read_outbox is
+'Reads on in the log and moves the cursor. What belongs to a stream that is held is parked behind it instead of returned, so a stuck stream delays only itself.';
+
+create function payments.held_streams(destination text, ordering_keys text[])
+returns text[]
+language plpgsql
+stable
+security definer -- callers may not read exceptions
+set search_path = ''
+as $$
+begin
+    return array(
+        select e.ordering_key
+        from payments.outbox_exceptions as e
+        where e.destination = held_streams.destination and e.ordering_key = any(held_streams.ordering_keys)
+        union
+        select k.ordering_key
+        from payments.outbox_leases as l
+        cross join lateral unnest(l.ordering_keys) as k (ordering_key)
+        where l.destination = held_streams.destination and k.ordering_key = any(held_streams.ordering_keys)
+    );
+end
+$$;
+comment on function payments.held_streams is
+'Which of these streams have a delivery that failed, waits or is out on lease: their later events must wait.';
+
+create function payments.deliveries_of(destination text, page payments.outbox[], parked bigint[])
+returns setof payments.delivery
+language plpgsql
+stable
+security definer -- callers may not read events
+set search_path = ''
+as $$
+begin
+    return query
+    select
+        r.outbox_id, r.event_id, r.event_type, r.tenant_id, r.environment, r.ordering_key, r.seq, r.attempts,
+        coalesce(t.occurred_at, i.occurred_at), coalesce(t.traceparent, i.traceparent),
+        coalesce(t.payload, i.payload)
+    from (
+        select p.outbox_id, p.event_id, p.event_type, p.tenant_id, p.environment, p.ordering_key, p.seq, 0 as attempts
+        from unnest(page) as p
+        union all
+        select e.outbox_id, e.event_id, e.event_type, e.tenant_id, e.environment, e.ordering_key, e.seq, e.attempts
+        from payments.outbox_exceptions as e
+        where e.destination = deliveries_of.destination and e.outbox_id = any(parked)
+    ) as r
+    left join payments.transfer_events as t on t.event_id = r.event_id
+    left join payments.intent_events as i on i.event_id = r.event_id
+    order by r.outbox_id;
+end
+$$;
+comment on function payments.deliveries_of is 'Rows of the log and parked deliveries as their consumer sees them, in the order of each stream.';
+
+create function payments.take_events(destination text, max_rows integer)
+returns setof payments.delivery
+language plpgsql
+volatile
+security definer -- callers may not read the outbox
+set search_path = ''
+as $$
+#variable_conflict use_column
+declare
+    cursor payments.outbox_cursors := payments.lock_cursor(destination, 'database');
+    retried bigint[];
+    page payments.outbox[] := '{}'::payments.outbox[];
+begin
+    perform payments.finish_taken(take_events.destination);
+    retried := payments.claim_due(take_events.destination, 'taken', max_rows);
+    if cardinality(retried) < max_rows then
+        page := payments.read_outbox(cursor, max_rows - cardinality(retried));
+    end if;
+    return query select d.* from payments.deliveries_of(take_events.destination, page, retried) as d;
+end
+$$;
+comment on function payments.take_events is
+'For a consumer inside Postgres: the next events of its destination, due retries first. Whatever it returns is delivered when this transaction commits, unless payments.fail_event says otherwise before; a rollback delivers nothing and loses nothing.';
+
+reset role;
+
+-- sql/payments/functions/outbox_exceptions.sql
+
+-- Deliveries that did not simply pass: retries, what waits behind them, dead letters.
+
+set role stalela_owner;
+
+create function payments.backoff(attempts integer)
+returns interval
+language plpgsql
+volatile
+security definer -- callers may not read settings
+set search_path = ''
+as $$
+declare
+    ladder jsonb := public.setting('outbox.backoff_s');
+begin
+    return make_interval(
+        secs => (ladder ->> least(attempts, jsonb_array_length(ladder)) - 1)::numeric::double precision
+            * (0.9 + 0.2 * random())
+    );
+end
+$$;
+comment on function payments.backoff is
+'How long to wait after so many failed attempts: the ladder of the setting outbox.backoff_s, each rung give or take a tenth.';
+
+create function payments.claim_due(destination text, state text, max_rows integer)
+returns bigint[]
+language plpgsql
+volatile
+security definer -- callers may not write exceptions
+set search_path = ''
+as $$
+#variable_conflict use_column
+declare
+    due bigint[] := array(
+        select e.outbox_id
+        from payments.outbox_exceptions as e
+        where
+            e.destination = claim_due.destination and e.state = 'retry'
+            and e.next_attempt_at <= clock_timestamp()
+        order by e.next_attempt_at, e.outbox_id
+        limit max_rows
+    );
+begin
+    if due <> '{}' then
+        update payments.outbox_exceptions as e
+        set state = claim_due.state, changed_at = clock_timestamp()
+        where e.destination = claim_due.destination and e.outbox_id = any(due);
+    end if;
+    return due;
+end
+$$;
+comment on function payments.claim_due is 'Gives out parked deliveries whose time has come, in the order of each stream.';
+
+create function payments.finish_taken(destination text)
+returns void
+language plpgsql
+volatile
+security definer -- callers may not write exceptions
+set search_path = ''
+as $$
+#variable_conflict use_column
+declare
+    done bigint[] := array(
+        select e.outbox_id
+        from payments.outbox_exceptions as e
+        where e.destination = finish_taken.destination and e.state = 'taken'
+    );
+begin
+    if done <> '{}' then
+        perform payments.close_exceptions(finish_taken.destination, done, 'delivered');
+    end if;
+end
+$$;
+comment on function payments.finish_taken is
+'Closes the retries that were taken before: they are still marked taken, so their transaction committed without failing them.';
+
+create function payments.close_exceptions(destination text, outbox_ids bigint[], resolution text)
+returns void
+language plpgsql
+volatile
+security definer -- callers may not write exceptions
+set search_path = ''
+as $$
+#variable_conflict use_column
+declare
+    closed payments.outbox_exceptions;
+    streams text[] := '{}'::text[];
+begin
+    for closed in
+        delete from payments.outbox_exceptions as e
+        where e.destination = close_exceptions.destination and e.outbox_id = any(close_exceptions.outbox_ids)
+        returning e.*
+    loop
+        streams := streams || closed.ordering_key;
+        if closed.attempts > 0 then
+            perform public.resolve_alert('delivery_stalled', closed.destination || '/' || closed.event_id, resolution);
+            perform public.resolve_alert('delivery_dead', closed.destination || '/' || closed.event_id, resolution);
+        end if;
+    end loop;
+    perform payments.release_streams(close_exceptions.destination, streams);
+end
+$$;
+comment on function payments.close_exceptions is 'These deliveries are over; what waited behind them may go.';
+
+create function payments.release_streams(destination text, ordering_keys text[])
+returns void
+language plpgsql
+volatile
+security definer -- callers may not write exceptions
+set search_path = ''
+as $$
+#variable_conflict use_column
+declare
+    -- A long queue goes in parts, so that no transaction is long.
+    part constant integer := 1000;
+begin
+    update payments.outbox_exceptions as e
+    set state = 'retry', next_attempt_at = clock_timestamp(), changed_at = clock_timestamp()
+    where
+        e.destination = release_streams.destination
+        and e.outbox_id = any(array(
+            select w.outbox_id
+            from (select distinct k from unnest(release_streams.ordering_keys) as k) as s (ordering_key)
+            cross join lateral (
+                select q.outbox_id
+                from payments.outbox_exceptions as q
+                where
+                    q.destination = release_streams.destination and q.ordering_key = s.ordering_key
+                    and q.state = 'waiting'
+                order by q.outbox_id
+                limit part
+            ) as w
+            where
+                not exists (
+                    select from payments.outbox_exceptions as q
+                    where
+                        q.destination = release_streams.destination and q.ordering_key = s.ordering_key
+                        and q.state <> 'waiting'
+                )
+                and not exists (
+                    select from payments.outbox_leases as l
+                    where l.destination = release_streams.destination and s.ordering_key = any(l.ordering_keys)
+                )
+        ));
+end
+$$;
+comment on function payments.release_streams is 'Makes due what waits in these streams, unless something of theirs is still ahead.';
+
+create function payments.hold_events(destination text, outbox_ids bigint[])
+returns void
+language plpgsql
+volatile
+security definer -- callers may not write exceptions
+set search_path = ''
+as $$
+#variable_conflict use_column
+begin
+    update payments.outbox_exceptions as e
+    set state = 'waiting', changed_at = clock_timestamp()
+    where e.destination = hold_events.destination and e.outbox_id = any(hold_events.outbox_ids);
+    insert into payments.outbox_exceptions (
+        destination, outbox_id, event_id, event_type, tenant_id, environment, ordering_key, seq, state, created_at
+    )
+    select o.destination, o.outbox_id, o.event_id, o.event_type, o.tenant_id, o.environment, o.ordering_key, o.seq,
+        'waiting', o.created_at
+    from payments.outbox as o
+    where o.destination = hold_events.destination and o.outbox_id = any(hold_events.outbox_ids)
+    on conflict on constraint outbox_exceptions_pkey do nothing;
+end
+$$;
+comment on function payments.hold_events is 'Parks deliveries behind an earlier one of their stream that failed.';
+
+create function payments.park_failed(
+    destination text, outbox_id bigint, error text, is_final boolean, retry_after interval
+)
+returns payments.outbox_exceptions
+language plpgsql
+volatile
+security definer -- callers may not write exceptions
+set search_path = ''
+as $$
+#variable_conflict use_column
+declare
+    target public.destinations;
+    failed payments.outbox_exceptions;
+    details jsonb;
+begin
+    select d.* into strict target from public.destinations as d where d.destination = park_failed.destination;
+    perform payments.hold_events(park_failed.destination, array[park_failed.outbox_id]);
+
+    update payments.outbox_exceptions as e
+    set
+        attempts = e.attempts + 1,
+        state = case when is_final or e.attempts + 1 >= target.max_attempts then 'dead' else 'retry' end,
+        next_attempt_at = clock_timestamp() + greatest(payments.backoff(e.attempts + 1), retry_after),
+        last_error = left(coalesce(nullif(error, ''), 'no reason given'), 2000),
+        changed_at = clock_timestamp()
+    where e.destination = park_failed.destination and e.outbox_id = park_failed.outbox_id
+    returning e.* into strict failed;
+
+    details := jsonb_build_object(
+        'destination', failed.destination, 'outbox_id', failed.outbox_id, 'event_id', failed.event_id,
+        'event_type', failed.event_type, 'ordering_key', failed.ordering_key, 'attempts', failed.attempts,
+        'error', failed.last_error
+    );
+    if failed.state = 'dead' then
+        perform public.resolve_alert('delivery_stalled', failed.destination || '/' || failed.event_id, 'dead');
+        perform public.raise_alert(
+            'delivery_dead', 'critical', failed.destination || '/' || failed.event_id, failed.tenant_id,
+            failed.environment, details
+        );
+    elsif failed.attempts >= target.stalled_after then
+        perform public.raise_alert(
+            'delivery_stalled', 'warning', failed.destination || '/' || failed.event_id, failed.tenant_id,
+            failed.environment, details
+        );
+    end if;
+    return failed;
+end
+$$;
+comment on function payments.park_failed is
+'Notes a failed attempt: due again by the ladder, or dead when it was the last one or can never get better. Alerts at the destination''s stalled_after and at death.';
+
+create function payments.fail_event(destination text, outbox_id bigint, error text, final boolean default false)
+returns bigint[]
+language plpgsql
+volatile
+security definer -- callers may not write exceptions
+set search_path = ''
+as $$
+#variable_conflict use_column
+declare
+    cursor payments.outbox_cursors;
+    failed payments.outbox_exceptions;
+    behind bigint[];
+begin
+    select c.* into cursor
+    from payments.outbox_cursors as c
+    where c.destination = fail_event.destination;
+    if cursor.moved_by is distinct from pg_current_xact_id()
+        and not exists (
+            select from payments.outbox_exceptions as e
+            where
+                e.destination = fail_event.destination and e.outbox_id = fail_event.outbox_id and e.state = 'taken'
+        )
+    then
+        raise exception 'delivery % of % was not taken in this transaction', outbox_id, destination
+            using errcode = 'invalid_transaction_state';
+    end if;
+    failed := payments.park_failed(fail_event.destination, fail_event.outbox_id, error, final, null);
+    -- Later events of its stream that came with it: from the log, or as retries.
+    behind := array(
+        select o.outbox_id
+        from payments.outbox as o
+        where
+            o.destination = fail_event.destination and o.outbox_id > fail_event.outbox_id
+            and o.ordering_key = failed.ordering_key
+            and (
+                pg_visible_in_snapshot(o.xid, cursor.seen)
+                or (
+                    cursor.window_end is not null and o.outbox_id <= cursor.position
+                    and pg_visible_in_snapshot(o.xid, cursor.window_end)
+                )
+            )
+            and not exists (
+                select from payments.outbox_exceptions as e
+                where e.destination = fail_event.destination and e.outbox_id = o.outbox_id and e.state <> 'taken'
+            )
+        union
+        select e.outbox_id
+        from payments.outbox_exceptions as e
+        where
+            e.destination = fail_event.destination and e.ordering_key = failed.ordering_key
+            and e.outbox_id > fail_event.outbox_id and e.state in ('taken', 'retry')
+    );
+    perform payments.hold_events(fail_event.destination, behind);
+    return array[fail_event.outbox_id] || behind;
+end
+$$;
+comment on function payments.fail_event is
+'Within the transaction that took it: this event failed and is parked, and so are the later events of its stream in the batch. Returns the ids that must not be applied. final: it can never get better, so it is dead at once.';
+
+reset role;
+
+-- sql/payments/functions/outbox_leases.sql
+
+-- Consumers outside Postgres: lease a batch, work, answer for each delivery.
+
+set role stalela_owner;
+
+create function payments.lease_events(destination text, max_rows integer)
+returns setof payments.delivery
+language plpgsql
+volatile
+security definer -- callers may not read the outbox
+set search_path = ''
+as $$
+#variable_conflict use_column
+declare
+    cursor payments.outbox_cursors := payments.lock_cursor(destination, 'function');
+    retried bigint[];
+    page payments.outbox[] := '{}'::payments.outbox[];
+begin
+    perform payments.expire_leases(lease_events.destination);
+    retried := payments.claim_due(lease_events.destination, 'leased', max_rows);
+    if cardinality(retried) < max_rows then
+        page := payments.read_outbox(cursor, max_rows - cardinality(retried));
+    end if;
+    if retried <> '{}' or page <> '{}' then
+        insert into payments.outbox_leases (destination, outbox_ids, ordering_keys, lease_until)
+        select lease_events.destination, array_agg(r.outbox_id order by r.outbox_id),
+            array_agg(r.ordering_key order by r.outbox_id),
+            clock_timestamp() + (
+                select make_interval(secs => d.lease_s)
+                from public.destinations as d
+                where d.destination = lease_events.destination
+            )
+        from (
+            select p.outbox_id, p.ordering_key from unnest(page) as p
+            union all
+            select e.outbox_id, e.ordering_key
+            from payments.outbox_exceptions as e
+            where e.destination = lease_events.destination and e.outbox_id = any(retried)
+        ) as r;
+    end if;
+    return query select d.* from payments.deliveries_of(lease_events.destination, page, retried) as d;
+end
+$$;
+comment on function payments.lease_events is
+'For a consumer outside Postgres: the next events of its destination, due retries first, for the destination''s lease_s. Within a stream they must be worked on in order. What is not answered for in time counts as failed.';
+
+create function payments.expire_leases(destination text)
+returns void
+language plpgsql
+volatile
+security definer -- callers may not write leases
+set search_path = ''
+as $$
+#variable_conflict use_column
+declare
+    expired payments.outbox_leases;
+    ids bigint[];
+begin
+    for expired in
+        delete from payments.outbox_leases as l
+        where l.destination = expire_leases.destination and l.lease_until <= clock_timestamp()
+        returning l.*
+    loop
+        for ids in
+            select array_agg(x.outbox_id order by x.outbox_id)
+            from unnest(expired.outbox_ids, expired.ordering_keys) as x (outbox_id, ordering_key)
+            group by x.ordering_key
+        loop
+            perform payments.park_failed(
+                expire_leases.destination, ids[1], 'the lease ran out before an answer', false, null
+            );
+            perform payments.hold_events(expire_leases.destination, ids[2:]);
+        end loop;
+    end loop;
+end
+$$;
+comment on function payments.expire_leases is
+'Takes back what was leased and not answered for: the first of each stream counts as a failed attempt, so that an event that kills its consumer dies in the end.';
+
+create function payments.unlease(destination text, outbox_ids bigint[])
+returns void
+language plpgsql
+volatile
+security definer -- callers may not write leases
+set search_path = ''
+as $$
+#variable_conflict use_column
+declare
+    lease payments.outbox_leases;
+    kept_ids bigint[];
+    kept_keys text[];
+begin
+    for lease in
+        select l.*
+        from payments.outbox_leases as l
+        where l.destination = unlease.destination and l.outbox_ids && unlease.outbox_ids
+        order by l.lease_id
+        for update
+    loop
+        select array_agg(x.outbox_id order by x.outbox_id), array_agg(x.ordering_key order by x.outbox_id)
+        into kept_ids, kept_keys
+        from unnest(lease.outbox_ids, lease.ordering_keys) as x (outbox_id, ordering_key)
+        where x.outbox_id <> all(unlease.outbox_ids);
+        if kept_ids is null then
+            delete from payments.outbox_leases as l where l.lease_id = lease.lease_id;
+        else
+            update payments.outbox_leases as l
+            set outbox_ids = kept_ids, ordering_keys = kept_keys
+            where l.lease_id = lease.lease_id;
+        end if;
+    end loop;
+end
+$$;
+comment on function payments.unlease is 'Takes deliveries off their leases, in the order of the leases.';
+
+create function payments.acknowledge_events(destination text, outbox_ids bigint[])
+returns integer
+language plpgsql
+volatile
+security definer -- callers may not write leases
+set search_path = ''
+as $$
+#variable_conflict use_column
+declare
+    streams text[];
+    acknowledged bigint[];
+begin
+    perform payments.lock_cursor(acknowledge_events.destination, 'function');
+    select coalesce(array_agg(x.outbox_id), '{}'), coalesce(array_agg(distinct x.ordering_key), '{}')
+    into acknowledged, streams
+    from payments.outbox_leases as l
+    cross join lateral unnest(l.outbox_ids, l.ordering_keys) as x (outbox_id, ordering_key)
+    where l.destination = acknowledge_events.destination and x.outbox_id = any(acknowledge_events.outbox_ids);
+    perform payments.unlease(acknowledge_events.destination, acknowledged);
+    -- A late answer to a lease that ran out is as true as a timely one.
+    perform payments.close_exceptions(acknowledge_events.destination, array(
+        select e.outbox_id
+        from payments.outbox_exceptions as e
+        where
+            e.destination = acknowledge_events.destination and e.outbox_id = any(acknowledge_events.outbox_ids)
+            and e.state in ('leased', 'retry')
+    ), 'delivered');
+    perform payments.release_streams(acknowledge_events.destination, streams);
+    return cardinality(acknowledged);
+end
+$$;
+comment on function payments.acknowledge_events is
+'These deliveries are done; what waited behind them may go. Returns how many were on lease; doing it again changes nothing.';
+
+create function payments.return_event(destination text, outbox_id bigint, error text, retry_after_s integer)
+returns bigint[]
+language plpgsql
+volatile
+security definer -- callers may not write leases
+set search_path = ''
+as $$
+#variable_conflict use_column
+declare
+    returned bigint[];
+begin
+    perform payments.lock_cursor(return_event.destination, 'function');
+    -- It and the later ones of its stream on the same lease.
+    select array_agg(x.outbox_id order by x.outbox_id) into returned
+    from payments.outbox_leases as l
+    cross join lateral unnest(l.outbox_ids, l.ordering_keys) as x (outbox_id, ordering_key)
+    where
+        l.destination = return_event.destination and x.outbox_id >= return_event.outbox_id
+        and (return_event.outbox_id, x.ordering_key) in (
+            select y.outbox_id, y.ordering_key from unnest(l.outbox_ids, l.ordering_keys) as y (outbox_id, ordering_key)
+        );
+    if returned is null then
+        return '{}'::bigint[];
+    end if;
+    perform payments.unlease(return_event.destination, returned);
+    perform payments.park_failed(
+        return_event.destination, return_event.outbox_id, error, false, make_interval(secs => retry_after_s)
+    );
+    perform payments.hold_events(return_event.destination, array_remove(returned, return_event.outbox_id));
+    return returned;
+end
+$$;
+comment on function payments.return_event is
+'A leased delivery failed: it is due again by the ladder, but not before retry_after_s (null: the ladder alone). Returns the ids taken off the lease, which are it and the later ones of its stream: they must not be worked on. Empty when the lease was over.';
 
 reset role;
 
@@ -8202,6 +9075,14 @@ create policy outbox_select_own on payments.outbox
 for select to authenticated
 using (tenant_id = (select public.tenant_id()) and environment = (select public.environment()));
 
+create policy outbox_exceptions_select_own on payments.outbox_exceptions
+for select to authenticated
+using (tenant_id = (select public.tenant_id()) and environment = (select public.environment()));
+
+create policy outbox_rest_select_own on payments.outbox_rest
+for select to authenticated
+using (tenant_id = (select public.tenant_id()) and environment = (select public.environment()));
+
 create policy stream_tokens_select_own on payments.stream_tokens
 for select to authenticated
 using (tenant_id = (select public.tenant_id()) and environment = (select public.environment()));
@@ -8216,6 +9097,10 @@ for each statement execute function public.forbid_change();
 
 create trigger transfer_events_append_only
 before update or delete or truncate on payments.transfer_events
+for each statement execute function public.forbid_change();
+
+create trigger outbox_append_only
+before update or delete or truncate on payments.outbox
 for each statement execute function public.forbid_change();
 
 grant execute on function
