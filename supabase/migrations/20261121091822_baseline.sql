@@ -50,6 +50,7 @@ create schema directory authorization stalela_owner;
 create schema compliance authorization stalela_owner;
 create schema recon authorization stalela_owner;
 create schema messages authorization stalela_owner;
+create schema tax authorization stalela_owner;
 
 comment on schema payments is 'Payment intents, transfers, their events and the outbox.';
 comment on schema rails is 'Payment networks: what they are, their codes, tenants'' credentials, what they called back.';
@@ -59,6 +60,7 @@ comment on schema directory is 'Who is reached by which rail: institutions, alia
 comment on schema compliance is 'Sanctions lists, screening results, limits and tiers.';
 comment on schema recon is 'Our books against the rails'' statements: sessions, lines, matches, exceptions.';
 comment on schema messages is 'Mail and texts that went to people, or would have.';
+comment on schema tax is 'Tax rules as published: jurisdictions, versioned manifests, groups, classifications.';
 
 grant usage on schema public, payments, rails
 to fn_payment_intents, fn_momo_callback, fn_reconcile, fn_merchants;
@@ -1173,6 +1175,113 @@ set role stalela_owner;
 
 reset role;
 
+-- sql/tax/tables.sql
+
+-- What the law says, as rows. Published manifests never change; a change of the law is a new manifest.
+-- shared/fiscal reads the same CSV files that fill these tables, so engine and database cannot differ.
+
+set role stalela_owner;
+
+create table tax.jurisdictions (
+    jurisdiction text primary key check (jurisdiction ~ '^[A-Z]{2}$'),
+    name text not null,
+    authority text not null,
+    tax_currency text not null,
+    currencies text[] not null,
+    tax_level text not null check (tax_level in ('line', 'group')),
+    tin_name text not null,
+    tin_pattern text not null,
+    time_zones text[] not null,
+    retention_years integer not null check (retention_years > 0)
+);
+comment on table tax.jurisdictions is
+'Countries whose invoices we seal. tax_level: whether tax is rounded on each line or once per tax group.';
+alter table tax.jurisdictions enable row level security;
+
+create table tax.manifests (
+    manifest_version text primary key,
+    jurisdiction text not null references tax.jurisdictions (jurisdiction),
+    surface text not null check (surface in ('merchant', 'authority')),
+    valid_from timestamptz not null,
+    valid_to timestamptz,
+    source text not null,
+    check (valid_to is null or valid_to > valid_from)
+);
+comment on table tax.manifests is
+'Versions of the tax groups: those merchants use, and the authority''s own. In force from valid_from until before valid_to.';
+alter table tax.manifests enable row level security;
+create index manifests_of_jurisdiction on tax.manifests (jurisdiction, surface, valid_from);
+
+create table tax.tax_groups (
+    manifest_version text not null references tax.manifests (manifest_version),
+    tax_group text not null,
+    name text not null,
+    rate numeric(6, 4) check (rate between 0 and 1),
+    treatment text not null check (
+        treatment in ('exempt', 'standard', 'reduced', 'zero', 'special', 'excise', 'out_of_scope', 'levy')
+    ),
+    primary key (manifest_version, tax_group)
+);
+comment on table tax.tax_groups is 'The groups of a manifest. rate is a fraction; null: the tax is an amount, not a rate.';
+alter table tax.tax_groups enable row level security;
+
+create table tax.group_rules (
+    manifest_version text not null,
+    step integer not null check (step > 0),
+    rule text not null,
+    tax_group text not null,
+    primary key (manifest_version, rule),
+    foreign key (manifest_version, tax_group) references tax.tax_groups (manifest_version, tax_group)
+);
+comment on table tax.group_rules is
+'Which group a line belongs to: the rule of the lowest step that applies. rule: embassy, export, a catalogue category, goods or service.';
+alter table tax.group_rules enable row level security;
+create index group_rules_of_group on tax.group_rules (manifest_version, tax_group);
+
+create table tax.authority_groups (
+    manifest_version text not null,
+    tax_group text not null,
+    authority_version text not null,
+    authority_group text,
+    levy_group text,
+    primary key (manifest_version, tax_group, authority_version),
+    foreign key (manifest_version, tax_group) references tax.tax_groups (manifest_version, tax_group),
+    foreign key (authority_version, authority_group) references tax.tax_groups (manifest_version, tax_group),
+    foreign key (authority_version, levy_group) references tax.tax_groups (manifest_version, tax_group)
+);
+comment on table tax.authority_groups is
+'What the authority calls a group of ours; null: nothing, so such a document cannot be sent and a person must decide. levy_group: an excise goes there as a line of its own.';
+alter table tax.authority_groups enable row level security;
+create index authority_groups_of_authority on tax.authority_groups (authority_version, authority_group);
+create index authority_groups_of_levy on tax.authority_groups (authority_version, levy_group);
+
+create table tax.client_classifications (
+    jurisdiction text not null references tax.jurisdictions (jurisdiction),
+    classification text not null,
+    label text not null,
+    requires text[] not null,
+    recommends text[] not null,
+    authority_code text,
+    primary key (jurisdiction, classification)
+);
+comment on table tax.client_classifications is 'Kinds of buyers, and which members of client each must have.';
+alter table tax.client_classifications enable row level security;
+
+create table tax.invoice_types (
+    jurisdiction text not null references tax.jurisdictions (jurisdiction),
+    invoice_type text not null,
+    label text not null,
+    is_credit boolean not null,
+    is_export boolean not null,
+    authority_code text,
+    primary key (jurisdiction, invoice_type)
+);
+comment on table tax.invoice_types is
+'Kinds of documents. A credit names its original; an export has only exported lines and a buyer abroad.';
+alter table tax.invoice_types enable row level security;
+
+reset role;
+
 -- sql/public/data.sql
 
 -- Reference rows. Written by scripts/data from shared/; edit the files named below.
@@ -1368,9 +1477,15 @@ on conflict (key) do update set
     value = excluded.value,
     comment = excluded.comment;
 
+-- shared/fiscal/public.error_codes.csv
 -- shared/public.error_codes.csv
 insert into public.error_codes (code, name, status, title, retryable, remedy)
 values
+('42271', 'TaxGroupInvalid', '422', 'Tax group is not valid', 'false', 'Use the tax group named in errors or leave tax_group out.'),
+('42272', 'ClassificationRuleBroken', '422', 'Client classification is not satisfied', 'false', 'Add the members of client that errors names.'),
+('42273', 'TotalsMismatch', '422', 'Totals do not match', 'false', 'Leave computed values out or send the values named in errors.'),
+('42274', 'ManifestNotInForce', '422', 'Tax manifest is not in force', 'false', 'Use the manifest version that was in force at the invoice''s timestamp.'),
+('42275', 'InvoiceRuleBroken', '422', 'Invoice breaks a rule', 'false', 'Correct the fields named in errors and send the invoice again.'),
 ('40001', 'InvalidRequest', '400', 'Invalid request', 'false', 'Correct the fields named in errors and send the request again.'),
 ('40002', 'IdempotencyKeyInvalid', '400', 'Idempotency-Key is missing or invalid', 'false', 'Send an Idempotency-Key header of 1 to 128 visible ASCII characters.'),
 ('40003', 'FieldNotSupported', '400', 'Field is not supported', 'false', 'Leave out the fields named in errors.'),
@@ -1748,6 +1863,212 @@ on conflict (rail) do update set
     fx_spread_bps = excluded.fx_spread_bps,
     health = excluded.health,
     priority = excluded.priority;
+
+reset role;
+
+-- sql/tax/data.sql
+
+-- Reference rows. Written by scripts/data from shared/; edit the files named below.
+
+set role stalela_owner;
+
+-- shared/fiscal/cd/tax.jurisdictions.csv
+-- shared/fiscal/ke/tax.jurisdictions.csv
+-- shared/fiscal/zw/tax.jurisdictions.csv
+insert into tax.jurisdictions (jurisdiction, name, authority, tax_currency, currencies, tax_level, tin_name, tin_pattern, time_zones, retention_years)
+values
+('CD', 'DR Congo', 'DGI', 'CDF', '{CDF,USD}', 'line', 'NIF', '^[A-Z0-9]{6,15}$', '{Africa/Kinshasa,Africa/Lubumbashi}', '10'),
+('KE', 'Kenya', 'KRA', 'KES', '{KES,USD}', 'line', 'PIN', '^[A-Z][0-9]{9}[A-Z]$', '{Africa/Nairobi}', '10'),
+('ZW', 'Zimbabwe', 'ZIMRA', 'ZWG', '{ZWG,USD,ZAR}', 'group', 'TIN', '^[0-9]{10}$', '{Africa/Harare}', '10')
+on conflict (jurisdiction) do update set
+    name = excluded.name,
+    authority = excluded.authority,
+    tax_currency = excluded.tax_currency,
+    currencies = excluded.currencies,
+    tax_level = excluded.tax_level,
+    tin_name = excluded.tin_name,
+    tin_pattern = excluded.tin_pattern,
+    time_zones = excluded.time_zones,
+    retention_years = excluded.retention_years;
+
+-- shared/fiscal/cd/tax.manifests.csv
+-- shared/fiscal/ke/tax.manifests.csv
+-- shared/fiscal/zw/tax.manifests.csv
+insert into tax.manifests (manifest_version, jurisdiction, surface, valid_from, valid_to, source)
+values
+('CD-2026-01', 'CD', 'merchant', '2026-01-01T00:00:00Z', null, 'Tax groups TG01 to TG14 of the product'),
+('CD-DGI-2026-03', 'CD', 'authority', '2026-03-01T00:00:00Z', null, 'Groups A to P of the DGI interface; compared with its taxGroups every day'),
+('KE-2023-07', 'KE', 'merchant', '2023-07-01T00:00:00Z', null, 'Tax types A to E of the eTIMS code list; the list fetched at run time wins'),
+('ZW-2023-01', 'ZW', 'merchant', '2023-01-01T00:00:00Z', '2025-12-15T00:00:00Z', 'FDMS applicableTaxes as seen before 15 December 2025; GetConfig of the device wins'),
+('ZW-2025-12', 'ZW', 'merchant', '2025-12-15T00:00:00Z', null, 'FDMS applicableTaxes as seen from 15 December 2025; GetConfig of the device wins')
+on conflict (manifest_version) do update set
+    jurisdiction = excluded.jurisdiction,
+    surface = excluded.surface,
+    valid_from = excluded.valid_from,
+    valid_to = excluded.valid_to,
+    source = excluded.source;
+
+-- shared/fiscal/cd/tax.tax_groups.csv
+-- shared/fiscal/ke/tax.tax_groups.csv
+-- shared/fiscal/zw/tax.tax_groups.csv
+insert into tax.tax_groups (manifest_version, tax_group, name, rate, treatment)
+values
+('CD-2026-01', 'TG01', 'Exempt', '0.00', 'exempt'),
+('CD-2026-01', 'TG02', 'Standard VAT on goods', '0.16', 'standard'),
+('CD-2026-01', 'TG03', 'Standard VAT on services', '0.16', 'standard'),
+('CD-2026-01', 'TG04', 'Reduced VAT', '0.09', 'reduced'),
+('CD-2026-01', 'TG05', 'VAT of public financing', '0.16', 'standard'),
+('CD-2026-01', 'TG06', 'Customs VAT', '0.16', 'standard'),
+('CD-2026-01', 'TG07', 'Export', '0.00', 'zero'),
+('CD-2026-01', 'TG08', 'Special regime of agriculture', '0.05', 'special'),
+('CD-2026-01', 'TG09', 'Special regime of mining', '0.10', 'special'),
+('CD-2026-01', 'TG10', 'Specific tax on fuel', '0.25', 'excise'),
+('CD-2026-01', 'TG11', 'Specific tax on tobacco', '0.30', 'excise'),
+('CD-2026-01', 'TG12', 'Specific tax on alcohol', '0.20', 'excise'),
+('CD-2026-01', 'TG13', 'Specific tax on telecommunications', '0.15', 'excise'),
+('CD-2026-01', 'TG14', 'Specific tax on digital services', '0.12', 'excise'),
+('CD-DGI-2026-03', 'A', 'Exempt and out of scope', '0.00', 'exempt'),
+('CD-DGI-2026-03', 'B', 'Taxable', '0.16', 'standard'),
+('CD-DGI-2026-03', 'C', 'Taxable at the reduced rate', '0.05', 'reduced'),
+('CD-DGI-2026-03', 'D', 'Derogatory regimes', '0.00', 'exempt'),
+('CD-DGI-2026-03', 'E', 'Export and assimilated', '0.00', 'zero'),
+('CD-DGI-2026-03', 'F', 'Externally financed public contract', '0.16', 'standard'),
+('CD-DGI-2026-03', 'G', 'Externally financed public contract at the reduced rate', '0.05', 'reduced'),
+('CD-DGI-2026-03', 'H', 'Packaging deposit', '0.00', 'out_of_scope'),
+('CD-DGI-2026-03', 'I', 'Guarantee', '0.00', 'out_of_scope'),
+('CD-DGI-2026-03', 'J', 'Disbursements invoiced at cost', '0.00', 'out_of_scope'),
+('CD-DGI-2026-03', 'K', 'Supplies by persons not liable to VAT', '0.00', 'out_of_scope'),
+('CD-DGI-2026-03', 'L', 'Levies on sales', null, 'levy'),
+('CD-DGI-2026-03', 'M', 'Regulated sales before their specific VAT', '0.00', 'special'),
+('CD-DGI-2026-03', 'N', 'Specific VAT of regulated sales', null, 'levy'),
+('CD-DGI-2026-03', 'O', 'Taxable at the super-reduced rate', '0.01', 'reduced'),
+('CD-DGI-2026-03', 'P', 'Externally financed public contract at the super-reduced rate', '0.01', 'reduced'),
+('KE-2023-07', 'A', 'Exempt', '0.00', 'exempt'),
+('KE-2023-07', 'B', 'Standard rated', '0.16', 'standard'),
+('KE-2023-07', 'C', 'Zero rated', '0.00', 'zero'),
+('KE-2023-07', 'D', 'Not VAT', '0.00', 'out_of_scope'),
+('KE-2023-07', 'E', 'Special rate', '0.08', 'special'),
+('ZW-2023-01', '1', 'Exempt', '0.00', 'exempt'),
+('ZW-2023-01', '2', 'Zero rated', '0.00', 'zero'),
+('ZW-2023-01', '514', 'Non-VAT withholding tax', '0.05', 'special'),
+('ZW-2023-01', '517', 'Standard rated', '0.15', 'standard'),
+('ZW-2025-12', '1', 'Exempt', '0.00', 'exempt'),
+('ZW-2025-12', '2', 'Zero rated', '0.00', 'zero'),
+('ZW-2025-12', '514', 'Non-VAT withholding tax', '0.05', 'special'),
+('ZW-2025-12', '517', 'Standard rated', '0.155', 'standard')
+on conflict (manifest_version, tax_group) do update set
+    name = excluded.name,
+    rate = excluded.rate,
+    treatment = excluded.treatment;
+
+-- shared/fiscal/cd/tax.group_rules.csv
+-- shared/fiscal/ke/tax.group_rules.csv
+-- shared/fiscal/zw/tax.group_rules.csv
+insert into tax.group_rules (manifest_version, step, rule, tax_group)
+values
+('CD-2026-01', '1', 'embassy', 'TG01'),
+('CD-2026-01', '2', 'export', 'TG07'),
+('CD-2026-01', '3', 'fuel', 'TG10'),
+('CD-2026-01', '3', 'tobacco', 'TG11'),
+('CD-2026-01', '3', 'alcohol', 'TG12'),
+('CD-2026-01', '3', 'telecommunications', 'TG13'),
+('CD-2026-01', '3', 'digital', 'TG14'),
+('CD-2026-01', '3', 'agriculture', 'TG08'),
+('CD-2026-01', '3', 'mining', 'TG09'),
+('CD-2026-01', '3', 'public_financing', 'TG05'),
+('CD-2026-01', '3', 'customs', 'TG06'),
+('CD-2026-01', '3', 'exempt', 'TG01'),
+('CD-2026-01', '4', 'essential', 'TG04'),
+('CD-2026-01', '5', 'goods', 'TG02'),
+('CD-2026-01', '5', 'service', 'TG03'),
+('KE-2023-07', '2', 'export', 'C'),
+('KE-2023-07', '3', 'exempt', 'A'),
+('KE-2023-07', '3', 'zero_rated', 'C'),
+('KE-2023-07', '3', 'not_vat', 'D'),
+('KE-2023-07', '3', 'special_rate', 'E'),
+('KE-2023-07', '5', 'goods', 'B'),
+('KE-2023-07', '5', 'service', 'B'),
+('ZW-2023-01', '2', 'export', '2'),
+('ZW-2023-01', '3', 'exempt', '1'),
+('ZW-2023-01', '3', 'zero_rated', '2'),
+('ZW-2023-01', '5', 'goods', '517'),
+('ZW-2023-01', '5', 'service', '517'),
+('ZW-2025-12', '2', 'export', '2'),
+('ZW-2025-12', '3', 'exempt', '1'),
+('ZW-2025-12', '3', 'zero_rated', '2'),
+('ZW-2025-12', '5', 'goods', '517'),
+('ZW-2025-12', '5', 'service', '517')
+on conflict (manifest_version, rule) do update set
+    step = excluded.step,
+    tax_group = excluded.tax_group;
+
+-- shared/fiscal/cd/tax.authority_groups.csv
+insert into tax.authority_groups (manifest_version, tax_group, authority_version, authority_group, levy_group)
+values
+('CD-2026-01', 'TG01', 'CD-DGI-2026-03', 'A', null),
+('CD-2026-01', 'TG02', 'CD-DGI-2026-03', 'B', null),
+('CD-2026-01', 'TG03', 'CD-DGI-2026-03', 'B', null),
+('CD-2026-01', 'TG04', 'CD-DGI-2026-03', 'C', null),
+('CD-2026-01', 'TG05', 'CD-DGI-2026-03', 'F', null),
+('CD-2026-01', 'TG06', 'CD-DGI-2026-03', 'B', null),
+('CD-2026-01', 'TG07', 'CD-DGI-2026-03', 'E', null),
+('CD-2026-01', 'TG08', 'CD-DGI-2026-03', null, null),
+('CD-2026-01', 'TG09', 'CD-DGI-2026-03', null, null),
+('CD-2026-01', 'TG10', 'CD-DGI-2026-03', 'M', 'N'),
+('CD-2026-01', 'TG11', 'CD-DGI-2026-03', 'B', 'L'),
+('CD-2026-01', 'TG12', 'CD-DGI-2026-03', 'B', 'L'),
+('CD-2026-01', 'TG13', 'CD-DGI-2026-03', 'B', 'L'),
+('CD-2026-01', 'TG14', 'CD-DGI-2026-03', 'B', 'L')
+on conflict (manifest_version, tax_group, authority_version) do update set
+    authority_group = excluded.authority_group,
+    levy_group = excluded.levy_group;
+
+-- shared/fiscal/cd/tax.client_classifications.csv
+-- shared/fiscal/ke/tax.client_classifications.csv
+-- shared/fiscal/zw/tax.client_classifications.csv
+insert into tax.client_classifications (jurisdiction, classification, label, requires, recommends, authority_code)
+values
+('CD', 'individual', 'Private person', '{}', '{}', 'PP'),
+('CD', 'company', 'Registered legal entity', '{name,tin}', '{registration_number}', 'PM'),
+('CD', 'commercial_individual', 'Sole trader', '{name,tin,id_document}', '{}', 'PC'),
+('CD', 'professional', 'Licensed profession', '{name}', '{tin,id_document}', 'PL'),
+('CD', 'embassy', 'Diplomatic mission or international organisation', '{name,exemption_ref}', '{}', 'AO'),
+('KE', 'individual', 'Private person', '{}', '{}', null),
+('KE', 'company', 'Registered taxpayer', '{name,tin}', '{}', null),
+('ZW', 'individual', 'Private person', '{}', '{}', null),
+('ZW', 'company', 'Registered taxpayer', '{name,tin}', '{registration_number}', null)
+on conflict (jurisdiction, classification) do update set
+    label = excluded.label,
+    requires = excluded.requires,
+    recommends = excluded.recommends,
+    authority_code = excluded.authority_code;
+
+-- shared/fiscal/cd/tax.invoice_types.csv
+-- shared/fiscal/ke/tax.invoice_types.csv
+-- shared/fiscal/zw/tax.invoice_types.csv
+insert into tax.invoice_types (jurisdiction, invoice_type, label, is_credit, is_export, authority_code)
+values
+('CD', 'sale', 'Facture de vente', 'false', 'false', 'FV'),
+('CD', 'advance', 'Facture d''avance', 'false', 'false', 'FT'),
+('CD', 'credit_note', 'Facture d''avoir', 'true', 'false', 'FA'),
+('CD', 'export', 'Vente à l''exportation', 'false', 'true', 'EV'),
+('CD', 'export_credit', 'Avoir à l''exportation', 'true', 'true', 'EA'),
+('CD', 'export_advance', 'Acompte à l''exportation', 'false', 'true', 'ET'),
+('KE', 'sale', 'Invoice', 'false', 'false', 'S'),
+('KE', 'advance', 'Invoice for an advance', 'false', 'false', 'S'),
+('KE', 'credit_note', 'Credit note', 'true', 'false', 'R'),
+('KE', 'export', 'Invoice for an export', 'false', 'true', 'S'),
+('KE', 'export_credit', 'Credit note for an export', 'true', 'true', 'R'),
+('ZW', 'sale', 'Fiscal invoice', 'false', 'false', 'FiscalInvoice'),
+('ZW', 'advance', 'Fiscal invoice for an advance', 'false', 'false', 'FiscalInvoice'),
+('ZW', 'credit_note', 'Credit note', 'true', 'false', 'CreditNote'),
+('ZW', 'export', 'Fiscal invoice for an export', 'false', 'true', 'FiscalInvoice'),
+('ZW', 'export_credit', 'Credit note for an export', 'true', 'true', 'CreditNote')
+on conflict (jurisdiction, invoice_type) do update set
+    label = excluded.label,
+    is_credit = excluded.is_credit,
+    is_export = excluded.is_export,
+    authority_code = excluded.authority_code;
 
 reset role;
 
