@@ -8,7 +8,6 @@ from fastapi.responses import Response
 
 from functions.merchants import models
 from functions.merchants.key_secrets import KeySecret, make_key_secret
-from functions.merchants.once import shown_once
 from functions.merchants.state import Db
 from shared.db import Database
 from shared.errors import NotFound
@@ -16,6 +15,7 @@ from shared.http.caller import ApiCaller, Caller
 from shared.http.idempotency import IdempotencyKey, body_hash
 from shared.http.problem import answers
 from shared.ids import pattern
+from shared.once import shown_once
 
 router = APIRouter(prefix="/api-keys", tags=["API keys"])
 
@@ -59,7 +59,7 @@ async def create_api_key(
         "last4": secret.last4,
     }
     answer = await db.answer("public.create_api_key", arguments, caller)
-    return shown_once(answer, secret=secret.text)
+    return shown_once(answer, secret=secret.text).response()
 
 
 @router.post(
@@ -86,7 +86,7 @@ async def rotate_api_key(
         "last4": secret.last4,
     }
     answer = await db.answer("public.rotate_api_key", arguments, caller)
-    return shown_once(answer, secret=secret.text)
+    return shown_once(answer, secret=secret.text).response()
 
 
 @router.delete(

@@ -8,10 +8,10 @@ from fastapi import APIRouter, Path
 from fastapi.responses import Response
 
 from functions.merchants import models
-from functions.merchants.once import shown_once
 from functions.merchants.state import Db
 from shared.http.caller import ApiCaller, UserCaller, digest
 from shared.http.problem import answers
+from shared.once import shown_once
 
 router = APIRouter(prefix="/users", tags=["people"])
 
@@ -39,7 +39,8 @@ async def invite_user(body: models.Invite, caller: UserCaller, db: Db) -> Respon
     """
     token = f"invite_{secrets.token_urlsafe(32)}"
     arguments = {"email": body.email, "app_role": body.app_role, "token_hash": digest(token)}
-    return shown_once(await db.answer("public.invite_user", arguments, caller), token=token)
+    answer = await db.answer("public.invite_user", arguments, caller)
+    return shown_once(answer, token=token).response()
 
 
 @router.post(

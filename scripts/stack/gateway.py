@@ -13,7 +13,7 @@ from typing import Any
 import uvicorn
 from starlette.applications import Starlette
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import FileResponse, JSONResponse, Response
 from starlette.routing import Mount, Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
@@ -27,7 +27,8 @@ from scripts.stack.rest_proxy import RestProxy
 from shared.config import Settings
 
 PREFIX = "/functions/v1"
-OWN_PAGES = {"openapi.json", "docs"}  # of the gateway, where functions are else
+EVENTS = ROOT / "functions/events/events.json"
+OWN_PAGES = {"openapi.json", "events.json", "docs"}  # of the gateway, where functions are else
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,6 +123,9 @@ def build(around: Surroundings) -> ASGIApp:
             document.update(functions.openapi(f"{around.url}{PREFIX}"))
         return JSONResponse(document)
 
+    async def events(_request: Request) -> Response:
+        return FileResponse(EVENTS, media_type="application/schema+json")
+
     async def health(_request: Request) -> Response:
         return JSONResponse({"functions": sorted(functions.apps)})
 
@@ -138,6 +142,7 @@ def build(around: Surroundings) -> ASGIApp:
     rest = Starlette(
         routes=[
             Route(f"{PREFIX}/openapi.json", openapi),
+            Route(f"{PREFIX}/events.json", events),
             *docs.routes(),
             # CORS is a function's own business, as on the platform; here only for the rest.
             Mount("/", Cors(Starlette(routes=platform))),

@@ -64,7 +64,7 @@ def create_app(
     the instance's own limit stays.
 
     `app.state` has settings, metrics and token_verifier. `app.state.database`, when set, is asked
-    by /readyz and closed at shutdown, as are `app.state.rails` and `app.state.drain`.
+    by /readyz and closed at shutdown, as are `drain`, `sender`, `rails` and `outbound`.
     """
     log.configure(settings.log_level)
     app = FastAPI(
@@ -109,7 +109,7 @@ def create_app(
 @asynccontextmanager
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     yield
-    for name in ("drain", "rails", "database"):
+    for name in ("drain", "sender", "rails", "outbound", "database"):
         held = getattr(app.state, name, None)
         if held is not None:
             await held.aclose()

@@ -212,7 +212,7 @@ create table payments.intent_events (
 );
 comment on table payments.intent_events is 'Append-only: what happened to an intent, numbered per intent. References only, no personal data.';
 alter table payments.intent_events enable row level security;
-create index intent_events_of_tenant on payments.intent_events (tenant_id, environment, position);
+create index intent_events_of_tenant on payments.intent_events (tenant_id, environment, xid, position);
 
 create table payments.transfer_events (
     event_id text primary key,
@@ -231,7 +231,7 @@ create table payments.transfer_events (
 );
 comment on table payments.transfer_events is 'Append-only: what happened to a transfer, numbered per transfer. References only, no personal data.';
 alter table payments.transfer_events enable row level security;
-create index transfer_events_of_tenant on payments.transfer_events (tenant_id, environment, position);
+create index transfer_events_of_tenant on payments.transfer_events (tenant_id, environment, xid, position);
 create index transfer_events_of_intent on payments.transfer_events (payment_intent_id, position);
 
 -- The outbox is a log that is only ever inserted into: no row of it is updated or deleted. How far each destination has

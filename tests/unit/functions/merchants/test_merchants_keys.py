@@ -5,7 +5,7 @@ import httpx
 import pytest
 
 from functions.merchants.key_secrets import make_key_secret
-from functions.merchants.once import REPLAY_NOTE
+from shared.once import REPLAY_NOTE
 from tests.unit.functions.merchants.pretend import DataApi, answer, key_row
 
 KEY_ID = "key_01kaj3v7wvf4fr8mnp5sye2s6k"
