@@ -18,6 +18,8 @@
           · RailNotConfigured · PaymentMethodNotAllowed · InvalidParameter
           · CredentialsRefused · EntityDenied · KycTierInsufficient · LimitExceeded
           · RefundExceedsRefundable
+          · TaxGroupInvalid · ClassificationRuleBroken · TotalsMismatch · ManifestNotInForce
+          · InvoiceRuleBroken
         · RateLimited                     429
       x ServiceFault                      we or something behind us failed
         · InternalError                   500
@@ -310,6 +312,36 @@ class CredentialsRefused(Unprocessable):
     """The rail said no to the tenant's credentials."""
 
     code, title = "42263", "Rail refused the credentials"
+
+
+class TaxGroupInvalid(Unprocessable):
+    """The line's tax group is unknown, or the rules of the manifest demand another."""
+
+    code, title = "42271", "Tax group is not valid"
+
+
+class ClassificationRuleBroken(Unprocessable):
+    """The buyer's classification is unknown, or lacks an identifier it needs."""
+
+    code, title = "42272", "Client classification is not satisfied"
+
+
+class TotalsMismatch(Unprocessable):
+    """A value the client computed differs from ours; the message names both."""
+
+    code, title = "42273", "Totals do not match"
+
+
+class ManifestNotInForce(Unprocessable):
+    """The tax manifest is unknown, or not in force at the invoice's timestamp."""
+
+    code, title = "42274", "Tax manifest is not in force"
+
+
+class InvoiceRuleBroken(Unprocessable):
+    """The document breaks a rule of its type, its currency or its payments."""
+
+    code, title = "42275", "Invoice breaks a rule"
 
 
 class RateLimited(RequestRefused):

@@ -47,6 +47,7 @@ create schema directory authorization stalela_owner;
 create schema compliance authorization stalela_owner;
 create schema recon authorization stalela_owner;
 create schema messages authorization stalela_owner;
+create schema tax authorization stalela_owner;
 
 comment on schema payments is 'Payment intents, transfers, their events and the outbox.';
 comment on schema rails is 'Payment networks: what they are, their codes, tenants'' credentials, what they called back.';
@@ -56,6 +57,7 @@ comment on schema directory is 'Who is reached by which rail: institutions, alia
 comment on schema compliance is 'Sanctions lists, screening results, limits and tiers.';
 comment on schema recon is 'Our books against the rails'' statements: sessions, lines, matches, exceptions.';
 comment on schema messages is 'Mail and texts that went to people, or would have.';
+comment on schema tax is 'Tax rules as published: jurisdictions, versioned manifests, groups, classifications.';
 
 grant usage on schema public, payments, rails
 to fn_payment_intents, fn_momo_callback, fn_reconcile, fn_merchants;

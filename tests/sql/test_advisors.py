@@ -42,6 +42,13 @@ WITHOUT_A_TENANT = {
     "public.settings": "the platform's own",
     "rails.rails": "reference rows",
     "rails.reason_codes": "reference rows",
+    "tax.authority_groups": "reference rows",
+    "tax.client_classifications": "reference rows",
+    "tax.group_rules": "reference rows",
+    "tax.invoice_types": "reference rows",
+    "tax.jurisdictions": "reference rows",
+    "tax.manifests": "reference rows",
+    "tax.tax_groups": "reference rows",
     "webhooks.event_types": "reference rows",
 }
 
