@@ -110,7 +110,10 @@ values
 ('fn_payment_intents', 'true'),
 ('fn_merchants', 'true'),
 ('fn_momo_callback', 'false'),
-('fn_reconcile', 'true')
+('fn_reconcile', 'true'),
+('fn_webhook_endpoints', 'true'),
+('fn_webhook_delivery', 'false'),
+('fn_events', 'true')
 on conflict (db_role) do update set
     may_pass_user = excluded.may_pass_user;
 
@@ -178,6 +181,7 @@ on conflict (plan, bucket) do update set
 
 -- shared/compliance/public.settings.csv
 -- shared/public.settings.csv
+-- shared/webhooks/public.settings.csv
 insert into public.settings (key, value, comment)
 values
 ('compliance.tier_sandbox', '"T3"', 'Tier of a tenant without one of its own in the sandbox'),
@@ -186,7 +190,20 @@ values
 ('invitations.valid_s', '604800', 'Seconds an invitation may be accepted'),
 ('payments.four_eyes_above_minor', '{"KES": 5000000}', 'Refunds and payouts above this wait for a second person; by currency in minor units'),
 ('payments.daily_payout_limit_minor', '{"KES": 100000000}', 'What one key or person may pay out in 24 hours; by currency in minor units'),
-('outbox.backoff_s', '[1, 5, 30, 120, 600, 3600, 7200, 14400, 28800, 57600]', 'Seconds to wait after the 1st and 2nd … failed attempt at a delivery')
+('outbox.backoff_s', '[1, 5, 30, 120, 600, 3600, 7200, 14400, 28800, 57600]', 'Seconds to wait after the 1st and 2nd … failed attempt at a delivery'),
+('webhooks.endpoints_max', '5', 'Webhook endpoints of one tenant in one environment'),
+('webhooks.delays_s', '[10, 60, 600, 3600]', 'Seconds before the second attempt and the third and so on; the last one repeats'),
+('webhooks.patience_s', '86400', 'Seconds after which an undelivered webhook is given up; it can still be replayed'),
+('webhooks.in_flight_max', '50', 'Deliveries to one endpoint at once while it answers well'),
+('webhooks.in_flight_failing', '5', 'Deliveries to one endpoint at once while it fails'),
+('webhooks.breaker_failures', '5', 'Failures in a row that open an endpoint''s circuit breaker'),
+('webhooks.breaker_s', '10', 'Seconds a breaker stays open first; doubled each time up to breaker_max'),
+('webhooks.breaker_max_s', '300', 'Longest time a breaker stays open'),
+('webhooks.lease_s', '60', 'Seconds a claimed delivery belongs to its dispatcher; longer than any attempt'),
+('webhooks.disable_after_s', '432000', 'Seconds of nothing but failures after which an endpoint is disabled'),
+('webhooks.overlap_s', '86400', 'Seconds the former secret still signs after a rotation'),
+('webhooks.bodies_kept_s', '2592000', 'Seconds payloads and attempts are kept'),
+('webhooks.deliveries_kept_s', '31536000', 'Seconds the list of deliveries is kept')
 on conflict (key) do update set
     value = excluded.value,
     comment = excluded.comment;
@@ -217,6 +234,8 @@ values
 ('42241', 'IdempotencyConflict', '422', 'Idempotency-Key was used with another body', 'false', 'Use a new key or send the first body again.'),
 ('42251', 'InvalidAmount', '422', 'Amount is not valid', 'false', 'Send a decimal string with the decimals of the currency.'),
 ('42255', 'RefundExceedsRefundable', '422', 'Refund exceeds what can go back', 'false', 'Refund at most the amount named in refundable.'),
+('42253', 'WebhookUrlForbidden', '422', 'Webhook URL is not allowed', 'false', 'Use an https URL whose host has public addresses only; rule says what was wrong.'),
+('42254', 'EndpointLimitReached', '422', 'Too many webhook endpoints', 'false', 'Delete an endpoint you do not use.'),
 ('42258', 'PatchFieldNotAllowed', '422', 'Field cannot be changed', 'false', 'Change only the fields the documentation lists.'),
 ('42259', 'PhoneInvalid', '422', 'Phone number is not valid', 'false', 'Send a mobile number of the rail''s country.'),
 ('42260', 'RailNotConfigured', '422', 'Rail is not configured', 'false', 'Store credentials of this rail for this environment first.'),
@@ -256,17 +275,23 @@ on conflict (destination) do update set
     description = excluded.description;
 
 -- shared/public.event_subscriptions.csv
+-- shared/webhooks/public.event_subscriptions.csv
 insert into public.event_subscriptions (pattern, destination, enabled, description)
 values
 ('transfer.%', 'ledger', 'false', 'The ledger books every transfer event'),
-('payment_intent.%', 'webhooks', 'false', 'Merchants are told about their intents'),
-('payment_intent.succeeded', 'receipts', 'false', 'The payer gets a receipt')
+('payment_intent.succeeded', 'receipts', 'false', 'The payer gets a receipt'),
+('payment_intent.%', 'webhooks', 'true', 'Merchants are told about their intents'),
+('transfer.%', 'webhooks', 'true', 'Merchants are told about their transfers'),
+('refund.%', 'webhooks', 'true', 'Merchants are told about their refunds'),
+('payout.%', 'webhooks', 'true', 'Merchants are told about their payouts'),
+('invoice.%', 'webhooks', 'true', 'Merchants are told about their fiscal invoices')
 on conflict (pattern, destination) do update set
     enabled = excluded.enabled,
     description = excluded.description;
 
 -- shared/compliance/public.cron_tasks.csv
 -- shared/public.cron_tasks.csv
+-- shared/webhooks/public.cron_tasks.csv
 insert into public.cron_tasks (task, lane, interval_s, lease_s, routine, enabled, description)
 values
 ('compliance.fold', 'fast', '30', '60', 'compliance.fold_releases', 'true', 'Takes what failed transfers gave back into the counters of limits'),
@@ -278,7 +303,9 @@ values
 ('callbacks.retry', 'fast', '60', '120', 'rails.retry_failed_callbacks', 'true', 'Concludes again from callbacks whose conclusion failed'),
 ('streams.purge', 'slow', '600', '60', 'payments.purge_streams', 'true', 'Removes spent stream tokens and closed streams'),
 ('credentials.reseal', 'slow', '3600', '60', 'rails.poke_reseal', 'true', 'Wakes merchants to seal credentials again that are under an older master key'),
-('transfers.sweep', 'fast', '15', '60', 'payments.sweep_initiated', 'true', 'Fails transfers that were left behind before they were sent')
+('transfers.sweep', 'fast', '15', '60', 'payments.sweep_initiated', 'true', 'Fails transfers that were left behind before they were sent'),
+('webhooks.poke', 'fast', '5', '60', 'webhooks.poke_delivery', 'true', 'Wakes the dispatcher when a webhook is due'),
+('webhooks.purge', 'slow', '600', '120', 'webhooks.purge', 'true', 'Removes payloads and attempts and deliveries whose time is over')
 on conflict (task) do update set
     lane = excluded.lane,
     interval_s = excluded.interval_s,

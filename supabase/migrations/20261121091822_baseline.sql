@@ -19,6 +19,9 @@ begin
             ('fn_momo_callback', '5s'),
             ('fn_payment_intents', '5s'),
             ('fn_reconcile', '30s'),
+            ('fn_events', '5s'),
+            ('fn_webhook_delivery', '30s'),
+            ('fn_webhook_endpoints', '5s'),
             ('stalela_owner', null)
         ) as r (name, statement_timeout)
     loop
@@ -644,7 +647,7 @@ create table payments.intent_events (
 );
 comment on table payments.intent_events is 'Append-only: what happened to an intent, numbered per intent. References only, no personal data.';
 alter table payments.intent_events enable row level security;
-create index intent_events_of_tenant on payments.intent_events (tenant_id, environment, position);
+create index intent_events_of_tenant on payments.intent_events (tenant_id, environment, xid, position);
 
 create table payments.transfer_events (
     event_id text primary key,
@@ -663,7 +666,7 @@ create table payments.transfer_events (
 );
 comment on table payments.transfer_events is 'Append-only: what happened to a transfer, numbered per transfer. References only, no personal data.';
 alter table payments.transfer_events enable row level security;
-create index transfer_events_of_tenant on payments.transfer_events (tenant_id, environment, position);
+create index transfer_events_of_tenant on payments.transfer_events (tenant_id, environment, xid, position);
 create index transfer_events_of_intent on payments.transfer_events (payment_intent_id, position);
 
 -- The outbox is a log that is only ever inserted into: no row of it is updated or deleted. How far each destination has
@@ -994,7 +997,162 @@ reset role;
 
 -- sql/webhooks/tables.sql
 
+-- Merchants' endpoints, what is to be delivered to them and what became of it.
+-- No foreign keys into public.tenants: every insert would lock the same hot parent row.
+
 set role stalela_owner;
+
+create table webhooks.event_types (
+    type text primary key check (type ~ '^[a-z_]+(\.[a-z_]+)+$'),
+    api_version text not null check (api_version ~ '^\d{4}-\d{2}-\d{2}$'),
+    description text not null
+);
+comment on table webhooks.event_types is
+'Every event a merchant can hear of, and the version of its payload; functions/events/events.json holds its schema.';
+alter table webhooks.event_types enable row level security;
+
+create table webhooks.endpoints (
+    endpoint_id text primary key,
+    tenant_id text not null,
+    environment text not null check (environment in ('sandbox', 'production')),
+    url text not null check (length(url) <= 2048),
+    event_types text[] not null check (cardinality(event_types) between 1 and 50),
+    description text check (length(description) <= 500),
+    status text not null default 'enabled' check (status in ('enabled', 'disabled', 'deleted')),
+    disabled_reason text check (disabled_reason in ('requested', 'gone', 'failing')),
+    disabled_at timestamptz,
+    secret_sealed text not null,
+    key_version integer not null,
+    former_secret_sealed text,
+    former_key_version integer,
+    former_until timestamptz,
+    revision integer not null default 1,
+    created_by text not null,
+    created_at timestamptz not null default now(),
+    updated_at timestamptz not null default now(),
+    check ((status = 'disabled') = (disabled_reason is not null)),
+    check ((status = 'disabled') = (disabled_at is not null)),
+    check ((former_secret_sealed is null) = (former_until is null)),
+    check ((former_secret_sealed is null) = (former_key_version is null))
+);
+comment on table webhooks.endpoints is
+'Where a merchant hears of events. Secrets are sealed for this endpoint alone; the former one signs too until former_until. event_types: names, family.* or *.';
+alter table webhooks.endpoints enable row level security;
+create index endpoints_of_tenant on webhooks.endpoints (tenant_id, environment, created_at);
+
+create table webhooks.endpoint_health (
+    endpoint_id text primary key references webhooks.endpoints (endpoint_id),
+    tenant_id text not null,
+    environment text not null,
+    failures integer not null default 0 check (failures >= 0),
+    failing_since timestamptz,
+    openings integer not null default 0 check (openings >= 0),
+    open_until timestamptz,
+    check ((failures = 0) = (failing_since is null)),
+    check (open_until is null or openings > 0)
+) with (fillfactor = 50, autovacuum_vacuum_scale_factor = 0.01, autovacuum_vacuum_cost_delay = 0);
+comment on table webhooks.endpoint_health is
+'The circuit breaker: failures in a row, since when, and until when nothing is sent. Whoever fans out, claims or records locks these rows in the order of their ids, so the three see each other''s work whole.';
+alter table webhooks.endpoint_health enable row level security;
+create index endpoint_health_of_tenant on webhooks.endpoint_health (tenant_id, environment);
+
+create table webhooks.messages (
+    event_id text primary key,
+    tenant_id text not null,
+    environment text not null,
+    type text not null,
+    ordering_key text not null,
+    payload text not null check (octet_length(payload) < 20000),
+    created_at timestamptz not null default now()
+);
+comment on table webhooks.messages is
+'The bytes of an event as merchants get them, made once: every endpoint, every retry and every replay sends these.';
+alter table webhooks.messages enable row level security;
+create index messages_of_tenant on webhooks.messages (tenant_id, environment);
+create index messages_age on webhooks.messages (created_at);
+
+create table webhooks.deliveries (
+    delivery_id bigint generated always as identity primary key,
+    endpoint_id text not null references webhooks.endpoints (endpoint_id),
+    tenant_id text not null,
+    environment text not null,
+    event_id text not null,
+    event_type text not null,
+    status text not null default 'pending' check (status in ('pending', 'delivered', 'failed', 'missed')),
+    attempts integer not null default 0,
+    status_code integer,
+    created_at timestamptz not null default now(),
+    finished_at timestamptz,
+    unique (endpoint_id, event_id),
+    check ((status = 'pending') = (finished_at is null))
+) with (fillfactor = 80);
+comment on table webhooks.deliveries is
+'One event for one endpoint, once: pending until a 2xx or until nobody tries any more; missed when the endpoint was disabled. A replay is the same row again. attempts counts all there were; status_code is of the last one, null without an answer.';
+alter table webhooks.deliveries enable row level security;
+create index deliveries_of_tenant on webhooks.deliveries (tenant_id, environment, endpoint_id, created_at);
+create index deliveries_age on webhooks.deliveries (created_at);
+
+create table webhooks.queue (
+    delivery_id bigint primary key,
+    endpoint_id text not null,
+    tenant_id text not null,
+    environment text not null,
+    event_id text not null,
+    ordering_key text not null,
+    is_head boolean not null,
+    is_leased boolean not null default false,
+    attempts integer not null default 0,
+    -- When it may be taken: the next attempt, or the end of the lease of whoever is at it.
+    due_at timestamptz not null default now(),
+    give_up_at timestamptz not null
+) with (
+    fillfactor = 70, autovacuum_vacuum_scale_factor = 0.01, autovacuum_vacuum_threshold = 1000,
+    autovacuum_vacuum_cost_delay = 0
+);
+comment on table webhooks.queue is
+'What is still to be sent. Only the head of each (endpoint, ordering key) may go; whoever finishes it makes the next one the head. Rows leave when their delivery is finished.';
+alter table webhooks.queue enable row level security;
+create index queue_due on webhooks.queue (endpoint_id, due_at) where is_head;
+create index queue_leased on webhooks.queue (endpoint_id) where is_leased;
+create index queue_streams on webhooks.queue (endpoint_id, ordering_key, delivery_id);
+create index queue_of_tenant on webhooks.queue (tenant_id, environment);
+
+create table webhooks.attempts (
+    delivery_id bigint not null,
+    number integer not null check (number > 0),
+    tenant_id text not null,
+    environment text not null,
+    started_at timestamptz not null,
+    duration_ms integer not null check (duration_ms >= 0),
+    url text not null,
+    status_code integer check (status_code between 100 and 999),
+    error text check (length(error) <= 300),
+    response_excerpt text check (length(response_excerpt) <= 2048),
+    primary key (delivery_id, number),
+    check (status_code is not null or error is not null)
+);
+comment on table webhooks.attempts is
+'What each attempt met: the answer''s status and its first 2 KB, or why there was none. Written once; leaves after 30 days.';
+alter table webhooks.attempts enable row level security;
+create index attempts_of_tenant on webhooks.attempts (tenant_id, environment);
+create index attempts_age on webhooks.attempts (started_at);
+
+create type webhooks.sight as (caller public.caller, endpoint webhooks.endpoints);
+comment on type webhooks.sight is 'An endpoint and who looks at it.';
+create type webhooks.claimed as (
+    delivery_id bigint, event_id text, attempt integer, endpoint_id text, url text, secrets_sealed text[], payload text
+);
+comment on type webhooks.claimed is 'One delivery to send now: the bytes, where to, and the secrets to sign them with, newest first.';
+
+create type webhooks.reply as (
+    started_at timestamptz, duration_ms integer, url text, status_code integer, error text, response_excerpt text,
+    retry_after_s integer
+);
+comment on type webhooks.reply is 'What an attempt met, as the dispatcher saw it.';
+create type webhooks.outcome as (
+    delivery_id bigint, endpoint_id text, ordering_key text, status text, due_at timestamptz, reply webhooks.reply
+);
+comment on type webhooks.outcome is 'What becomes of a delivery after an attempt.';
 
 reset role;
 
@@ -1396,7 +1554,10 @@ values
 ('fn_payment_intents', 'true'),
 ('fn_merchants', 'true'),
 ('fn_momo_callback', 'false'),
-('fn_reconcile', 'true')
+('fn_reconcile', 'true'),
+('fn_webhook_endpoints', 'true'),
+('fn_webhook_delivery', 'false'),
+('fn_events', 'true')
 on conflict (db_role) do update set
     may_pass_user = excluded.may_pass_user;
 
@@ -1464,6 +1625,7 @@ on conflict (plan, bucket) do update set
 
 -- shared/compliance/public.settings.csv
 -- shared/public.settings.csv
+-- shared/webhooks/public.settings.csv
 insert into public.settings (key, value, comment)
 values
 ('compliance.tier_sandbox', '"T3"', 'Tier of a tenant without one of its own in the sandbox'),
@@ -1472,7 +1634,20 @@ values
 ('invitations.valid_s', '604800', 'Seconds an invitation may be accepted'),
 ('payments.four_eyes_above_minor', '{"KES": 5000000}', 'Refunds and payouts above this wait for a second person; by currency in minor units'),
 ('payments.daily_payout_limit_minor', '{"KES": 100000000}', 'What one key or person may pay out in 24 hours; by currency in minor units'),
-('outbox.backoff_s', '[1, 5, 30, 120, 600, 3600, 7200, 14400, 28800, 57600]', 'Seconds to wait after the 1st and 2nd … failed attempt at a delivery')
+('outbox.backoff_s', '[1, 5, 30, 120, 600, 3600, 7200, 14400, 28800, 57600]', 'Seconds to wait after the 1st and 2nd … failed attempt at a delivery'),
+('webhooks.endpoints_max', '5', 'Webhook endpoints of one tenant in one environment'),
+('webhooks.delays_s', '[10, 60, 600, 3600]', 'Seconds before the second attempt and the third and so on; the last one repeats'),
+('webhooks.patience_s', '86400', 'Seconds after which an undelivered webhook is given up; it can still be replayed'),
+('webhooks.in_flight_max', '50', 'Deliveries to one endpoint at once while it answers well'),
+('webhooks.in_flight_failing', '5', 'Deliveries to one endpoint at once while it fails'),
+('webhooks.breaker_failures', '5', 'Failures in a row that open an endpoint''s circuit breaker'),
+('webhooks.breaker_s', '10', 'Seconds a breaker stays open first; doubled each time up to breaker_max'),
+('webhooks.breaker_max_s', '300', 'Longest time a breaker stays open'),
+('webhooks.lease_s', '60', 'Seconds a claimed delivery belongs to its dispatcher; longer than any attempt'),
+('webhooks.disable_after_s', '432000', 'Seconds of nothing but failures after which an endpoint is disabled'),
+('webhooks.overlap_s', '86400', 'Seconds the former secret still signs after a rotation'),
+('webhooks.bodies_kept_s', '2592000', 'Seconds payloads and attempts are kept'),
+('webhooks.deliveries_kept_s', '31536000', 'Seconds the list of deliveries is kept')
 on conflict (key) do update set
     value = excluded.value,
     comment = excluded.comment;
@@ -1503,6 +1678,8 @@ values
 ('42241', 'IdempotencyConflict', '422', 'Idempotency-Key was used with another body', 'false', 'Use a new key or send the first body again.'),
 ('42251', 'InvalidAmount', '422', 'Amount is not valid', 'false', 'Send a decimal string with the decimals of the currency.'),
 ('42255', 'RefundExceedsRefundable', '422', 'Refund exceeds what can go back', 'false', 'Refund at most the amount named in refundable.'),
+('42253', 'WebhookUrlForbidden', '422', 'Webhook URL is not allowed', 'false', 'Use an https URL whose host has public addresses only; rule says what was wrong.'),
+('42254', 'EndpointLimitReached', '422', 'Too many webhook endpoints', 'false', 'Delete an endpoint you do not use.'),
 ('42258', 'PatchFieldNotAllowed', '422', 'Field cannot be changed', 'false', 'Change only the fields the documentation lists.'),
 ('42259', 'PhoneInvalid', '422', 'Phone number is not valid', 'false', 'Send a mobile number of the rail''s country.'),
 ('42260', 'RailNotConfigured', '422', 'Rail is not configured', 'false', 'Store credentials of this rail for this environment first.'),
@@ -1542,17 +1719,23 @@ on conflict (destination) do update set
     description = excluded.description;
 
 -- shared/public.event_subscriptions.csv
+-- shared/webhooks/public.event_subscriptions.csv
 insert into public.event_subscriptions (pattern, destination, enabled, description)
 values
 ('transfer.%', 'ledger', 'false', 'The ledger books every transfer event'),
-('payment_intent.%', 'webhooks', 'false', 'Merchants are told about their intents'),
-('payment_intent.succeeded', 'receipts', 'false', 'The payer gets a receipt')
+('payment_intent.succeeded', 'receipts', 'false', 'The payer gets a receipt'),
+('payment_intent.%', 'webhooks', 'true', 'Merchants are told about their intents'),
+('transfer.%', 'webhooks', 'true', 'Merchants are told about their transfers'),
+('refund.%', 'webhooks', 'true', 'Merchants are told about their refunds'),
+('payout.%', 'webhooks', 'true', 'Merchants are told about their payouts'),
+('invoice.%', 'webhooks', 'true', 'Merchants are told about their fiscal invoices')
 on conflict (pattern, destination) do update set
     enabled = excluded.enabled,
     description = excluded.description;
 
 -- shared/compliance/public.cron_tasks.csv
 -- shared/public.cron_tasks.csv
+-- shared/webhooks/public.cron_tasks.csv
 insert into public.cron_tasks (task, lane, interval_s, lease_s, routine, enabled, description)
 values
 ('compliance.fold', 'fast', '30', '60', 'compliance.fold_releases', 'true', 'Takes what failed transfers gave back into the counters of limits'),
@@ -1564,7 +1747,9 @@ values
 ('callbacks.retry', 'fast', '60', '120', 'rails.retry_failed_callbacks', 'true', 'Concludes again from callbacks whose conclusion failed'),
 ('streams.purge', 'slow', '600', '60', 'payments.purge_streams', 'true', 'Removes spent stream tokens and closed streams'),
 ('credentials.reseal', 'slow', '3600', '60', 'rails.poke_reseal', 'true', 'Wakes merchants to seal credentials again that are under an older master key'),
-('transfers.sweep', 'fast', '15', '60', 'payments.sweep_initiated', 'true', 'Fails transfers that were left behind before they were sent')
+('transfers.sweep', 'fast', '15', '60', 'payments.sweep_initiated', 'true', 'Fails transfers that were left behind before they were sent'),
+('webhooks.poke', 'fast', '5', '60', 'webhooks.poke_delivery', 'true', 'Wakes the dispatcher when a webhook is due'),
+('webhooks.purge', 'slow', '600', '120', 'webhooks.purge', 'true', 'Removes payloads and attempts and deliveries whose time is over')
 on conflict (task) do update set
     lane = excluded.lane,
     interval_s = excluded.interval_s,
@@ -2068,6 +2253,52 @@ on conflict (jurisdiction, invoice_type) do update set
     is_credit = excluded.is_credit,
     is_export = excluded.is_export,
     authority_code = excluded.authority_code;
+
+reset role;
+
+-- sql/webhooks/data.sql
+
+-- Reference rows. Written by scripts/data from shared/; edit the files named below.
+
+set role stalela_owner;
+
+-- shared/webhooks/webhooks.event_types.csv
+insert into webhooks.event_types (type, api_version, description)
+values
+('payment_intent.created', '2026-11-21', 'A payment intent was created'),
+('payment_intent.updated', '2026-11-21', 'Its description or metadata changed'),
+('payment_intent.processing', '2026-11-21', 'The payer is being asked on a rail'),
+('payment_intent.payment_failed', '2026-11-21', 'An attempt failed; the intent takes another one'),
+('payment_intent.succeeded', '2026-11-21', 'It is paid in full'),
+('payment_intent.partially_paid', '2026-11-21', 'Part of the amount came in'),
+('payment_intent.overpaid', '2026-11-21', 'More came in than was asked for'),
+('payment_intent.partially_refunded', '2026-11-21', 'Part of what was paid went back'),
+('payment_intent.refunded', '2026-11-21', 'All that was paid went back'),
+('payment_intent.canceled', '2026-11-21', 'It was canceled before it was paid'),
+('payment_intent.expired', '2026-11-21', 'Its time was over before it was paid'),
+('transfer.initiated', '2026-11-21', 'An attempt to move money was recorded; nothing was sent yet'),
+('transfer.submitted', '2026-11-21', 'It is on its way to the rail'),
+('transfer.accepted', '2026-11-21', 'The rail has it; the payer may be looking at a prompt'),
+('transfer.settled', '2026-11-21', 'The money moved'),
+('transfer.failed', '2026-11-21', 'The money did not move'),
+('transfer.returned', '2026-11-21', 'Money that had moved went back'),
+('transfer.partially_returned', '2026-11-21', 'Part of the money that had moved went back'),
+('transfer.unallocated', '2026-11-21', 'Money came in that belongs to no payment intent yet'),
+('transfer.allocated', '2026-11-21', 'Money that belonged to no payment intent was given to one'),
+('transfer.receipt_recorded', '2026-11-21', 'The rail''s receipt became known after the money had moved'),
+('transfer.needs_review', '2026-11-21', 'A person must decide what became of it'),
+('transfer.review_resolved', '2026-11-21', 'A person decided what became of it'),
+('refund.created', '2026-11-21', 'A refund was asked for'),
+('refund.succeeded', '2026-11-21', 'The money of a refund went back'),
+('refund.failed', '2026-11-21', 'The money of a refund did not go back'),
+('payout.created', '2026-11-21', 'A payout was asked for'),
+('payout.pending_approval', '2026-11-21', 'A payout waits for a second person'),
+('payout.succeeded', '2026-11-21', 'The money of a payout arrived'),
+('payout.failed', '2026-11-21', 'The money of a payout did not arrive'),
+('webhook_endpoint.test', '2026-11-21', 'Sent on request to try an endpoint; nothing happened')
+on conflict (type) do update set
+    api_version = excluded.api_version,
+    description = excluded.description;
 
 reset role;
 
@@ -8842,6 +9073,1360 @@ comment on function rails.failure_of is
 
 reset role;
 
+-- sql/webhooks/functions/deliveries.sql
+
+-- The delivery log, and sending again.
+
+set role stalela_owner;
+
+create function webhooks.delivery_resource(delivery webhooks.deliveries)
+returns json
+language plpgsql
+stable
+security definer -- callers may not read the queue
+set search_path = ''
+as $$
+begin
+    return (
+        select row_to_json(shown)
+        from (
+            select
+                delivery.event_id, 'webhook_delivery' as object, delivery.endpoint_id as webhook_endpoint_id,
+                delivery.event_type as type, delivery.status, delivery.attempts, delivery.status_code,
+                q.due_at as next_attempt_at, delivery.created_at, delivery.finished_at
+            from (select) as one
+            left join webhooks.queue as q on q.delivery_id = delivery.delivery_id and q.is_head
+        ) as shown
+    );
+end
+$$;
+comment on function webhooks.delivery_resource is
+'The wire shape of a delivery. next_attempt_at is null when it is finished or waits for an earlier event of the same payment.';
+
+create function webhooks.list_deliveries(endpoint_id text, status text, page_size integer, page_after text)
+returns public.answer
+language plpgsql
+volatile
+security definer -- callers may not read deliveries
+set search_path = ''
+as $$
+#variable_conflict use_column
+declare
+    seen webhooks.sight := webhooks.visible_endpoint(endpoint_id, 'webhooks:read', 'read');
+    caller public.caller := seen.caller;
+    after_at timestamptz := to_timestamp((split_part(page_after, '.', 1)::numeric / 1000000)::double precision);
+    after_event text := split_part(page_after, '.', 2);
+    page webhooks.deliveries[];
+    last webhooks.deliveries;
+begin
+    select array_agg(p.found_one order by (p.found_one).created_at desc, (p.found_one).event_id desc) into page
+    from (
+        select d as found_one
+        from webhooks.deliveries as d
+        where
+            d.tenant_id = caller.tenant_id and d.environment = caller.environment
+            and d.endpoint_id = list_deliveries.endpoint_id
+            and (list_deliveries.status is null or d.status = list_deliveries.status)
+            and (list_deliveries.page_after is null or (d.created_at, d.event_id) < (after_at, after_event))
+        order by d.created_at desc, d.event_id desc
+        limit list_deliveries.page_size + 1
+    ) as p;
+    if cardinality(page) > list_deliveries.page_size then
+        last := page[list_deliveries.page_size];
+    end if;
+    return public.reply(caller, 200, json_build_object(
+        'data', array(select webhooks.delivery_resource(d) from unnest(page[1:list_deliveries.page_size]) as d),
+        'pagination', json_build_object(
+            'limit', list_deliveries.page_size,
+            'has_more', last.event_id is not null,
+            'next_cursor', (extract(epoch from last.created_at) * 1000000)::bigint || '.' || last.event_id
+        )
+    ));
+end
+$$;
+comment on function webhooks.list_deliveries is 'One page of what an endpoint was sent, newest first.';
+
+create function webhooks.visible_delivery(endpoint webhooks.endpoints, event_id text)
+returns webhooks.deliveries
+language plpgsql
+stable
+security definer -- callers may not read deliveries
+set search_path = ''
+as $$
+#variable_conflict use_column
+declare
+    found_one webhooks.deliveries;
+begin
+    select d.* into found_one
+    from webhooks.deliveries as d
+    where d.endpoint_id = (visible_delivery.endpoint).endpoint_id and d.event_id = visible_delivery.event_id;
+    if not found then
+        perform public.refuse('40401', format('The event %s did not go to this endpoint.', visible_delivery.event_id));
+    end if;
+    return found_one;
+end
+$$;
+comment on function webhooks.visible_delivery is 'The delivery of an event to an endpoint; 40401 when there is none.';
+
+create function webhooks.get_delivery(endpoint_id text, event_id text)
+returns public.answer
+language plpgsql
+volatile
+security definer -- callers may not read deliveries
+set search_path = ''
+as $$
+#variable_conflict use_column
+declare
+    seen webhooks.sight := webhooks.visible_endpoint(endpoint_id, 'webhooks:read', 'read');
+    delivery webhooks.deliveries := webhooks.visible_delivery(seen.endpoint, get_delivery.event_id);
+begin
+    return public.reply(seen.caller, 200, json_build_object(
+        'delivery', webhooks.delivery_resource(delivery),
+        'payload', (select m.payload from webhooks.messages as m where m.event_id = get_delivery.event_id),
+        'attempts', array(
+            select row_to_json(shown)
+            from (
+                select a.number, a.started_at, a.duration_ms, a.url, a.status_code, a.error, a.response_excerpt
+                from webhooks.attempts as a
+                where a.delivery_id = delivery.delivery_id
+                order by a.number
+            ) as shown
+        )
+    ));
+end
+$$;
+comment on function webhooks.get_delivery is 'A delivery with the bytes that were sent, as text, and every attempt; bytes and attempts are there for 30 days.';
+
+create function webhooks.send_again(delivery_ids bigint[])
+returns integer
+language plpgsql
+volatile
+security definer -- callers may not write the queue
+set search_path = ''
+as $$
+#variable_conflict use_column
+declare
+    again bigint[];
+begin
+    with reopened as (
+        update webhooks.deliveries as d
+        set status = 'pending', finished_at = null
+        where d.delivery_id = any(send_again.delivery_ids) and d.status <> 'pending'
+        returning d.delivery_id
+    )
+    select array_agg(r.delivery_id) into again from reopened as r;
+    perform webhooks.line_up(again, 'replay:');
+    -- What waits for its next attempt anyway need not wait.
+    update webhooks.queue as q
+    set due_at = least(q.due_at, now())
+    where q.delivery_id = any(send_again.delivery_ids) and q.is_head and not q.is_leased;
+    perform public.poke('webhook_delivery');
+    return coalesce(cardinality(again), 0);
+end
+$$;
+comment on function webhooks.send_again is 'Queues finished deliveries once more, under the same event ids, and hurries those that wait; the endpoint is locked. How many it queued.';
+
+create function webhooks.check_replay(endpoint webhooks.endpoints)
+returns void
+language plpgsql
+stable
+set search_path = ''
+as $$
+begin
+    if endpoint.status <> 'enabled' then
+        perform public.refuse(
+            '40911', 'This endpoint is disabled: enable it first.',
+            '{"current_state": "disabled", "allowed": ["enable"]}'
+        );
+    end if;
+end
+$$;
+comment on function webhooks.check_replay is 'Nothing is replayed to a disabled endpoint (40911).';
+
+create function webhooks.replay_delivery(endpoint_id text, event_id text)
+returns public.answer
+language plpgsql
+volatile
+security definer -- callers may not write the queue
+set search_path = ''
+as $$
+#variable_conflict use_column
+declare
+    seen webhooks.sight := webhooks.visible_endpoint(endpoint_id, 'webhooks:write', 'manage');
+    delivery webhooks.deliveries := webhooks.visible_delivery(seen.endpoint, replay_delivery.event_id);
+begin
+    perform webhooks.check_replay(seen.endpoint);
+    if not exists (
+        select from webhooks.messages as m
+        where m.event_id = replay_delivery.event_id and m.created_at > webhooks.replayable_since()
+    ) then
+        perform public.refuse('42262', 'This event is too old to be replayed; GET /events has it.');
+    end if;
+    perform webhooks.send_again(array[delivery.delivery_id]);
+    perform public.audit(seen.caller, 'webhook_delivery.replay', replay_delivery.endpoint_id, jsonb_build_object(
+        'event_id', replay_delivery.event_id
+    ));
+    return public.reply(seen.caller, 202, webhooks.delivery_resource(
+        webhooks.visible_delivery(seen.endpoint, replay_delivery.event_id)
+    ));
+end
+$$;
+comment on function webhooks.replay_delivery is 'Sends one event to an endpoint again, with the same id and bytes. 202.';
+
+create function webhooks.replay_range(endpoint_id text, from_at timestamptz, to_at timestamptz, statuses text[])
+returns public.answer
+language plpgsql
+volatile
+security definer -- callers may not write the queue
+set search_path = ''
+as $$
+#variable_conflict use_column
+declare
+    seen webhooks.sight := webhooks.visible_endpoint(endpoint_id, 'webhooks:write', 'manage');
+    caller public.caller := seen.caller;
+    chosen bigint[];
+    last_at timestamptz;
+    batch constant integer := 5000;
+begin
+    perform webhooks.check_replay(seen.endpoint);
+    select array_agg(c.delivery_id), max(c.created_at) into chosen, last_at
+    from (
+        select d.delivery_id, d.created_at
+        from webhooks.deliveries as d
+        where
+            d.tenant_id = caller.tenant_id and d.environment = caller.environment
+            and d.endpoint_id = replay_range.endpoint_id
+            and d.created_at >= greatest(replay_range.from_at, webhooks.replayable_since())
+            and d.created_at < replay_range.to_at and d.status = any(replay_range.statuses)
+        order by d.created_at
+        fetch first batch rows with ties
+    ) as c;
+    perform webhooks.send_again(chosen);
+    perform public.audit(caller, 'webhook_endpoint.replay', replay_range.endpoint_id, jsonb_build_object(
+        'from', replay_range.from_at, 'to', replay_range.to_at, 'statuses', replay_range.statuses,
+        'queued', coalesce(cardinality(chosen), 0)
+    ));
+    return public.reply(caller, 202, json_build_object(
+        'object', 'webhook_replay',
+        'queued', coalesce(cardinality(chosen), 0),
+        -- More than one call takes: the next goes on from there.
+        'next_from', case when cardinality(chosen) >= batch then last_at + interval '1 microsecond' end
+    ));
+end
+$$;
+comment on function webhooks.replay_range is
+'Sends what an endpoint was to get in a span of time again, oldest first, at most 5,000 at once; next_from says where to go on. 202.';
+
+create function webhooks.replayable_since()
+returns timestamptz
+language plpgsql
+stable
+security definer -- callers may not read settings
+set search_path = ''
+as $$
+begin
+    return now() - make_interval(secs => public.setting('webhooks.bodies_kept_s')::double precision);
+end
+$$;
+comment on function webhooks.replayable_since is 'Events before this have lost their bytes.';
+
+reset role;
+
+-- sql/webhooks/functions/dispatch.sql
+
+-- Claim, send, record: what the dispatcher does between the queue and the merchants' servers.
+
+set role stalela_owner;
+
+create function webhooks.claim(max_rows integer)
+returns setof webhooks.claimed
+language plpgsql
+volatile
+security definer -- callers may not read endpoints or write the queue
+set search_path = ''
+as $$
+#variable_conflict use_column
+declare
+    candidates text[];
+    picked bigint[];
+    moment timestamptz := clock_timestamp();
+    lease interval := make_interval(secs => public.setting('webhooks.lease_s')::double precision);
+    room_well integer := public.setting('webhooks.in_flight_max')::integer;
+    room_failing integer := public.setting('webhooks.in_flight_failing')::integer;
+begin
+    -- From endpoint to endpoint through the index: however much one has waiting, it is one look.
+    with recursive waiting as (
+        (select q.endpoint_id from webhooks.queue as q where q.is_head order by q.endpoint_id limit 1)
+        union all
+        select (
+            select q.endpoint_id from webhooks.queue as q
+            where q.is_head and q.endpoint_id > w.endpoint_id
+            order by q.endpoint_id
+            limit 1
+        )
+        from waiting as w
+        where w.endpoint_id is not null
+    )
+    select array_agg(w.endpoint_id) into candidates
+    from waiting as w
+    inner join webhooks.endpoint_health as h on h.endpoint_id = w.endpoint_id
+    where
+        (h.open_until is null or h.open_until <= moment)
+        and exists (
+            select from webhooks.queue as q
+            where q.endpoint_id = w.endpoint_id and q.is_head and q.due_at <= moment
+        );
+    if candidates is null then
+        return;
+    end if;
+    perform webhooks.lock_endpoints(candidates);
+    moment := clock_timestamp();
+
+    -- The first of every endpoint before the second of any: a busy merchant delays nobody.
+    picked := array(
+        select due.delivery_id
+        from (
+            select h.endpoint_id,
+                case
+                    when h.open_until > moment then 0
+                    when h.open_until is not null then 1 -- half open: one that tries
+                    when h.failures > 0 then room_failing
+                    else room_well
+                end - (
+                    select count(*) from webhooks.queue as q
+                    where q.endpoint_id = h.endpoint_id and q.is_leased and q.due_at > moment
+                ) as room
+            from webhooks.endpoint_health as h
+            where h.endpoint_id = any(candidates)
+        ) as r
+        cross join lateral (
+            select q.delivery_id, q.due_at, row_number() over (order by q.due_at) as place
+            from webhooks.queue as q
+            where q.endpoint_id = r.endpoint_id and q.is_head and q.due_at <= moment
+            order by q.due_at
+            limit greatest(r.room, 0)
+        ) as due
+        order by due.place, due.due_at
+        limit max_rows
+    );
+    return query
+    with taken as (
+        update webhooks.queue as q
+        set is_leased = true, attempts = q.attempts + 1, due_at = moment + lease
+        where q.delivery_id = any(picked)
+        returning q.delivery_id, q.event_id, q.attempts, q.endpoint_id
+    )
+    select
+        t.delivery_id, t.event_id, t.attempts, t.endpoint_id, e.url,
+        case
+            when e.former_until > moment then array[e.secret_sealed, e.former_secret_sealed]
+            else array[e.secret_sealed]
+        end,
+        m.payload
+    from taken as t
+    inner join webhooks.endpoints as e on e.endpoint_id = t.endpoint_id
+    inner join webhooks.messages as m on m.event_id = t.event_id
+    order by t.delivery_id;
+end
+$$;
+comment on function webhooks.claim is
+'Leases what is due, turn by turn over the endpoints, no more to each than it may have in flight. The attempt counts from here, so one that kills its dispatcher still ends.';
+
+create function webhooks.record_attempts(outcomes jsonb)
+returns integer
+language plpgsql
+volatile
+security definer -- callers may not write the queue
+set search_path = ''
+as $$
+#variable_conflict use_column
+declare
+    mine webhooks.outcome[];
+    endpoint record;
+begin
+    perform webhooks.lock_endpoints(array(
+        select q.endpoint_id
+        from jsonb_to_recordset(outcomes) as o (delivery_id bigint)
+        inner join webhooks.queue as q on q.delivery_id = o.delivery_id
+    ));
+    -- Whose lease ran out and was given to another has nothing to say any more.
+    select array_agg(webhooks.judge(q, row(
+        o.started_at, o.duration_ms, o.url, o.status_code, o.error, o.response_excerpt, o.retry_after_s
+    )::webhooks.reply)) into mine
+    from jsonb_to_recordset(outcomes) as o (
+        delivery_id bigint, attempt integer, started_at timestamptz, duration_ms integer, url text,
+        status_code integer, error text, response_excerpt text, retry_after_s integer
+    )
+    inner join webhooks.queue as q
+        on q.delivery_id = o.delivery_id and q.is_leased and q.attempts = o.attempt;
+    if mine is null then
+        return 0;
+    end if;
+
+    insert into webhooks.attempts (
+        delivery_id, number, tenant_id, environment, started_at, duration_ms, url, status_code, error, response_excerpt
+    )
+    select
+        d.delivery_id, d.attempts + 1, d.tenant_id, d.environment, (m.reply).started_at, (m.reply).duration_ms,
+        (m.reply).url, (m.reply).status_code, left((m.reply).error, 300), left((m.reply).response_excerpt, 2048)
+    from unnest(mine) as m
+    inner join webhooks.deliveries as d on d.delivery_id = m.delivery_id;
+    update webhooks.deliveries as d
+    set
+        attempts = d.attempts + 1, status = m.status, status_code = (m.reply).status_code,
+        finished_at = case when m.status <> 'pending' then clock_timestamp() end
+    from unnest(mine) as m
+    where d.delivery_id = m.delivery_id;
+    update webhooks.queue as q
+    set is_leased = false, due_at = m.due_at
+    from unnest(mine) as m
+    where q.delivery_id = m.delivery_id and m.status = 'pending';
+    delete from webhooks.queue as q
+    using unnest(mine) as m
+    where q.delivery_id = m.delivery_id and m.status <> 'pending';
+    -- The next of each stream whose head is gone.
+    update webhooks.queue as q
+    set is_head = true, due_at = greatest(q.due_at, now())
+    where q.delivery_id = any(array(
+        select (
+            select min(f.delivery_id) from webhooks.queue as f
+            where f.endpoint_id = m.endpoint_id and f.ordering_key = m.ordering_key
+        )
+        from unnest(mine) as m
+        where m.status <> 'pending'
+    ));
+
+    for endpoint in
+        select m.endpoint_id, array_agg(m) as met
+        from unnest(mine) as m
+        inner join webhooks.endpoint_health as h on h.endpoint_id = m.endpoint_id
+        group by m.endpoint_id, h.failures
+        having h.failures > 0 or bool_or(m.status <> 'delivered')
+        order by m.endpoint_id
+    loop
+        perform webhooks.note_health(endpoint.endpoint_id, endpoint.met);
+    end loop;
+    return cardinality(mine);
+end
+$$;
+comment on function webhooks.record_attempts is
+'What became of claimed deliveries: logged, finished or due again, the next of their streams freed, the endpoints'' breakers moved. How many were still the caller''s.';
+
+create function webhooks.judge(waiting webhooks.queue, reply webhooks.reply)
+returns webhooks.outcome
+language plpgsql
+volatile
+security definer -- callers may not read settings
+set search_path = ''
+as $$
+declare
+    delays jsonb := public.setting('webhooks.delays_s');
+    delay_s double precision;
+    due_at timestamptz;
+    status text := 'delivered';
+begin
+    if reply.status_code between 200 and 299 then
+        return row(waiting.delivery_id, waiting.endpoint_id, waiting.ordering_key, status, null::timestamptz, reply);
+    end if;
+    delay_s := (delays ->> least(waiting.attempts, jsonb_array_length(delays)) - 1)::double precision;
+    if reply.status_code in (429, 503) or reply.status_code is null and reply.error = 'timeout' then
+        delay_s := greatest(delay_s, 60);
+    end if;
+    -- A receiver may ask for more time, not for less, and not for ever. The jitter only adds, too.
+    delay_s := greatest(delay_s, least(coalesce(reply.retry_after_s, 0), 2 * delay_s)) * (1 + random() * 0.2);
+    due_at := clock_timestamp() + make_interval(secs => delay_s);
+    status := case when due_at > waiting.give_up_at then 'failed' else 'pending' end;
+    return row(waiting.delivery_id, waiting.endpoint_id, waiting.ordering_key, status, due_at, reply);
+end
+$$;
+comment on function webhooks.judge is
+'Whether a delivery is done, due again and when, or given up. 2xx is success, a redirect is not; 429, 503 and silence wait a minute at least.';
+
+create function webhooks.note_health(endpoint_id text, met webhooks.outcome[])
+returns void
+language plpgsql
+volatile
+security definer -- callers may not write endpoints
+set search_path = ''
+as $$
+#variable_conflict use_column
+declare
+    health webhooks.endpoint_health;
+    moment timestamptz := clock_timestamp();
+    last_good timestamptz;
+    bad bigint;
+begin
+    select max((m.reply).started_at + (m.reply).duration_ms * interval '1 ms') into last_good
+    from unnest(met) as m
+    where m.status = 'delivered';
+    select count(*) into bad
+    from unnest(met) as m
+    where
+        m.status <> 'delivered'
+        and (last_good is null or (m.reply).started_at + (m.reply).duration_ms * interval '1 ms' > last_good);
+    select h.* into health from webhooks.endpoint_health as h where h.endpoint_id = note_health.endpoint_id;
+    if last_good is not null then
+        health.failures := 0;
+        health.failing_since := null;
+        health.openings := 0;
+        health.open_until := null;
+    end if;
+    health.failures := health.failures + bad::integer;
+    if health.failures > 0 then
+        health.failing_since := coalesce(health.failing_since, moment);
+    end if;
+    if
+        bad > 0 and health.failures >= public.setting('webhooks.breaker_failures')::integer
+        and (health.open_until is null or health.open_until <= moment)
+    then
+        health.open_until := moment + make_interval(secs => least(
+            public.setting('webhooks.breaker_s')::double precision * 2 ^ least(health.openings, 20),
+            public.setting('webhooks.breaker_max_s')::double precision
+        ));
+        health.openings := health.openings + 1;
+    end if;
+    update webhooks.endpoint_health as h
+    set
+        failures = health.failures, failing_since = health.failing_since, openings = health.openings,
+        open_until = health.open_until
+    where
+        h.endpoint_id = note_health.endpoint_id
+        and (h.failures, h.failing_since, h.openings, h.open_until)
+        is distinct from (health.failures, health.failing_since, health.openings, health.open_until);
+
+    if exists (select from unnest(met) as m where (m.reply).status_code = 410) then
+        perform webhooks.disable(note_health.endpoint_id, 'gone');
+    elsif
+        health.failures >= public.setting('webhooks.breaker_failures')::integer
+        and health.failing_since <= moment - make_interval(
+            secs => public.setting('webhooks.disable_after_s')::double precision
+        )
+    then
+        perform webhooks.disable(note_health.endpoint_id, 'failing');
+    end if;
+end
+$$;
+comment on function webhooks.note_health is
+'Moves an endpoint''s breaker: a success closes it, failures in a row open it, twice as long each time. 410 or days of nothing but failures disable the endpoint.';
+
+create function webhooks.disable(endpoint_id text, reason text)
+returns void
+language plpgsql
+volatile
+security definer -- callers may not write endpoints
+set search_path = ''
+as $$
+#variable_conflict use_column
+declare
+    disabled webhooks.endpoints;
+begin
+    update webhooks.endpoints as e
+    set status = 'disabled', disabled_reason = disable.reason, disabled_at = now(), updated_at = now()
+    where e.endpoint_id = disable.endpoint_id and e.status = 'enabled'
+    returning e.* into disabled;
+    if not found then
+        return;
+    end if;
+    perform webhooks.drop_queue(disable.endpoint_id);
+    if disable.reason <> 'requested' then
+        perform public.raise_alert(
+            'webhook_endpoint_disabled', 'warning', disabled.endpoint_id, disabled.tenant_id, disabled.environment,
+            jsonb_build_object('reason', disable.reason, 'url', disabled.url)
+        );
+    end if;
+end
+$$;
+comment on function webhooks.disable is
+'Nothing more is sent to this endpoint until it is enabled again; what waited counts as failed and can be replayed. When nobody asked for it, an alert tells the merchant.';
+
+create function webhooks.drop_queue(endpoint_id text)
+returns void
+language plpgsql
+volatile
+security definer -- callers may not write the queue
+set search_path = ''
+as $$
+#variable_conflict use_column
+begin
+    with dropped as (
+        delete from webhooks.queue as q where q.endpoint_id = drop_queue.endpoint_id returning q.delivery_id
+    )
+    update webhooks.deliveries as d
+    set status = 'failed', finished_at = now()
+    from dropped
+    where d.delivery_id = dropped.delivery_id and d.status = 'pending';
+end
+$$;
+comment on function webhooks.drop_queue is 'Gives up everything that waits for an endpoint; its health row is locked.';
+
+create function webhooks.poke_delivery()
+returns boolean
+language plpgsql
+volatile
+security definer -- callers may not read the queue
+set search_path = ''
+as $$
+begin
+    if not exists (
+        select from webhooks.endpoint_health as h
+        where
+            (h.open_until is null or h.open_until <= now())
+            and exists (
+                select from webhooks.queue as q
+                where q.endpoint_id = h.endpoint_id and q.is_head and q.due_at <= now()
+            )
+    ) then
+        return false;
+    end if;
+    perform public.poke('webhook_delivery');
+    return true;
+end
+$$;
+comment on function webhooks.poke_delivery is 'Wakes the dispatcher when something is due. A cron task.';
+
+create function webhooks.purge()
+returns integer
+language plpgsql
+volatile
+security definer -- callers may not write deliveries
+set search_path = ''
+as $$
+#variable_conflict use_column
+declare
+    bodies_end timestamptz := now() - make_interval(secs => public.setting('webhooks.bodies_kept_s')::double precision);
+    log_end timestamptz := now() - make_interval(secs => public.setting('webhooks.deliveries_kept_s')::double precision);
+    purged integer;
+    total integer := 0;
+begin
+    delete from webhooks.attempts as a
+    where a.ctid = any(array(
+        select o.ctid from webhooks.attempts as o where o.started_at < bodies_end order by o.started_at limit 5000
+    ));
+    get diagnostics purged = row_count;
+    total := total + purged;
+    delete from webhooks.messages as m
+    where m.ctid = any(array(
+        select o.ctid from webhooks.messages as o
+        -- A replay of the last moment is over by then.
+        where o.created_at < bodies_end - interval '2 days'
+        order by o.created_at
+        limit 5000
+    ));
+    get diagnostics purged = row_count;
+    total := total + purged;
+    delete from webhooks.deliveries as d
+    where d.ctid = any(array(
+        select o.ctid from webhooks.deliveries as o
+        where o.created_at < log_end and o.status <> 'pending'
+        order by o.created_at
+        limit 5000
+    ));
+    get diagnostics purged = row_count;
+    return total + purged;
+end
+$$;
+comment on function webhooks.purge is
+'Removes attempts and payloads after 30 days and deliveries after a year, up to 5,000 of each. A cron task.';
+
+reset role;
+
+-- sql/webhooks/functions/endpoints.sql
+
+-- Webhook endpoints as merchants keep them. The function makes and seals the secret; SQL never sees one.
+
+set role stalela_owner;
+
+create function webhooks.endpoint_resource(endpoint webhooks.endpoints)
+returns json
+language plpgsql
+stable
+security definer -- callers may not read health
+set search_path = ''
+as $$
+begin
+    return (
+        select row_to_json(shown)
+        from (
+            select
+                endpoint.endpoint_id as id, 'webhook_endpoint' as object, endpoint.url, endpoint.event_types,
+                endpoint.description, endpoint.status, endpoint.disabled_reason, endpoint.disabled_at,
+                case when h.open_until > now() then h.open_until end as paused_until, h.failing_since,
+                case when endpoint.former_until > now() then endpoint.former_until end as former_secret_until,
+                endpoint.environment, endpoint.created_by, endpoint.created_at, endpoint.updated_at
+            from webhooks.endpoint_health as h
+            where h.endpoint_id = endpoint.endpoint_id
+        ) as shown
+    );
+end
+$$;
+comment on function webhooks.endpoint_resource is 'The wire shape of an endpoint, without its secret.';
+
+create function webhooks.check_filters(filters text[])
+returns void
+language plpgsql
+stable
+security definer -- callers may not read event types
+set search_path = ''
+as $$
+declare
+    place integer;
+    wanted text;
+begin
+    if coalesce(cardinality(filters), 0) not between 1 and 50 then
+        perform public.refuse_field('42262', '/event_types', 'An endpoint has 1 to 50 event types; * is all of them.');
+    end if;
+    for place, wanted in select (f.place - 1)::integer, f.filter from unnest(filters) with ordinality as f (filter, place) loop
+        if
+            wanted <> '*'
+            and not exists (select from webhooks.event_types as k where k.type = wanted)
+            -- A family may be announced before its first type.
+            and not exists (
+                select from public.event_subscriptions as s
+                where s.destination = 'webhooks' and s.pattern = regexp_replace(wanted, '\.\*$', '.%')
+            )
+        then
+            perform public.refuse_field(
+                '42262', '/event_types/' || place, format('There is no event type %s; events.json lists them.', wanted)
+            );
+        end if;
+    end loop;
+end
+$$;
+comment on function webhooks.check_filters is 'A filter is a type that exists, a family of types as payment_intent.*, or *; 42262 names the one that is not.';
+
+create function webhooks.visible_endpoint(endpoint_id text, scope text, bucket text)
+returns webhooks.sight
+language plpgsql
+volatile
+security definer -- callers may not read endpoints
+set search_path = ''
+as $$
+#variable_conflict use_column
+declare
+    caller public.caller := public.authorize(scope, bucket);
+    endpoint webhooks.endpoints;
+begin
+    -- The lock keeps two changes of one endpoint, and the dispatcher's verdict on it, one after the other.
+    if bucket = 'manage' then
+        perform webhooks.lock_endpoints(array[visible_endpoint.endpoint_id]);
+    end if;
+    select e.* into endpoint
+    from webhooks.endpoints as e
+    where
+        e.endpoint_id = visible_endpoint.endpoint_id and e.tenant_id = caller.tenant_id
+        and e.environment = caller.environment and e.status <> 'deleted';
+    if not found then
+        perform public.refuse('40401', format('There is no webhook endpoint %s here.', visible_endpoint.endpoint_id));
+    end if;
+    return row(caller, endpoint);
+end
+$$;
+comment on function webhooks.visible_endpoint is
+'The caller and their endpoint, locked when it is to be managed; 40401 for anybody else''s.';
+
+create function webhooks.create_endpoint(
+    idempotency_key text, body_hash text, endpoint_id text, url text, event_types text[], description text,
+    secret_sealed text, key_version integer
+)
+returns public.answer
+language plpgsql
+volatile
+security definer -- callers may not write endpoints
+set search_path = ''
+as $$
+#variable_conflict use_column
+declare
+    route constant text := 'POST /webhook-endpoints';
+    caller public.caller := public.authorize('webhooks:write', 'manage');
+    answer public.answer := public.claim_idempotency(
+        caller, route, create_endpoint.idempotency_key, create_endpoint.body_hash
+    );
+    made webhooks.endpoints;
+begin
+    if answer.body is not null then
+        return answer;
+    end if;
+    perform webhooks.check_filters(create_endpoint.event_types);
+    if (
+        select count(*) >= public.setting('webhooks.endpoints_max')::bigint
+        from webhooks.endpoints as e
+        where e.tenant_id = caller.tenant_id and e.environment = caller.environment and e.status <> 'deleted'
+    ) then
+        perform public.refuse('42254', format(
+            'There are %s webhook endpoints already: delete one you do not use.', public.setting('webhooks.endpoints_max')
+        ));
+    end if;
+    insert into webhooks.endpoints (
+        endpoint_id, tenant_id, environment, url, event_types, description, secret_sealed, key_version, created_by
+    ) values (
+        create_endpoint.endpoint_id, caller.tenant_id, caller.environment, create_endpoint.url,
+        create_endpoint.event_types, create_endpoint.description, create_endpoint.secret_sealed,
+        create_endpoint.key_version, caller.actor
+    )
+    returning * into made;
+    insert into webhooks.endpoint_health (endpoint_id, tenant_id, environment)
+    values (made.endpoint_id, made.tenant_id, made.environment);
+    perform public.audit(caller, 'webhook_endpoint.create', made.endpoint_id, jsonb_build_object('url', made.url));
+    answer := public.reply(caller, 201, webhooks.endpoint_resource(made));
+    perform public.remember_answer(caller, route, create_endpoint.idempotency_key, made.endpoint_id, answer);
+    return answer;
+end
+$$;
+comment on function webhooks.create_endpoint is
+'An endpoint under the id its secret was sealed for. The stored answer has no secret: a replay never shows it again. 201; 42254 when there are too many.';
+
+create function webhooks.list_endpoints()
+returns public.answer
+language plpgsql
+volatile
+security definer -- callers may not read endpoints
+set search_path = ''
+as $$
+declare
+    caller public.caller := public.authorize('webhooks:read', 'read');
+begin
+    return public.reply(caller, 200, json_build_object('data', array(
+        select webhooks.endpoint_resource(e)
+        from webhooks.endpoints as e
+        where e.tenant_id = caller.tenant_id and e.environment = caller.environment and e.status <> 'deleted'
+        order by e.created_at
+        limit 500
+    )));
+end
+$$;
+comment on function webhooks.list_endpoints is 'The endpoints of the caller''s environment, oldest first.';
+
+create function webhooks.get_endpoint(endpoint_id text)
+returns public.answer
+language plpgsql
+volatile
+security definer -- callers may not read endpoints
+set search_path = ''
+as $$
+declare
+    seen webhooks.sight := webhooks.visible_endpoint(endpoint_id, 'webhooks:read', 'read');
+begin
+    return public.reply(seen.caller, 200, webhooks.endpoint_resource(seen.endpoint));
+end
+$$;
+comment on function webhooks.get_endpoint is 'One endpoint of the caller.';
+
+create function webhooks.update_endpoint(endpoint_id text, patch jsonb)
+returns public.answer
+language plpgsql
+volatile
+security definer -- callers may not write endpoints
+set search_path = ''
+as $$
+#variable_conflict use_column
+declare
+    seen webhooks.sight := webhooks.visible_endpoint(endpoint_id, 'webhooks:write', 'manage');
+    filters text[] := array(select jsonb_array_elements_text(coalesce(patch -> 'event_types', '[]')));
+    changed webhooks.endpoints;
+begin
+    if patch ? 'event_types' then
+        perform webhooks.check_filters(filters);
+    end if;
+    update webhooks.endpoints as e
+    set
+        url = coalesce(patch ->> 'url', e.url),
+        event_types = case when patch ? 'event_types' then filters else e.event_types end,
+        description = case when patch ? 'description' then patch ->> 'description' else e.description end,
+        updated_at = now()
+    where e.endpoint_id = update_endpoint.endpoint_id
+    returning e.* into changed;
+    perform public.audit(
+        seen.caller, 'webhook_endpoint.update', changed.endpoint_id,
+        jsonb_build_object('url', changed.url, 'event_types', changed.event_types)
+    );
+    return public.reply(seen.caller, 200, webhooks.endpoint_resource(changed));
+end
+$$;
+comment on function webhooks.update_endpoint is 'Changes url, event_types or description; what is queued already goes to the new url.';
+
+create function webhooks.rotate_secret(
+    idempotency_key text, body_hash text, endpoint_id text, secret_sealed text, key_version integer
+)
+returns public.answer
+language plpgsql
+volatile
+security definer -- callers may not write endpoints
+set search_path = ''
+as $$
+#variable_conflict use_column
+declare
+    route constant text := 'POST /webhook-endpoints/{id}/rotate-secret';
+    seen webhooks.sight := webhooks.visible_endpoint(endpoint_id, 'webhooks:write', 'manage');
+    answer public.answer := public.claim_idempotency(
+        seen.caller, route, rotate_secret.idempotency_key, rotate_secret.body_hash || ':' || rotate_secret.endpoint_id
+    );
+    changed webhooks.endpoints;
+begin
+    if answer.body is not null then
+        return answer;
+    end if;
+    update webhooks.endpoints as e
+    set
+        former_secret_sealed = e.secret_sealed, former_key_version = e.key_version,
+        former_until = now() + make_interval(secs => public.setting('webhooks.overlap_s')::double precision),
+        secret_sealed = rotate_secret.secret_sealed, key_version = rotate_secret.key_version,
+        revision = e.revision + 1, updated_at = now()
+    where e.endpoint_id = rotate_secret.endpoint_id
+    returning e.* into changed;
+    perform public.audit(seen.caller, 'webhook_endpoint.rotate_secret', changed.endpoint_id, '{}');
+    answer := public.reply(seen.caller, 200, webhooks.endpoint_resource(changed));
+    perform public.remember_answer(
+        seen.caller, route, rotate_secret.idempotency_key, changed.endpoint_id, answer
+    );
+    return answer;
+end
+$$;
+comment on function webhooks.rotate_secret is 'A new secret signs from now on, the former one beside it for 24 hours; one that was rotated out before ends now.';
+
+create function webhooks.enable_endpoint(endpoint_id text)
+returns public.answer
+language plpgsql
+volatile
+security definer -- callers may not write endpoints
+set search_path = ''
+as $$
+#variable_conflict use_column
+declare
+    seen webhooks.sight := webhooks.visible_endpoint(endpoint_id, 'webhooks:write', 'manage');
+    changed webhooks.endpoints := seen.endpoint;
+begin
+    if changed.status = 'disabled' then
+        update webhooks.endpoints as e
+        set status = 'enabled', disabled_reason = null, disabled_at = null, updated_at = now()
+        where e.endpoint_id = enable_endpoint.endpoint_id
+        returning e.* into changed;
+        update webhooks.endpoint_health as h
+        set failures = 0, failing_since = null, openings = 0, open_until = null
+        where h.endpoint_id = enable_endpoint.endpoint_id;
+        perform public.resolve_alert('webhook_endpoint_disabled', changed.endpoint_id, 'enabled again');
+        perform public.audit(seen.caller, 'webhook_endpoint.enable', changed.endpoint_id, '{}');
+    end if;
+    return public.reply(seen.caller, 200, webhooks.endpoint_resource(changed));
+end
+$$;
+comment on function webhooks.enable_endpoint is 'Sends to a disabled endpoint again, from the next event on; what it missed comes with a replay. Repeatable.';
+
+create function webhooks.disable_endpoint(endpoint_id text)
+returns public.answer
+language plpgsql
+volatile
+security definer -- callers may not write endpoints
+set search_path = ''
+as $$
+#variable_conflict use_column
+declare
+    seen webhooks.sight := webhooks.visible_endpoint(endpoint_id, 'webhooks:write', 'manage');
+    changed webhooks.endpoints;
+begin
+    perform webhooks.disable(disable_endpoint.endpoint_id, 'requested');
+    select e.* into changed from webhooks.endpoints as e where e.endpoint_id = disable_endpoint.endpoint_id;
+    perform public.audit(seen.caller, 'webhook_endpoint.disable', changed.endpoint_id, '{}');
+    return public.reply(seen.caller, 200, webhooks.endpoint_resource(changed));
+end
+$$;
+comment on function webhooks.disable_endpoint is 'Sends nothing more to it; events it misses are on record. Repeatable.';
+
+create function webhooks.delete_endpoint(endpoint_id text)
+returns public.answer
+language plpgsql
+volatile
+security definer -- callers may not write endpoints
+set search_path = ''
+as $$
+#variable_conflict use_column
+declare
+    seen webhooks.sight := webhooks.visible_endpoint(endpoint_id, 'webhooks:write', 'manage');
+begin
+    update webhooks.endpoints as e
+    set
+        status = 'deleted', disabled_reason = null, disabled_at = null, secret_sealed = '', former_secret_sealed = null,
+        former_key_version = null, former_until = null, updated_at = now()
+    where e.endpoint_id = delete_endpoint.endpoint_id;
+    perform webhooks.drop_queue(delete_endpoint.endpoint_id);
+    perform public.resolve_alert('webhook_endpoint_disabled', delete_endpoint.endpoint_id, 'deleted');
+    perform public.audit(seen.caller, 'webhook_endpoint.delete', delete_endpoint.endpoint_id, '{}');
+    return public.reply(seen.caller, 200, json_build_object(
+        'id', delete_endpoint.endpoint_id, 'object', 'webhook_endpoint', 'deleted', true
+    ));
+end
+$$;
+comment on function webhooks.delete_endpoint is 'Ends an endpoint and forgets its secrets; the log of its deliveries stays with us.';
+
+create function webhooks.test_endpoint(endpoint_id text)
+returns public.answer
+language plpgsql
+volatile
+security definer -- callers may not write deliveries
+set search_path = ''
+as $$
+#variable_conflict use_column
+declare
+    seen webhooks.sight := webhooks.visible_endpoint(endpoint_id, 'webhooks:write', 'manage');
+    endpoint webhooks.endpoints := seen.endpoint;
+    caller public.caller := seen.caller;
+    made_id text := public.new_id('evt');
+    type constant text := 'webhook_endpoint.test';
+begin
+    if endpoint.status <> 'enabled' then
+        perform public.refuse(
+            '40911', 'This endpoint is disabled: enable it first.',
+            '{"current_state": "disabled", "allowed": ["enable"]}'
+        );
+    end if;
+    perform webhooks.enqueue(array[row(
+        made_id, caller.tenant_id, caller.environment, type, endpoint.endpoint_id,
+        webhooks.payload(
+            made_id, type, (select k.api_version from webhooks.event_types as k where k.type = 'webhook_endpoint.test'),
+            caller.environment, now(), endpoint.endpoint_id, 0, '{}'
+        ), now()
+    )::webhooks.messages], endpoint.endpoint_id);
+    perform public.poke('webhook_delivery');
+    return public.reply(caller, 202, webhooks.delivery_resource((
+        select d from webhooks.deliveries as d where d.endpoint_id = endpoint.endpoint_id and d.event_id = made_id
+    )));
+end
+$$;
+comment on function webhooks.test_endpoint is 'Queues an event of type webhook_endpoint.test for this endpoint, whatever its filters. 202 with the delivery.';
+
+reset role;
+
+-- sql/webhooks/functions/events.sql
+
+-- The same events for merchants who ask instead of listening.
+
+set role stalela_owner;
+
+create function webhooks.list_events(after_event text, types text[], page_size integer)
+returns public.answer
+language plpgsql
+volatile
+security definer -- callers may not read events
+set search_path = ''
+as $$
+#variable_conflict use_column
+declare
+    caller public.caller := public.authorize('payments:read', 'read');
+    after_xid xid8 := '0'::xid8;
+    after_position bigint := 0::bigint;
+    payloads text[];
+    ids text[];
+begin
+    if after_event is not null then
+        select e.xid, e.position into after_xid, after_position
+        from (
+            select i.xid, i.position from payments.intent_events as i
+            where i.event_id = after_event and i.tenant_id = caller.tenant_id and i.environment = caller.environment
+            union all
+            select t.xid, t.position from payments.transfer_events as t
+            where t.event_id = after_event and t.tenant_id = caller.tenant_id and t.environment = caller.environment
+        ) as e;
+        if not found then
+            perform public.refuse('42262', format('after: there is no event %s here.', after_event),
+                '{"errors": [{"pointer": "/after", "detail": "the id of an event you got", "in": "query"}]}');
+        end if;
+    end if;
+    -- Transactions do not end in the order in which they began: what is older than every running one is complete, and
+    -- only that is shown, in the order of the transactions. Nothing can appear before a reader's place afterwards.
+    select
+        array_agg(coalesce(m.payload, webhooks.payload(
+            page.event_id, page.type, page.api_version, caller.environment, page.occurred_at, page.subject, page.seq,
+            page.payload
+        )) order by page.xid, page.position),
+        array_agg(page.event_id order by page.xid, page.position)
+    into payloads, ids
+    from (
+        (
+            select i.event_id, i.type, k.api_version, i.occurred_at, i.payment_intent_id as subject, i.seq, i.payload,
+                i.xid, i.position
+            from payments.intent_events as i
+            inner join webhooks.event_types as k on k.type = i.type
+            where
+                i.tenant_id = caller.tenant_id and i.environment = caller.environment
+                and (i.xid, i.position) > (after_xid, after_position)
+                and i.xid < pg_snapshot_xmin(pg_current_snapshot())
+                and (types is null or webhooks.wants(types, i.type))
+            order by i.xid, i.position
+            limit page_size + 1
+        )
+        union all
+        (
+            select t.event_id, t.type, k.api_version, t.occurred_at, t.transfer_id, t.seq, t.payload, t.xid, t.position
+            from payments.transfer_events as t
+            inner join webhooks.event_types as k on k.type = t.type
+            where
+                t.tenant_id = caller.tenant_id and t.environment = caller.environment
+                and (t.xid, t.position) > (after_xid, after_position)
+                and t.xid < pg_snapshot_xmin(pg_current_snapshot())
+                and (types is null or webhooks.wants(types, t.type))
+            order by t.xid, t.position
+            limit page_size + 1
+        )
+        order by xid, position
+        limit page_size + 1
+    ) as page
+    left join webhooks.messages as m on m.event_id = page.event_id;
+
+    return row(200, format(
+        '{"data":[%s],"pagination":%s}',
+        array_to_string(payloads[1:page_size], ','),
+        json_build_object(
+            'limit', page_size,
+            'has_more', coalesce(cardinality(ids), 0) > page_size,
+            'next_after', coalesce(ids[least(page_size, cardinality(ids))], after_event)
+        )
+    ), caller.rate);
+end
+$$;
+comment on function webhooks.list_events is
+'Events after one the caller names, oldest first, each byte for byte as its webhook. An event is shown once no older transaction can still add one before it, so a reader who goes on from the last misses none.';
+
+create function webhooks.get_event(event_id text)
+returns public.answer
+language plpgsql
+volatile
+security definer -- callers may not read events
+set search_path = ''
+as $$
+#variable_conflict use_column
+declare
+    caller public.caller := public.authorize('payments:read', 'read');
+    payload text;
+begin
+    select coalesce(m.payload, webhooks.payload(
+        e.event_id, e.type, k.api_version, caller.environment, e.occurred_at, e.subject, e.seq, e.payload
+    )) into payload
+    from (
+        select i.event_id, i.type, i.occurred_at, i.payment_intent_id as subject, i.seq, i.payload
+        from payments.intent_events as i
+        where
+            i.event_id = get_event.event_id and i.tenant_id = caller.tenant_id
+            and i.environment = caller.environment
+        union all
+        select t.event_id, t.type, t.occurred_at, t.transfer_id, t.seq, t.payload
+        from payments.transfer_events as t
+        where
+            t.event_id = get_event.event_id and t.tenant_id = caller.tenant_id
+            and t.environment = caller.environment
+    ) as e
+    inner join webhooks.event_types as k on k.type = e.type
+    left join webhooks.messages as m on m.event_id = e.event_id;
+    if payload is null then
+        perform public.refuse('40401', format('There is no event %s here.', get_event.event_id));
+    end if;
+    return row(200, payload, caller.rate);
+end
+$$;
+comment on function webhooks.get_event is 'One event, byte for byte as its webhook.';
+
+reset role;
+
+-- sql/webhooks/functions/fan_out.sql
+
+-- From the outbox to the queue: one delivery per event and endpoint that wants it.
+
+set role stalela_owner;
+
+create function webhooks.fan_out(max_rows integer)
+returns integer
+language plpgsql
+volatile
+security definer -- callers may not read the outbox or write deliveries
+set search_path = ''
+as $$
+#variable_conflict use_column
+declare
+    taken payments.delivery[];
+    made webhooks.messages[];
+begin
+    select array_agg(d order by d.outbox_id) into taken from payments.take_events('webhooks', max_rows) as d;
+    if taken is null then
+        return 0;
+    end if;
+    perform payments.fail_event('webhooks', t.outbox_id, format('%s has no payload schema', t.event_type), true)
+    from unnest(taken) as t
+    where not exists (select from webhooks.event_types as k where k.type = t.event_type);
+
+    select array_agg(
+        row(
+            t.event_id, t.tenant_id, t.environment, t.event_type, t.ordering_key,
+            webhooks.payload(
+                t.event_id, t.event_type, k.api_version, t.environment, t.occurred_at, t.ordering_key, t.seq, t.payload
+            ), now()
+        )::webhooks.messages
+        order by t.outbox_id
+    ) into made
+    from unnest(taken) as t
+    inner join webhooks.event_types as k on k.type = t.event_type
+    where exists (
+        select from webhooks.endpoints as e
+        where
+            e.tenant_id = t.tenant_id and e.environment = t.environment and e.status <> 'deleted'
+            and webhooks.wants(e.event_types, t.event_type)
+    );
+    perform payments.fail_event('webhooks', t.outbox_id, 'the payload has 20 kB or more', true)
+    from unnest(taken) as t
+    inner join unnest(made) as m on m.event_id = t.event_id
+    where octet_length(m.payload) >= 20000;
+    if made is not null then
+        perform webhooks.enqueue(made, null);
+    end if;
+    return cardinality(taken);
+end
+$$;
+comment on function webhooks.fan_out is
+'Takes a batch of events and queues one delivery per endpoint that wants it, in one transaction. What no merchant could read is parked for good. How many events it took.';
+
+create function webhooks.enqueue(messages webhooks.messages[], only_endpoint text)
+returns integer
+language plpgsql
+volatile
+security definer -- callers may not write deliveries
+set search_path = ''
+as $$
+#variable_conflict use_column
+declare
+    fresh bigint[];
+begin
+    perform webhooks.lock_endpoints(array(
+        select e.endpoint_id
+        from webhooks.endpoints as e
+        where (e.tenant_id, e.environment) in (select m.tenant_id, m.environment from unnest(messages) as m)
+    ));
+    insert into webhooks.messages
+    select m.* from unnest(messages) as m where octet_length(m.payload) < 20000
+    on conflict (event_id) do nothing;
+    with made as (
+        insert into webhooks.deliveries as d (
+            endpoint_id, tenant_id, environment, event_id, event_type, status, finished_at
+        )
+        select
+            e.endpoint_id, m.tenant_id, m.environment, m.event_id, m.type,
+            -- What a disabled endpoint missed is on record and can be replayed.
+            case when e.status = 'enabled' then 'pending' else 'missed' end,
+            case when e.status = 'enabled' then null else now() end
+        from unnest(messages) with ordinality
+            as m (event_id, tenant_id, environment, type, ordering_key, payload, created_at, place)
+        inner join webhooks.endpoints as e on e.tenant_id = m.tenant_id and e.environment = m.environment
+        where
+            e.status <> 'deleted' and octet_length(m.payload) < 20000
+            and case
+                when only_endpoint is null then webhooks.wants(e.event_types, m.type)
+                else e.endpoint_id = only_endpoint
+            end
+        order by m.place
+        on conflict (endpoint_id, event_id) do nothing
+        returning d.delivery_id, d.status
+    )
+    select array_agg(made.delivery_id) into fresh from made where made.status = 'pending';
+    perform webhooks.line_up(fresh, '');
+    return coalesce(cardinality(fresh), 0);
+end
+$$;
+comment on function webhooks.enqueue is
+'Keeps the bytes and makes a delivery per endpoint whose filters let the event through, or for the one named. An event that an endpoint has already is not made again.';
+
+create function webhooks.lock_endpoints(endpoint_ids text[])
+returns void
+language plpgsql
+volatile
+security definer -- callers may not lock endpoints
+set search_path = ''
+as $$
+begin
+    perform from webhooks.endpoint_health as h
+    where h.endpoint_id = any(lock_endpoints.endpoint_ids)
+    order by h.endpoint_id
+    for no key update;
+end
+$$;
+comment on function webhooks.lock_endpoints is
+'Until the end of the transaction nobody else moves the queues of these endpoints. In the order of the ids, so that two never wait for each other.';
+
+create function webhooks.line_up(delivery_ids bigint[], lane text)
+returns void
+language plpgsql
+volatile
+security definer -- callers may not write the queue
+set search_path = ''
+as $$
+#variable_conflict use_column
+begin
+    insert into webhooks.queue (
+        delivery_id, endpoint_id, tenant_id, environment, event_id, ordering_key, is_head, due_at, give_up_at
+    )
+    select
+        d.delivery_id, d.endpoint_id, d.tenant_id, d.environment, d.event_id, lane || m.ordering_key,
+        row_number() over (partition by d.endpoint_id, m.ordering_key order by d.delivery_id) = 1
+        and not exists (
+            select from webhooks.queue as q
+            where q.endpoint_id = d.endpoint_id and q.ordering_key = lane || m.ordering_key
+        ),
+        now(), now() + make_interval(secs => public.setting('webhooks.patience_s')::double precision)
+    from webhooks.deliveries as d
+    inner join webhooks.messages as m on m.event_id = d.event_id
+    where d.delivery_id = any(line_up.delivery_ids);
+end
+$$;
+comment on function webhooks.line_up is
+'Puts deliveries at the end of their streams; the endpoints are locked. lane: a prefix that keeps replays out of the way of what is new.';
+
+reset role;
+
+-- sql/webhooks/functions/payloads.sql
+
+-- The bytes of an event, as webhooks and GET /events show them.
+
+set role stalela_owner;
+
+create function webhooks.payload(
+    event_id text, type text, api_version text, environment text, occurred_at timestamptz, subject text, seq bigint,
+    facts jsonb
+)
+returns text
+language plpgsql
+stable
+set search_path = ''
+as $$
+begin
+    -- json_strip_nulls writes JSON anew without a space; what is unknown is absent.
+    return json_strip_nulls(json_build_object(
+        'id', event_id,
+        'type', type,
+        'api_version', api_version,
+        'livemode', environment = 'production',
+        'timestamp', to_char(occurred_at at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"'),
+        'data', facts || jsonb_build_object(
+            case split_part(subject, '_', 1)
+                when 'pi' then 'payment_intent_id'
+                when 'tr' then 'transfer_id'
+                when 'whe' then 'webhook_endpoint_id'
+                else 'subject_id'
+            end, subject,
+            'sequence', seq
+        )
+    ))::text;
+end
+$$;
+comment on function webhooks.payload is
+'An event as merchants get it: minified, nulls left out, the same bytes each time. subject: the id whose events `sequence` numbers.';
+
+create function webhooks.wants(filters text[], type text)
+returns boolean
+language sql
+immutable
+set search_path = ''
+as $$
+    select filters && array['*', type, split_part(type, '.', 1) || '.*'];
+$$;
+comment on function webhooks.wants is 'Whether an endpoint''s filters let this type through: its name, family.* or *.';
+
+reset role;
+
 -- sql/compliance/functions/limits.sql
 
 -- What a tenant may move: tiers, amounts, corridors, velocity. Called before money is asked for or sent.
@@ -9542,6 +11127,55 @@ to fn_merchants;
 
 grant usage on schema rails to postgres;
 grant execute on function rails.poke_reconcile, rails.poke_reseal, rails.retry_failed_callbacks to postgres;
+
+reset role;
+
+-- sql/webhooks/policies.sql
+
+-- Who may see and who may call. Nobody has a grant on a table: reads and writes are functions.
+
+set role stalela_owner;
+
+create policy endpoints_select_own on webhooks.endpoints
+for select to authenticated
+using (tenant_id = (select public.tenant_id()) and environment = (select public.environment()));
+
+create policy endpoint_health_select_own on webhooks.endpoint_health
+for select to authenticated
+using (tenant_id = (select public.tenant_id()) and environment = (select public.environment()));
+
+create policy messages_select_own on webhooks.messages
+for select to authenticated
+using (tenant_id = (select public.tenant_id()) and environment = (select public.environment()));
+
+create policy deliveries_select_own on webhooks.deliveries
+for select to authenticated
+using (tenant_id = (select public.tenant_id()) and environment = (select public.environment()));
+
+create policy queue_select_own on webhooks.queue
+for select to authenticated
+using (tenant_id = (select public.tenant_id()) and environment = (select public.environment()));
+
+create policy attempts_select_own on webhooks.attempts
+for select to authenticated
+using (tenant_id = (select public.tenant_id()) and environment = (select public.environment()));
+
+grant usage on schema public, webhooks to fn_webhook_endpoints, fn_webhook_delivery, fn_events;
+
+grant execute on function
+webhooks.create_endpoint, webhooks.list_endpoints, webhooks.get_endpoint, webhooks.update_endpoint,
+webhooks.rotate_secret, webhooks.enable_endpoint, webhooks.disable_endpoint, webhooks.delete_endpoint,
+webhooks.test_endpoint, webhooks.list_deliveries, webhooks.get_delivery, webhooks.replay_delivery,
+webhooks.replay_range
+to fn_webhook_endpoints;
+
+grant execute on function webhooks.fan_out, webhooks.claim, webhooks.record_attempts to fn_webhook_delivery;
+
+grant execute on function webhooks.list_events, webhooks.get_event to fn_events;
+
+-- Cron runs as postgres, which may do nothing here but this.
+grant usage on schema webhooks to postgres;
+grant execute on function webhooks.poke_delivery, webhooks.purge to postgres;
 
 reset role;
 
