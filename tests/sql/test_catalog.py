@@ -42,7 +42,7 @@ OURS = "n.nspname = any(%s) and n.nspname !~ '^pg_'"
 PLPGSQL = """
 select f.oid::regproc::text as name, c.level, c.message, c.lineno
 from (
-    select p.oid, coalesce(t.tgrelid, 0) as relation
+    select p.oid, coalesce(t.tgrelid, 0) as relation, t.tgoldtable, t.tgnewtable
     from pg_catalog.pg_proc as p
     inner join pg_catalog.pg_namespace as n on n.oid = p.pronamespace
     inner join pg_catalog.pg_language as l on l.oid = p.prolang
@@ -50,7 +50,8 @@ from (
     where n.nspname = any(%s) and l.lanname = 'plpgsql'
 ) as f
 cross join lateral extensions.plpgsql_check_function_tb(
-    f.oid, f.relation::regclass, fatal_errors => false, other_warnings => true,
+    f.oid, f.relation::regclass, oldtable => f.tgoldtable, newtable => f.tgnewtable,
+    fatal_errors => false, other_warnings => true,
     performance_warnings => true, extra_warnings => true, security_warnings => true,
     compatibility_warnings => true
 ) as c

@@ -90,6 +90,14 @@ class Log:
         )
         return [tuple(row.values()) for row in rows]
 
+    def postpone(self) -> None:
+        """Let no retry's time come during this test."""
+        self.books.run(
+            "update payments.outbox_exceptions set next_attempt_at = clock_timestamp() + '1 hour'"
+            " where destination = %s",
+            self.destination,
+        )
+
     def make_due(self) -> None:
         """Let the time of every retry come."""
         self.books.run(

@@ -36,6 +36,7 @@ def test_a_stuck_stream_delays_only_itself(log: Log, consumer: Session) -> None:
     log.write("tr_stuck", 1)
 
     held = fail_first(consumer)
+    log.postpone()
     log.write("tr_stuck", 2)
     log.write("tr_fine", 1)
 
@@ -52,6 +53,7 @@ def test_when_a_retry_succeeds_its_stream_flows_again_in_order(log: Log, consume
     for seq in range(4):
         log.write("tr_1", seq)
     fail_first(consumer)
+    log.postpone()
 
     too_early = consumer.taken()
     log.make_due()
@@ -145,6 +147,7 @@ def test_an_event_of_another_transaction_cannot_be_failed(log: Log, consumer: Se
 def test_a_long_queue_behind_one_event_leaves_in_order(log: Log, consumer: Session) -> None:
     log.write("tr_1", 0)
     fail_first(consumer)
+    log.postpone()
     with log.session() as writer:
         writer.begin()
         for seq in range(1, 2501):
