@@ -191,6 +191,9 @@ values
 ('payments.four_eyes_above_minor', '{"KES": 5000000}', 'Refunds and payouts above this wait for a second person; by currency in minor units'),
 ('payments.daily_payout_limit_minor', '{"KES": 100000000}', 'What one key or person may pay out in 24 hours; by currency in minor units'),
 ('outbox.backoff_s', '[1, 5, 30, 120, 600, 3600, 7200, 14400, 28800, 57600]', 'Seconds to wait after the 1st and 2nd … failed attempt at a delivery'),
+('outbox.partition_s', '86400', 'How many seconds one partition of the outbox spans'),
+('outbox.retention_s', '604800', 'How many seconds the outbox keeps a partition after its end'),
+('outbox.ahead_s', '259200', 'How many seconds ahead partitions of the outbox are made'),
 ('webhooks.endpoints_max', '5', 'Webhook endpoints of one tenant in one environment'),
 ('webhooks.delays_s', '[10, 60, 600, 3600]', 'Seconds before the second attempt and the third and so on; the last one repeats'),
 ('webhooks.patience_s', '86400', 'Seconds after which an undelivered webhook is given up; it can still be replayed'),
@@ -304,6 +307,9 @@ values
 ('streams.purge', 'slow', '600', '60', 'payments.purge_streams', 'true', 'Removes spent stream tokens and closed streams'),
 ('credentials.reseal', 'slow', '3600', '60', 'rails.poke_reseal', 'true', 'Wakes merchants to seal credentials again that are under an older master key'),
 ('transfers.sweep', 'fast', '15', '60', 'payments.sweep_initiated', 'true', 'Fails transfers that were left behind before they were sent'),
+('outbox.poke', 'fast', '3', '60', 'payments.poke_consumers', 'true', 'Wakes every consumer of events that has work which is due'),
+('outbox.add_partitions', 'slow', '600', '60', 'payments.add_outbox_partitions', 'true', 'Makes the outbox partitions of the days ahead'),
+('outbox.drop_partition', 'slow', '600', '60', 'payments.drop_outbox_partition', 'true', 'Drops the oldest outbox partition when it is over 7 days old and everybody is past it'),
 ('webhooks.poke', 'fast', '5', '60', 'webhooks.poke_delivery', 'true', 'Wakes the dispatcher when a webhook is due'),
 ('webhooks.purge', 'slow', '600', '120', 'webhooks.purge', 'true', 'Removes payloads and attempts and deliveries whose time is over')
 on conflict (task) do update set

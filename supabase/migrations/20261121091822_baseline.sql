@@ -1635,6 +1635,9 @@ values
 ('payments.four_eyes_above_minor', '{"KES": 5000000}', 'Refunds and payouts above this wait for a second person; by currency in minor units'),
 ('payments.daily_payout_limit_minor', '{"KES": 100000000}', 'What one key or person may pay out in 24 hours; by currency in minor units'),
 ('outbox.backoff_s', '[1, 5, 30, 120, 600, 3600, 7200, 14400, 28800, 57600]', 'Seconds to wait after the 1st and 2nd … failed attempt at a delivery'),
+('outbox.partition_s', '86400', 'How many seconds one partition of the outbox spans'),
+('outbox.retention_s', '604800', 'How many seconds the outbox keeps a partition after its end'),
+('outbox.ahead_s', '259200', 'How many seconds ahead partitions of the outbox are made'),
 ('webhooks.endpoints_max', '5', 'Webhook endpoints of one tenant in one environment'),
 ('webhooks.delays_s', '[10, 60, 600, 3600]', 'Seconds before the second attempt and the third and so on; the last one repeats'),
 ('webhooks.patience_s', '86400', 'Seconds after which an undelivered webhook is given up; it can still be replayed'),
@@ -1748,6 +1751,9 @@ values
 ('streams.purge', 'slow', '600', '60', 'payments.purge_streams', 'true', 'Removes spent stream tokens and closed streams'),
 ('credentials.reseal', 'slow', '3600', '60', 'rails.poke_reseal', 'true', 'Wakes merchants to seal credentials again that are under an older master key'),
 ('transfers.sweep', 'fast', '15', '60', 'payments.sweep_initiated', 'true', 'Fails transfers that were left behind before they were sent'),
+('outbox.poke', 'fast', '3', '60', 'payments.poke_consumers', 'true', 'Wakes every consumer of events that has work which is due'),
+('outbox.add_partitions', 'slow', '600', '60', 'payments.add_outbox_partitions', 'true', 'Makes the outbox partitions of the days ahead'),
+('outbox.drop_partition', 'slow', '600', '60', 'payments.drop_outbox_partition', 'true', 'Drops the oldest outbox partition when it is over 7 days old and everybody is past it'),
 ('webhooks.poke', 'fast', '5', '60', 'webhooks.poke_delivery', 'true', 'Wakes the dispatcher when a webhook is due'),
 ('webhooks.purge', 'slow', '600', '120', 'webhooks.purge', 'true', 'Removes payloads and attempts and deliveries whose time is over')
 on conflict (task) do update set
@@ -3431,44 +3437,77 @@ create function public.poke(function_name text)
 returns void
 language plpgsql
 volatile
+security definer -- callers may not write pokes
+set search_path = ''
+as $$
+begin
+    perform public.poke_all(array[function_name], interval '1 second');
+end
+$$;
+comment on function public.poke is
+'Asks pg_net to wake a function after this transaction commits: at most once a second, never waiting, never failing. A poke may be lost or swallowed, so each consumer also has a cron task.';
+
+create function public.poke_all(function_names text[], pause interval)
+returns void
+language plpgsql
+volatile
+security definer -- callers may not write pokes
+set search_path = ''
+as $$
+declare
+    due text[] := array(
+        select f.function_name
+        from unnest(function_names) as f (function_name)
+        where not exists (
+            select from public.pokes as p
+            where p.function_name = f.function_name and p.poked_at > clock_timestamp() - pause
+        )
+    );
+    function_name text;
+begin
+    foreach function_name in array due loop
+        -- Somebody else is poking this very moment: theirs will do, and nobody waits.
+        continue when not pg_try_advisory_xact_lock(hashtext('public.poke'), hashtext(function_name));
+        begin
+            perform public.send_poke(function_name);
+        exception when others then
+            -- A wake-up call is a courtesy; the business it follows must not fail because of it. The cron lanes are
+            -- the safety net.
+            raise warning 'poke of % failed: %', function_name, sqlerrm;
+        end;
+    end loop;
+end
+$$;
+comment on function public.poke_all is
+'Pokes these functions, each only if nobody did within the pause. Never waits, never fails, and costs one look when all were poked a moment ago.';
+
+create function public.send_poke(function_name text)
+returns void
+language plpgsql
+volatile
 security definer -- callers may not read the vault
 set search_path = ''
 as $$
 declare
     base_url text;
     token text;
-    slug text := replace(function_name, '_', '-');
 begin
-    -- Somebody else is poking this very moment: theirs will do, and nobody waits.
-    if not pg_try_advisory_xact_lock(hashtext('public.poke'), hashtext(function_name)) then
-        return;
-    end if;
-    if exists (
-        select from public.pokes as p
-        where p.function_name = poke.function_name and p.poked_at > clock_timestamp() - interval '1 second'
-    ) then
-        return;
-    end if;
+    insert into public.pokes (function_name, poked_at) values (send_poke.function_name, clock_timestamp())
+    on conflict on constraint pokes_pkey do update set poked_at = excluded.poked_at;
     select s.decrypted_secret into base_url from vault.decrypted_secrets as s where s.name = 'functions_base_url';
     select s.decrypted_secret into token from vault.decrypted_secrets as s where s.name = 'internal_token';
     if base_url is null or token is null then
         return;
     end if;
-    insert into public.pokes (function_name, poked_at) values (poke.function_name, clock_timestamp())
-    on conflict on constraint pokes_pkey do update set poked_at = excluded.poked_at;
     perform net.http_post(
-        url := base_url || '/' || slug,
+        url := base_url || '/' || replace(function_name, '_', '-'),
         body := '{}'::jsonb,
         headers := jsonb_build_object('Content-Type', 'application/json', 'Authorization', 'Bearer ' || token),
         timeout_milliseconds := 5000
     );
-exception when others then
-    -- A wake-up call is a courtesy; the business it follows must not fail because of it. The cron lanes are the safety net.
-    raise warning 'poke of % failed: %', function_name, sqlerrm;
 end
 $$;
-comment on function public.poke is
-'Asks pg_net to wake a function after this transaction commits: at most once a second each, never waiting, never failing. A poke may be lost or swallowed, so each consumer also has a cron task.';
+comment on function public.send_poke is 'Queues the request that wakes a function and notes when; nothing leaves before this transaction commits.';
 
 reset role;
 
@@ -5856,6 +5895,268 @@ end
 $$;
 comment on function payments.return_event is
 'A leased delivery failed: it is due again by the ladder, but not before retry_after_s (null: the ladder alone). Returns the ids taken off the lease, which are it and the later ones of its stream: they must not be worked on. Empty when the lease was over.';
+
+reset role;
+
+-- sql/payments/functions/outbox_partitions.sql
+
+-- Partitions of the outbox: made ahead, dropped whole when everybody is past them.
+
+set role stalela_owner;
+
+create function payments.outbox_partitions(out partition regclass, out from_at timestamptz, out to_at timestamptz)
+returns setof record
+language sql
+stable
+security invoker
+set search_path = ''
+as $$
+    select c.oid::regclass, bounds.at[1]::timestamptz, bounds.at[2]::timestamptz
+    from pg_catalog.pg_inherits as i
+    inner join pg_catalog.pg_class as c on c.oid = i.inhrelid
+    cross join lateral (
+        select regexp_match(pg_get_expr(c.relpartbound, c.oid), 'FROM \(''(.+)''\) TO \(''(.+)''\)')
+    ) as bounds (at)
+    where i.inhparent = 'payments.outbox'::regclass and bounds.at is not null
+    order by 2;
+$$;
+comment on function payments.outbox_partitions is 'The partitions of the outbox by time; the one for everything else is not among them.';
+
+create function payments.add_outbox_partitions()
+returns integer
+language plpgsql
+volatile
+security definer -- cron may not create tables
+set search_path = ''
+set lock_timeout = '200ms' -- nobody queues behind this; the next run tries again
+as $$
+declare
+    width interval := make_interval(secs => (public.setting('outbox.partition_s'))::integer);
+    ahead interval := make_interval(secs => (public.setting('outbox.ahead_s'))::integer);
+    from_at timestamptz := (select max(p.to_at) from payments.outbox_partitions() as p);
+    stray timestamptz := (select max(r.created_at) from payments.outbox_rest as r);
+    name text;
+    added integer := 0;
+begin
+    -- Aligned, so that days are days; never over rows that came while there was no partition.
+    from_at := greatest(
+        from_at, date_bin(width, now(), '2026-01-01 00:00:00+00'),
+        date_bin(width, stray, '2026-01-01 00:00:00+00') + width
+    );
+    if stray is not null then
+        perform public.raise_alert(
+            'outbox_without_partition', 'warning', 'payments.outbox_rest', null, null,
+            jsonb_build_object('until', stray)
+        );
+    end if;
+    while from_at < now() + ahead loop
+        name := 'outbox_' || to_char(from_at at time zone 'UTC', 'YYYYMMDD_HH24MISS');
+        -- Made apart and attached: inserting goes on meanwhile.
+        execute format('create table payments.%I (like payments.outbox including defaults)', name);
+        execute format(
+            'comment on table payments.%I is %L', name,
+            format('Rows of payments.outbox from %s, dropped when every destination is past them.', from_at)
+        );
+        execute format('alter table payments.%I enable row level security', name);
+        execute format(
+            'create policy %I on payments.%I for select to authenticated using ('
+            'tenant_id = (select public.tenant_id()) and environment = (select public.environment()))',
+            name || '_select_own', name
+        );
+        execute format(
+            'alter table payments.outbox attach partition payments.%I for values from (%L) to (%L)',
+            name, from_at, from_at + width
+        );
+        from_at := from_at + width;
+        added := added + 1;
+    end loop;
+    return added;
+end
+$$;
+comment on function payments.add_outbox_partitions is
+'Makes the partitions of the time ahead (settings outbox.partition_s and outbox.ahead_s); returns how many. A cron task.';
+
+create function payments.outbox_is_past(destination text, partition regclass)
+returns boolean
+language plpgsql
+stable
+security definer -- callers may not read the outbox
+set search_path = ''
+as $$
+#variable_conflict use_column
+declare
+    cursor payments.outbox_cursors;
+    unread boolean;
+begin
+    select c.* into cursor
+    from payments.outbox_cursors as c
+    where c.destination = outbox_is_past.destination;
+    execute format(
+        'select exists (select from %1$s as o where o.destination = $1 and o.outbox_id > $2'
+        '  and not pg_visible_in_snapshot(o.xid, $3))'
+        ' or exists (select from %1$s as o where o.destination = $1 and o.xid = any(array('
+        '  select x.xid from pg_snapshot_xip($3) as x (xid))))'
+        ' or exists (select from payments.outbox_leases as l where l.destination = $1 and l.outbox_ids[1] <= ('
+        '  select max(o.outbox_id) from %1$s as o where o.destination = $1))',
+        partition
+    )
+    into unread
+    using outbox_is_past.destination, coalesce(cursor.seen_id, 0), coalesce(cursor.seen, '1:1:'::pg_snapshot);
+    return not unread;
+end
+$$;
+comment on function payments.outbox_is_past is
+'Whether a destination has read, and answered for, all its rows of a partition. What failed is kept beside the log.';
+
+create function payments.drop_outbox_partition()
+returns integer
+language plpgsql
+volatile
+security definer -- cron may not drop tables
+set search_path = ''
+set lock_timeout = '200ms' -- inserts queue behind the drop for so long at most; the next run tries again
+as $$
+#variable_conflict use_column
+declare
+    retention interval := make_interval(secs => (public.setting('outbox.retention_s'))::integer);
+    old record;
+    behind text;
+begin
+    select p.* into old
+    from (
+        select q.partition, q.to_at, false as is_rest from payments.outbox_partitions() as q
+        union all
+        select 'payments.outbox_rest', max(r.created_at), true from payments.outbox_rest as r
+    ) as p
+    where p.to_at <= now() - retention
+    order by p.to_at
+    limit 1;
+    if not found then
+        return 0;
+    end if;
+    for behind in
+        select d.destination
+        from public.destinations as d
+        where d.enabled and not payments.outbox_is_past(d.destination, old.partition)
+        order by d.destination
+    loop
+        perform public.raise_alert(
+            'outbox_not_read', 'critical', behind, null, null,
+            jsonb_build_object('partition', old.partition::text, 'until', old.to_at)
+        );
+    end loop;
+    if behind is not null then
+        return 0;
+    end if;
+    if old.is_rest then
+        truncate payments.outbox_rest;
+        perform public.resolve_alert('outbox_without_partition', 'payments.outbox_rest', 'empty again');
+    else
+        execute format('drop table %s', old.partition);
+    end if;
+    return 1;
+end
+$$;
+comment on function payments.drop_outbox_partition is
+'Drops the oldest partition that is over the setting outbox.retention_s, if every enabled destination is past it; alerts about those that are not. Returns how many. A cron task.';
+
+reset role;
+
+-- sql/payments/functions/outbox_pokes.sql
+
+-- Waking consumers: at once by a trigger, and by cron whatever that missed.
+
+set role stalela_owner;
+
+create function payments.poke_destinations()
+returns trigger
+language plpgsql
+volatile
+security definer -- callers may not read destinations
+set search_path = ''
+as $$
+begin
+    perform public.poke_all(array(
+        select distinct d.function_name
+        from new_rows as n
+        inner join public.destinations as d on d.destination = n.destination
+        order by d.function_name
+    ), interval '200 milliseconds');
+    return null;
+end
+$$;
+comment on function payments.poke_destinations is
+'Pokes the function of each destination in this statement, once in 200 ms each: a drain stays 250 ms after its work and looks again, so what goes without a poke is found by the one before.';
+
+create function payments.has_due_events(destination text)
+returns boolean
+language plpgsql
+stable
+security definer -- callers may not read the outbox
+set search_path = ''
+as $$
+#variable_conflict use_column
+declare
+    cursor payments.outbox_cursors;
+    seen pg_snapshot;
+begin
+    select c.* into cursor
+    from payments.outbox_cursors as c
+    where c.destination = has_due_events.destination;
+    seen := coalesce(cursor.seen, '1:1:'::pg_snapshot);
+    return cursor.window_end is not null
+        or exists (
+            select from payments.outbox as o
+            where
+                o.destination = has_due_events.destination and o.outbox_id > coalesce(cursor.seen_id, 0)
+                and not pg_visible_in_snapshot(o.xid, seen)
+        )
+        or exists (
+            select from payments.outbox as o
+            where
+                o.destination = has_due_events.destination
+                and o.xid = any(array(select x.xid from pg_snapshot_xip(seen) as x (xid)))
+        )
+        or exists (
+            select from payments.outbox_exceptions as e
+            where
+                e.destination = has_due_events.destination
+                and (e.state = 'taken' or (e.state = 'retry' and e.next_attempt_at <= clock_timestamp()))
+        )
+        or exists (
+            select from payments.outbox_leases as l
+            where l.destination = has_due_events.destination and l.lease_until <= clock_timestamp()
+        );
+end
+$$;
+comment on function payments.has_due_events is 'Whether a consumer of this destination would find something to do now.';
+
+create function payments.poke_consumers()
+returns integer
+language plpgsql
+volatile
+security definer -- cron may not read destinations
+set search_path = ''
+as $$
+declare
+    due text[] := array(
+        select distinct d.function_name
+        from public.destinations as d
+        where d.enabled and payments.has_due_events(d.destination)
+        order by d.function_name
+    );
+begin
+    perform public.poke_all(due, interval '200 milliseconds');
+    return cardinality(due);
+end
+$$;
+comment on function payments.poke_consumers is
+'Pokes the function of each destination that has work which is due: heals pokes that were lost or swallowed, and starts retries. Returns how many. A cron task.';
+
+create trigger outbox_pokes
+after insert on payments.outbox
+referencing new table as new_rows
+for each statement execute function payments.poke_destinations();
 
 reset role;
 
@@ -11178,6 +11479,12 @@ grant usage on schema webhooks to postgres;
 grant execute on function webhooks.poke_delivery, webhooks.purge to postgres;
 
 reset role;
+
+-- sql/payments/jobs.sql
+
+-- The first partitions of the outbox; a cron task makes the next ones.
+
+select payments.add_outbox_partitions();
 
 -- sql/public/jobs.sql
 
