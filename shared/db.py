@@ -7,6 +7,7 @@ What SQL refuses with `public.refuse` becomes the error of that code. Everything
 database is away, busy or slow becomes DependencyUnavailable; everything else is our defect.
 """
 
+import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from time import perf_counter
@@ -38,6 +39,7 @@ _READ_S: Final = 9.0  # one more than the statement timeout of 8 s, so the datab
 _CONNECTIONS: Final = 32  # PostgREST queues what its pool of 10 cannot take at once
 _KEEPALIVE_S: Final = 30.0
 _RETRY_AFTER_S: Final = 1
+_PAUSE_S: Final = 0.1  # between the calls of a patient caller
 
 # PostgREST: no connection, no schema cache, pool exhausted. Postgres: connection (08), resources
 # (53), shutdown and recovery (57P), statement timeout, deadlock, serialisation, lock timeout.
@@ -96,14 +98,35 @@ class Database:
         self._clients: dict[str, AsyncPostgrestClient] = {}
 
     async def call(
-        self, function: str, args: Mapping[str, Any], caller: Caller, *, idempotent: bool = False
+        self,
+        function: str,
+        args: Mapping[str, Any],
+        caller: Caller,
+        *,
+        idempotent: bool = False,
+        patience_s: float = 0.0,
     ) -> Any:
         """The result of `function` ("payments.create_intent") as decoded JSON; void is [].
 
         Numbers with a decimal point arrive as floats, so money comes as bigint or text. Raises
         StalelaError. After DependencyUnavailable it is unknown whether the effect happened;
-        idempotent: a second call is harmless, so a dead connection is retried once.
+        idempotent: a second call is harmless, so a dead connection is retried once. patience_s: and
+        a database that is away (restarted, failed over) is waited for, that long.
         """
+        assert idempotent or not patience_s, "what is not harmless to repeat is not repeated"
+        clock = asyncio.get_running_loop().time
+        give_up_at = clock() + patience_s
+        while True:
+            try:
+                return await self._twice(function, args, caller, idempotent=idempotent)
+            except DependencyUnavailable:
+                if clock() + _PAUSE_S > give_up_at:
+                    raise
+            await asyncio.sleep(_PAUSE_S)
+
+    async def _twice(
+        self, function: str, args: Mapping[str, Any], caller: Caller, *, idempotent: bool
+    ) -> Any:
         try:
             return await self._once(function, args, caller)
         except _Unreachable as first:

@@ -1,25 +1,17 @@
 """What takes more than one call: creating, confirming on a rail, asking the rail."""
 
-import asyncio
-from collections.abc import Mapping
-from typing import Any, Final
 from uuid import uuid4
 
 from functions.payment_intents.models import CreatePaymentIntent, Customer, MobileMoney
-from shared import log
 from shared.db import Answer, Database
-from shared.errors import DependencyUnavailable, StalelaError
-from shared.http.caller import Caller, digest
+from shared.http.caller import Caller
 from shared.masking import mask_email, mask_name, mask_phone
 from shared.money import Money
 from shared.phones import parse_payer_phone
-from shared.rails.base import RailEvent
 from shared.rails.instructions import instruction_from
 from shared.rails.registry import Rails
-from shared.vault import Vault, VaultError
-
-PATIENCE_S: Final = 5.0  # a database that is restarted or failed over is back by then
-PAUSE_S: Final = 0.25
+from shared.sending import Sender
+from shared.vault import Vault
 
 
 class Collector:
@@ -29,7 +21,7 @@ class Collector:
         self._db = db
         self._vault = vault
         self._rails = rails
-        self._functions_url = functions_url
+        self._sender = Sender(db, vault, rails, functions_url)
 
     async def create(
         self, body: CreatePaymentIntent, amount: Money, key: str, body_hash: str, caller: Caller
@@ -83,73 +75,7 @@ class Collector:
             },
             caller,
         )
-        replayed, order = Answer.from_row(begun["answer"]), begun["instruction"]
-        if replayed is not None:
-            return replayed
-        event = await self._send(order, phone, key, caller)
-        log.event(
-            "transfer_submitted",
-            transfer_id=order["transfer_id"],
-            rail=order["rail"],
-            outcome=event.outcome,
-        )
-        answer = Answer.from_row(
-            await self._insist(
-                "payments.record_submission",
-                {
-                    "transfer_id": order["transfer_id"],
-                    "callback_token_hash": digest(order["callback_token"]),
-                    "idempotency_key": key,
-                    "event": event.to_json(),
-                },
-                caller,
-            )
-        )
-        assert answer is not None, "payments.record_submission answers"
-        return answer.with_headers(order["headers"])
-
-    async def _send(
-        self, order: Mapping[str, Any], phone: str, key: str, caller: Caller
-    ) -> RailEvent:
-        """One request to the rail. Whatever is raised here was raised before anything was sent."""
-        try:
-            instruction = instruction_from(
-                order,
-                self._vault,
-                payer=phone,
-                callback_url=f"{self._functions_url}/momo-callback/{order['callback_token']}",
-                traceparent=caller.traceparent,
-            )
-            return await self._rails.get(order["rail"]).submit(instruction)
-        except (StalelaError, VaultError) as refused:
-            await self._insist(
-                "payments.release_submission",
-                {
-                    "transfer_id": order["transfer_id"],
-                    "callback_token_hash": digest(order["callback_token"]),
-                    "idempotency_key": key,
-                    # A fault of the vault is ours, and no text for a payer.
-                    "reason": str(refused) if isinstance(refused, StalelaError) else "Not sent",
-                    "retry_after": getattr(refused, "retry_after", None),
-                },
-                caller,
-            )
-            raise
-
-    async def _insist(self, function: str, args: Mapping[str, Any], caller: Caller) -> Any:
-        """Call what may be repeated until the database is back, for PATIENCE_S.
-
-        Only the reference that the rail just gave lets anybody ask about the attempt later.
-        """
-        clock = asyncio.get_running_loop().time
-        give_up_at = clock() + PATIENCE_S
-        while True:
-            try:
-                return await self._db.call(function, args, caller, idempotent=True)
-            except DependencyUnavailable:
-                if clock() + PAUSE_S > give_up_at:
-                    raise
-            await asyncio.sleep(PAUSE_S)
+        return await self._sender.send(begun, key, caller, payer=phone)
 
     async def reconcile(self, payment_intent_id: str, caller: Caller) -> Answer:
         """Ask the rail about the running attempt, if there is one to ask about."""

@@ -5,7 +5,7 @@ from datetime import datetime
 from typing import Any
 
 from shared.money import Money
-from shared.rails.base import Instruction
+from shared.rails.base import Instruction, Operation
 from shared.vault import Vault
 
 
@@ -19,10 +19,11 @@ def instruction_from(
     vault: Vault,
     *,
     payer: str | None = None,
+    payee: str | None = None,
     callback_url: str | None = None,
     traceparent: str | None = None,
 ) -> Instruction:
-    """Build the instruction of payments.begin_transfer or of a rails.claim_queries work item.
+    """Build the instruction of a rails.work_item: to send, or to ask about.
 
     Raises VaultError when the credentials do not open, before anything is sent.
     """
@@ -35,6 +36,9 @@ def instruction_from(
         amount=Money(row["amount_minor"], row["currency"]),
         credentials=vault.open(row["credentials_sealed"], context),
         payer=payer,
+        payee=payee,
+        operation=Operation(row.get("operation", Operation.COLLECT)),
+        original_receipt=row.get("original_receipt"),
         callback_url=callback_url,
         account_reference=row.get("account_reference", ""),
         description=row.get("description", ""),

@@ -62,6 +62,21 @@ to fn_payment_intents;
 
 grant execute on function payments.record_query to fn_reconcile;
 
+grant execute on function
+payments.begin_refund, payments.get_refund, payments.list_transfers, payments.decide_approval,
+payments.record_submission, payments.release_submission
+to fn_refunds;
+
+grant execute on function
+payments.begin_payout, payments.get_payout, payments.list_transfers, payments.decide_approval,
+payments.record_submission, payments.release_submission
+to fn_payouts;
+
+grant execute on function
+payments.begin_direct, payments.get_transfer, payments.list_transfers, payments.list_transfer_events,
+payments.decide_approval, payments.assign_deposit, payments.record_submission, payments.release_submission
+to fn_transfers;
+
 -- Cron runs as postgres, which may do nothing here but this.
 grant usage on schema payments to postgres;
 grant execute on function payments.expire_intents, payments.purge_streams, payments.sweep_initiated to postgres;

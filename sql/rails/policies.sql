@@ -34,7 +34,11 @@ create trigger callback_dispositions_append_only
 before update or delete or truncate on rails.callback_dispositions
 for each statement execute function public.forbid_change();
 
-grant execute on function rails.receive_callback to fn_momo_callback;
+grant execute on function
+rails.receive_callback, rails.receive_deposit, rails.check_deposit, rails.receive_balance
+to fn_momo_callback;
+grant execute on function rails.request_balance, rails.get_balance to fn_payouts;
+grant execute on function rails.open_deposits, rails.record_deposits_registered to fn_transfers;
 grant execute on function
 rails.claim_queries, rails.list_parked_callbacks, rails.list_reviews, rails.resolve_review
 to fn_reconcile;

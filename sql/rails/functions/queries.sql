@@ -77,8 +77,8 @@ immutable
 set search_path = ''
 as $$
 begin
-    -- A prompt is known at the rail by its own reference alone; a payout by ours, a refund by the receipt it reverses.
-    return transfer.rail_ref is not null or transfer.operation <> 'collect';
+    -- Prompts and reversals are known at the rail by its own reference alone; a payout by ours too.
+    return transfer.rail_ref is not null or transfer.operation = 'pay_out';
 end
 $$;
 comment on function rails.can_be_asked is 'Whether there is a reference by which the rail can be asked about this transfer.';
