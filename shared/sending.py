@@ -13,7 +13,7 @@ from shared.db import Answer, Database
 from shared.errors import StalelaError
 from shared.http.caller import Caller, digest
 from shared.rails.base import Operation, RailEvent
-from shared.rails.instructions import instruction_from
+from shared.rails.instructions import callback_url, instruction_from
 from shared.rails.registry import Rails
 from shared.vault import Vault, VaultError
 
@@ -95,11 +95,6 @@ class Sender:
                 patience_s=PATIENCE_S,
             )
             raise
-
-
-def callback_url(functions_url: str, token: str) -> str:
-    """Where the rail reports about one transfer; the token is all that ties its words to ours."""
-    return f"{functions_url}/momo-callback/{token}"
 
 
 def seal_party(vault: Vault, phone: str) -> str:

@@ -12,10 +12,13 @@ begin
             ('fn_merchants', '5s'),
             ('fn_momo_callback', '5s'),
             ('fn_payment_intents', '5s'),
+            ('fn_payouts', '5s'),
             ('fn_reconcile', '30s'),
             ('fn_events', '5s'),
             ('fn_webhook_delivery', '30s'),
             ('fn_webhook_endpoints', '5s'),
+            ('fn_refunds', '5s'),
+            ('fn_transfers', '5s'),
             ('stalela_owner', null)
         ) as r (name, statement_timeout)
     loop
@@ -60,7 +63,7 @@ comment on schema messages is 'Mail and texts that went to people, or would have
 comment on schema tax is 'Tax rules as published: jurisdictions, versioned manifests, groups, classifications.';
 
 grant usage on schema public, payments, rails
-to fn_payment_intents, fn_momo_callback, fn_reconcile, fn_merchants;
+to fn_payment_intents, fn_momo_callback, fn_reconcile, fn_merchants, fn_refunds, fn_payouts, fn_transfers;
 
 -- The base URL and the bearer secret of our own functions live in the vault; pokes go through pg_net.
 grant usage on schema vault, net to stalela_owner;

@@ -1,31 +1,38 @@
-"""POST /momo-callback/{token}: results of mobile money rails, kept first, then believed or not."""
+"""Serves /momo-callback: what mobile money rails report, kept first, then believed or not."""
 
-import asyncio
-from hashlib import sha256
-from ipaddress import ip_address, ip_network
-from typing import Annotated, Any, Final
+from ipaddress import ip_network
+from typing import Annotated, Any, Final, Literal
 
 from fastapi import APIRouter, FastAPI, Path, Request
 from fastapi.responses import JSONResponse
 
-from functions.momo_callback.models import ANY_BODY, Acknowledged
+from functions.momo_callback import deposits
+from functions.momo_callback.models import ANY_BODY, ANY_RESULT, Acknowledged
+from functions.momo_callback.received import RAIL, Received, receive
 from shared import log
 from shared.config import Settings
 from shared.db import Database
-from shared.errors import DependencyUnavailable
 from shared.http.app import create_app
-from shared.http.caller import Caller, FunctionCaller, digest
+from shared.http.caller import Caller, FunctionCaller
 from shared.http.problem import answers
-from shared.rails.base import CallbackNotUnderstood, CallbackRequest
+from shared.rails.base import CallbackKind, CallbackNotUnderstood, CallbackRequest
 from shared.rails.registry import Rails
 from shared.vault import Vault
 
 router = APIRouter(tags=["rail callbacks"])
+router.include_router(deposits.router)
 
-RAIL: Final = "mpesa"  # the one mobile money rail whose results arrive here so far
 PATIENCE_S: Final = 2.0  # the rail hangs up after 3 s (rails reference 1.3)
-PAUSE_S: Final = 0.1
-_KEPT_HEADERS: Final = ("content-type", "user-agent", "businessshortcode", "traceparent")
+
+Token = Annotated[
+    str,
+    Path(
+        min_length=1,
+        max_length=128,
+        description="The callback token of one request to the rail: what it was given to call.",
+        examples=["b4JqT7vJdX0mWbE5rYc8KfLh3uPz6SgAo9Di1Rk4Vt2"],
+    ),
+]
 
 
 def create(settings: Settings) -> FastAPI:
@@ -35,8 +42,10 @@ def create(settings: Settings) -> FastAPI:
         router,
         title="Mobile money callbacks",
         description="Where mobile money rails report results. Answers at once, always the same.",
-        # A rail calls from a handful of addresses; a limit per address would drop money news.
+        # A rail calls from a handful of addresses; a limit per address would drop money news. Where
+        # its addresses are known, no limit at all does.
         limit_addresses=False,
+        unlimited=settings.callback_sources,
     )
     app.state.database, app.state.vault = Database(settings), Vault(settings.vault_keys)
     app.state.rails = Rails(settings)
@@ -49,75 +58,92 @@ def create(settings: Settings) -> FastAPI:
     responses=answers(Acknowledged, 413, 503),
     openapi_extra={"requestBody": ANY_BODY},
 )
-async def receive_callback(
-    token: Annotated[
-        str,
-        Path(
-            min_length=1,
-            max_length=128,
-            description="The callback token of one transfer: what the rail was given to call.",
-            examples=["b4JqT7vJdX0mWbE5rYc8KfLh3uPz6SgAo9Di1Rk4Vt2"],
-        ),
+async def receive_callback(token: Token, caller: FunctionCaller, request: Request) -> JSONResponse:
+    """Store, apply, acknowledge; store and apply are one transaction. A replay changes nothing."""
+    return await _receive_event(token, "collect", caller, request)
+
+
+@router.post(
+    "/{token}/balance",
+    responses=answers(Acknowledged, 413, 503),
+    openapi_extra={"requestBody": ANY_RESULT},
+)
+async def receive_balance(token: Token, caller: FunctionCaller, request: Request) -> JSONResponse:
+    """Keep what the rail says it holds for the tenant who asked."""
+    received = await receive(request, token, "balance")
+    accounts: list[dict[str, Any]] | None = None
+    problem: str | None = None
+    rail = request.app.state.rails.balances(RAIL)
+    try:
+        report = rail.read_balance(received.request)
+        accounts = [account.to_json() for account in report.accounts]
+        if not accounts:
+            problem = report.message or "the rail told no account"
+    except CallbackNotUnderstood as odd:
+        problem = odd.reason
+    await _keep(
+        request,
+        "rails.receive_balance",
+        received.arguments | {"accounts": accounts, "problem": problem},
+        caller,
+    )
+    return JSONResponse(Acknowledged().model_dump())
+
+
+@router.post(
+    "/{token}/{kind}",
+    responses=answers(Acknowledged, 413, 503),
+    openapi_extra={"requestBody": ANY_RESULT},
+)
+async def receive_result(
+    token: Token,
+    kind: Annotated[
+        Literal["result", "timeout", "status"],
+        Path(description="What is told: how it went, that nobody knows, or what was asked."),
     ],
     caller: FunctionCaller,
     request: Request,
 ) -> JSONResponse:
-    """Store, apply, acknowledge; store and apply are one transaction. A replay changes nothing."""
-    state = request.app.state
-    body, address = await request.body(), request.state.client_address
-    trusted = not state.sources or any(ip_address(address) in source for source in state.sources)
-    events, problem = _read(state.rails, body, dict(request.headers), address)
-    token_hash = digest(token)
+    """The same for payouts and refunds: results, timeouts (which say nothing) and statuses."""
+    return await _receive_event(token, kind, caller, request)
+
+
+async def _receive_event(
+    token: str, kind: CallbackKind, caller: Caller, request: Request
+) -> JSONResponse:
+    received = await receive(request, token, kind)
+    events, problem = _read(request.app.state.rails, received)
     concluded = await _keep(
-        state.database,
-        {
-            "rail": RAIL,
-            "token_hash": token_hash,
-            "source_address": address,
-            "source_trusted": trusted,
-            "headers": {
-                name: request.headers[name] for name in _KEPT_HEADERS if name in request.headers
-            },
-            # Bodies name people and phones; an operator opens them with the vault key.
-            "body_sealed": state.vault.seal(body, f"callback|{token_hash}"),
-            "body_hash": sha256(body).hexdigest(),
-            "events": events,
-            "problem": problem,
-        },
+        request,
+        "rails.receive_callback",
+        received.arguments | {"events": events, "problem": problem, "kind": kind},
         caller,
     )
     log.event(
         "rail_callback_received",
         rail=RAIL,
-        transfer_id=concluded["transfer_id"],
+        transfer_id=concluded.get("transfer_id"),
         disposition=concluded["disposition"],
         reason=concluded.get("reason"),
     )
     return JSONResponse(Acknowledged().model_dump())
 
 
-async def _keep(db: Database, args: dict[str, Any], caller: Caller) -> dict[str, Any]:
+async def _keep(
+    request: Request, function: str, arguments: dict[str, Any], caller: Caller
+) -> dict[str, Any]:
     """Store and conclude. The rail calls once: a database that is away is waited for."""
-    clock = asyncio.get_running_loop().time
-    give_up_at = clock() + PATIENCE_S
-    while True:
-        try:
-            kept: dict[str, Any] = await db.call(
-                "rails.receive_callback", args, caller, idempotent=True
-            )
-        except DependencyUnavailable:
-            if clock() + PAUSE_S > give_up_at:
-                raise
-        else:
-            return kept
-        await asyncio.sleep(PAUSE_S)
+    database: Database = request.app.state.database
+    kept: dict[str, Any] = await database.call(
+        function, arguments, caller, idempotent=True, patience_s=PATIENCE_S
+    )
+    return kept
 
 
-def _read(
-    rails: Rails, body: bytes, headers: dict[str, str], address: str
-) -> tuple[list[dict[str, Any]] | None, str | None]:
+def _read(rails: Rails, received: Received) -> tuple[list[dict[str, Any]] | None, str | None]:
+    request: CallbackRequest = received.request
     try:
-        events = rails.get(RAIL).read_callback(CallbackRequest(body, headers, address))
+        events = rails.get(RAIL).read_callback(request)
     except CallbackNotUnderstood as odd:
         return None, odd.reason
     return [dict(event.to_json()) for event in events], None

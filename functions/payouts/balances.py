@@ -10,9 +10,8 @@ from shared.http.caller import Caller, digest
 from shared.ids import new_id
 from shared.money import Money
 from shared.rails.base import RAIL_UNAVAILABLE, Instruction, Outcome, RailUnavailable
-from shared.rails.instructions import credentials_context
+from shared.rails.instructions import callback_url, credentials_context
 from shared.rails.registry import MODULES, Rails
-from shared.sending import callback_url
 from shared.vault import Vault
 
 RETRY_AFTER_S: Final = 30

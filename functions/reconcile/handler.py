@@ -15,7 +15,7 @@ from shared.http.app import create_app
 from shared.http.caller import Caller, InternalCaller
 from shared.http.problem import problem_responses
 from shared.rails.base import RailUnavailable
-from shared.rails.instructions import instruction_from
+from shared.rails.instructions import callback_url, instruction_from
 from shared.rails.registry import Rails
 from shared.vault import Vault, VaultError
 
@@ -66,10 +66,16 @@ async def _drain(request: Request, caller: Caller) -> int:
 
 async def _ask(request: Request, item: dict[str, Any], caller: Caller) -> None:
     """One question. Whatever goes wrong, the lease runs out and it is asked again."""
-    state = request.app.state
+    state, token = request.app.state, item.get("callback_token")
     try:
         event = await state.rails.get(item["rail"]).query(
-            instruction_from(item, state.vault, traceparent=caller.traceparent)
+            instruction_from(
+                item,
+                state.vault,
+                # Of what the rail answers later; the token is of this question alone.
+                callback_url=callback_url(state.settings.functions_url, token) if token else None,
+                traceparent=caller.traceparent,
+            )
         )
         await state.database.call(
             "payments.record_query",

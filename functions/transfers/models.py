@@ -321,7 +321,7 @@ class TransferPage(BaseModel):
 
 
 class TransferFilters(BaseModel):
-    """The query parameters of GET /transfers. All must hold; a repeated one for any of its values."""
+    """The query parameters of GET /transfers: all must hold; of a repeated one, any value."""
 
     model_config = ConfigDict(extra="forbid")
 

@@ -1,6 +1,6 @@
 """Makes the ASGI app of a function: its router inside the frame that all functions share."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from typing import Any, Final
 
@@ -57,11 +57,12 @@ def create_app(
     description: str,
     max_body_bytes: int = MAX_BODY_BYTES,
     limit_addresses: bool = True,
+    unlimited: Iterable[str] = (),
 ) -> FastAPI:
     """The app of one function. What lives as long as it goes on `app.state` afterwards.
 
     limit_addresses: off for a function that few addresses call for everybody, as a rail does;
-    the instance's own limit stays.
+    the instance's own limit stays. unlimited: networks that pass even that one.
 
     `app.state` has settings, metrics and token_verifier. `app.state.database`, when set, is asked
     by /readyz and closed at shutdown, as are `drain`, `sender`, `rails` and `outbound`.
@@ -96,7 +97,7 @@ def create_app(
         Frame,
         settings=settings,
         metrics=metrics,
-        limits=Limits(settings, by_address=limit_addresses),
+        limits=Limits(settings, by_address=limit_addresses, unlimited=unlimited),
         max_body_bytes=max_body_bytes,
     )
     app.add_exception_handler(StalelaError, _refused)

@@ -60,14 +60,19 @@ class Limits:
         settings: Settings,
         *,
         by_address: bool = True,
+        unlimited: Iterable[str] = (),
         clock: Callable[[], float] = monotonic,
     ) -> None:
+        """unlimited: networks (CIDRs) that pass both: a rail that is refused does not come back."""
+        self._unlimited = tuple(unlimited)
         per_address = settings.ip_requests_per_s if by_address else 0
         self._address = TokenBuckets(per_address, settings.ip_burst, clock=clock)
         self._all = TokenBuckets(settings.global_requests_per_s, settings.global_burst, clock=clock)
 
     def take(self, address: str) -> Refused | None:
         """One request from `address`. Its own bucket first: a flood spends no shared one."""
+        if self._unlimited and is_within(address, self._unlimited):
+            return None
         return self._address.take(_bucket_name(address)) or self._all.take("")
 
 

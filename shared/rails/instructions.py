@@ -46,3 +46,8 @@ def instruction_from(
         submitted_at=datetime.fromisoformat(submitted_at) if submitted_at else None,
         traceparent=traceparent,
     )
+
+
+def callback_url(functions_url: str, token: str) -> str:
+    """Where the rail reports about one transfer; the token is all that ties its words to ours."""
+    return f"{functions_url}/momo-callback/{token}"

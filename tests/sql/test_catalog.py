@@ -12,6 +12,8 @@ from pathlib import Path
 import psycopg
 import pytest
 
+from scripts.bundling.closure import closure_of
+from scripts.bundling.tree import read_tree
 from scripts.stack.database import Database, exposed_schemas
 from scripts.stack.places import ROOT
 from tests.support.sql import Books, Row
@@ -481,12 +483,17 @@ def function_roles() -> list[str]:
     return sorted(manifest(path)["db_role"] for path in FUNCTIONS)
 
 
+TREE = read_tree()
+
+
 def called_by(function: Path) -> set[str]:
-    """Every "schema.function" among the strings of a function's own code."""
+    """Every "schema.function" among the strings of the code that is shipped with a function."""
+    shipped = closure_of(TREE, [f"functions.{function.name}.handler"]).files
     return {
         node.value
-        for path in sorted(function.rglob("*.py"))
-        for node in ast.walk(ast.parse(path.read_text()))
+        for path in shipped
+        if path.endswith(".py")
+        for node in ast.walk(ast.parse(TREE[path]))
         if isinstance(node, ast.Constant)
         and isinstance(node.value, str)
         and re.fullmatch(rf"({'|'.join(SCHEMAS)})\.[a-z_]+", node.value)
