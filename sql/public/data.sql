@@ -113,7 +113,10 @@ values
 ('fn_reconcile', 'true'),
 ('fn_webhook_endpoints', 'true'),
 ('fn_webhook_delivery', 'false'),
-('fn_events', 'true')
+('fn_events', 'true'),
+('fn_refunds', 'true'),
+('fn_payouts', 'true'),
+('fn_transfers', 'true')
 on conflict (db_role) do update set
     may_pass_user = excluded.may_pass_user;
 

@@ -18,10 +18,13 @@ begin
             ('fn_merchants', '5s'),
             ('fn_momo_callback', '5s'),
             ('fn_payment_intents', '5s'),
+            ('fn_payouts', '5s'),
             ('fn_reconcile', '30s'),
             ('fn_events', '5s'),
             ('fn_webhook_delivery', '30s'),
             ('fn_webhook_endpoints', '5s'),
+            ('fn_refunds', '5s'),
+            ('fn_transfers', '5s'),
             ('stalela_owner', null)
         ) as r (name, statement_timeout)
     loop
@@ -66,7 +69,7 @@ comment on schema messages is 'Mail and texts that went to people, or would have
 comment on schema tax is 'Tax rules as published: jurisdictions, versioned manifests, groups, classifications.';
 
 grant usage on schema public, payments, rails
-to fn_payment_intents, fn_momo_callback, fn_reconcile, fn_merchants;
+to fn_payment_intents, fn_momo_callback, fn_reconcile, fn_merchants, fn_refunds, fn_payouts, fn_transfers;
 
 -- The base URL and the bearer secret of our own functions live in the vault; pokes go through pg_net.
 grant usage on schema vault, net to stalela_owner;
@@ -1557,7 +1560,10 @@ values
 ('fn_reconcile', 'true'),
 ('fn_webhook_endpoints', 'true'),
 ('fn_webhook_delivery', 'false'),
-('fn_events', 'true')
+('fn_events', 'true'),
+('fn_refunds', 'true'),
+('fn_payouts', 'true'),
+('fn_transfers', 'true')
 on conflict (db_role) do update set
     may_pass_user = excluded.may_pass_user;
 
@@ -8859,8 +8865,8 @@ immutable
 set search_path = ''
 as $$
 begin
-    -- A prompt is known at the rail by its own reference alone; a payout by ours, a refund by the receipt it reverses.
-    return transfer.rail_ref is not null or transfer.operation <> 'collect';
+    -- Prompts and reversals are known at the rail by its own reference alone; a payout by ours too.
+    return transfer.rail_ref is not null or transfer.operation = 'pay_out';
 end
 $$;
 comment on function rails.can_be_asked is 'Whether there is a reference by which the rail can be asked about this transfer.';
@@ -11317,6 +11323,21 @@ to fn_payment_intents;
 
 grant execute on function payments.record_query to fn_reconcile;
 
+grant execute on function
+payments.begin_refund, payments.get_refund, payments.list_transfers, payments.decide_approval,
+payments.record_submission, payments.release_submission
+to fn_refunds;
+
+grant execute on function
+payments.begin_payout, payments.get_payout, payments.list_transfers, payments.decide_approval,
+payments.record_submission, payments.release_submission
+to fn_payouts;
+
+grant execute on function
+payments.begin_direct, payments.get_transfer, payments.list_transfers, payments.list_transfer_events,
+payments.decide_approval, payments.assign_deposit, payments.record_submission, payments.release_submission
+to fn_transfers;
+
 -- Cron runs as postgres, which may do nothing here but this.
 grant usage on schema payments to postgres;
 grant execute on function payments.expire_intents, payments.purge_streams, payments.sweep_initiated to postgres;
@@ -11417,7 +11438,11 @@ create trigger callback_dispositions_append_only
 before update or delete or truncate on rails.callback_dispositions
 for each statement execute function public.forbid_change();
 
-grant execute on function rails.receive_callback to fn_momo_callback;
+grant execute on function
+rails.receive_callback, rails.receive_deposit, rails.check_deposit, rails.receive_balance
+to fn_momo_callback;
+grant execute on function rails.request_balance, rails.get_balance to fn_payouts;
+grant execute on function rails.open_deposits, rails.record_deposits_registered to fn_transfers;
 grant execute on function
 rails.claim_queries, rails.list_parked_callbacks, rails.list_reviews, rails.resolve_review
 to fn_reconcile;
