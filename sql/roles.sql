@@ -13,6 +13,7 @@ begin
             ('fn_momo_callback', '5s'),
             ('fn_payment_intents', '5s'),
             ('fn_payouts', '5s'),
+            ('fn_recon', '60s'),
             ('fn_reconcile', '30s'),
             ('fn_events', '5s'),
             ('fn_webhook_delivery', '30s'),

@@ -1,0 +1,272 @@
+-- The figures of a day, and the assertion that nothing is left out or counted twice.
+
+set role stalela_owner;
+
+create function recon.count_sessions(run recon.run, days date[])
+returns jsonb
+language plpgsql
+volatile
+security definer -- callers may not write sessions
+set search_path = ''
+set work_mem = '64MB'
+set plan_cache_mode = 'force_custom_plan'
+as $$
+#variable_conflict use_column
+declare
+    first_at timestamptz := (days[1])::timestamp at time zone run.time_zone;
+    last_at timestamptz := (days[cardinality(days)] + 1)::timestamp at time zone run.time_zone;
+    due date[] := recon.due_days(run, days);
+    astray bigint;
+    counts jsonb;
+begin
+    perform 'pragma:table: pg_temp.counted(side text, day date, currency text, rows bigint, matched bigint, marked bigint, excepted bigint, awaiting bigint, in_minor numeric, out_minor numeric, unmatched_minor numeric, astray bigint, by_rail_reference bigint, by_our_reference bigint, by_party_and_day bigint, by_batch bigint, by_person bigint)';
+    if cardinality(days) = 0 then
+        return '{}'::jsonb;
+    end if;
+    insert into recon.recon_sessions (session_id, tenant_id, environment, rail, business_date, time_zone)
+    select public.new_id('rs'), run.tenant_id, run.environment, run.rail, d.day, run.time_zone
+    from unnest(days) as d (day)
+    order by d.day
+    on conflict (tenant_id, environment, rail, business_date) do nothing;
+
+    create temp table counted on commit drop as
+    select
+        'lines' as side, p.day, p.currency,
+        count(*) as rows, count(*) filter (where p.is_matched) as matched, count(*) filter (where p.is_marked) as marked,
+        count(*) filter (where p.is_excepted) as excepted, 0::bigint as awaiting,
+        sum(p.amount_minor) filter (where p.direction = 'in') as in_minor,
+        sum(p.amount_minor) filter (where p.direction = 'out') as out_minor,
+        sum(p.amount_minor) filter (where p.is_excepted) as unmatched_minor,
+        -- One place each, and a share that is exactly its amount.
+        count(*) filter (
+            where p.is_matched::integer + p.is_marked::integer + p.is_excepted::integer <> 1 or not p.is_exact
+        ) as astray,
+        count(*) filter (where p.rule = 'rail_reference') as by_rail_reference,
+        count(*) filter (where p.rule = 'our_reference') as by_our_reference,
+        count(*) filter (where p.rule = 'party_and_day') as by_party_and_day,
+        count(*) filter (where p.rule = 'batch') as by_batch,
+        count(*) filter (where p.rule = 'person') as by_person
+    from (
+        select
+            l.value_date as day, l.currency, l.direction, l.amount_minor, m.rule,
+            m.line_id is not null as is_matched, k.line_id is not null as is_marked, e.line_id is not null as is_excepted,
+            m.line_id is null or m.rule in ('batch', 'person') or m.amount_minor = l.amount_minor as is_exact
+        from recon.statement_lines as l
+        left join recon.matches as m on m.line_id = l.line_id and m.share = 1
+        left join recon.marked_lines as k on k.line_id = l.line_id
+        left join recon.exceptions as e
+            on
+                e.line_id = l.line_id
+                and (e.status <> 'resolved' or e.resolution not in ('assign', 'raise_return', 'adjust', 'matched_later'))
+        where
+            l.tenant_id = run.tenant_id and l.environment = run.environment and l.rail = run.rail
+            and l.value_date = any(days)
+    ) as p
+    group by p.day, p.currency;
+
+    insert into pg_temp.counted
+    select
+        'transfers', p.day, p.currency,
+        count(*), count(*) filter (where p.is_matched), 0, count(*) filter (where p.is_excepted),
+        count(*) filter (where not p.is_matched and not p.is_excepted),
+        sum(p.amount_minor) filter (where p.direction = 'in'),
+        sum(p.amount_minor) filter (where p.direction = 'out'),
+        sum(p.amount_minor) filter (where not p.is_matched),
+        count(*) filter (where not p.is_exact or (p.is_due and not p.is_matched and not p.is_excepted)),
+        0, 0, 0, 0, 0
+    from (
+        select
+            (o.settled_at at time zone run.time_zone)::date as day, o.currency, o.direction, o.amount_minor,
+            m.transfer_id is not null as is_matched,
+            -- A decided question about a matched transfer is history.
+            e.transfer_id is not null and m.transfer_id is null as is_excepted,
+            (o.settled_at at time zone (run.rules).time_zone)::date = any(due) as is_due,
+            m.transfer_id is null or m.rule in ('batch', 'person') or m.amount_minor + m.fee_minor = o.amount_minor as is_exact
+        from recon.our_side as o
+        left join recon.matches as m on m.transfer_id = o.transfer_id and m.leg = 'settle' and m.part = 1
+        left join (
+            select distinct x.transfer_id
+            from recon.exceptions as x
+            where
+                x.tenant_id = run.tenant_id and x.environment = run.environment and x.rail = run.rail
+                and x.transfer_id is not null and x.resolution is distinct from 'matched_later'
+        ) as e on e.transfer_id = o.transfer_id
+        where
+            o.tenant_id = run.tenant_id and o.environment = run.environment and o.rail = run.rail
+            and o.settled_at >= first_at and o.settled_at < last_at
+    ) as p
+    where p.day = any(days)
+    group by p.day, p.currency;
+
+    select sum(c.astray)::bigint into astray from pg_temp.counted as c;
+    if astray > 0 then
+        raise exception 'reconciliation of % %: % lines or transfers are not accounted for exactly once',
+            run.tenant_id, run.rail, astray;
+    end if;
+
+    insert into recon.session_figures as f (
+        session_id, currency, tenant_id, environment, lines, lines_matched, lines_marked, lines_excepted,
+        lines_in_minor, lines_out_minor, lines_unmatched_minor, transfers, transfers_matched, transfers_excepted,
+        transfers_awaiting, transfers_in_minor, transfers_out_minor, transfers_unmatched_minor
+    )
+    select
+        s.session_id, c.currency, run.tenant_id, run.environment,
+        coalesce(sum(c.rows) filter (where c.side = 'lines'), 0),
+        coalesce(sum(c.matched) filter (where c.side = 'lines'), 0),
+        coalesce(sum(c.marked), 0),
+        coalesce(sum(c.excepted) filter (where c.side = 'lines'), 0),
+        coalesce(sum(c.in_minor) filter (where c.side = 'lines'), 0),
+        coalesce(sum(c.out_minor) filter (where c.side = 'lines'), 0),
+        coalesce(sum(c.unmatched_minor) filter (where c.side = 'lines'), 0),
+        coalesce(sum(c.rows) filter (where c.side = 'transfers'), 0),
+        coalesce(sum(c.matched) filter (where c.side = 'transfers'), 0),
+        coalesce(sum(c.excepted) filter (where c.side = 'transfers'), 0),
+        coalesce(sum(c.awaiting), 0),
+        coalesce(sum(c.in_minor) filter (where c.side = 'transfers'), 0),
+        coalesce(sum(c.out_minor) filter (where c.side = 'transfers'), 0),
+        coalesce(sum(c.unmatched_minor) filter (where c.side = 'transfers'), 0)
+    from pg_temp.counted as c
+    inner join recon.recon_sessions as s
+        on
+            s.tenant_id = run.tenant_id and s.environment = run.environment and s.rail = run.rail
+            and s.business_date = c.day
+    group by s.session_id, c.currency
+    on conflict on constraint session_figures_pkey do update
+    set
+        lines = excluded.lines,
+        lines_matched = excluded.lines_matched,
+        lines_marked = excluded.lines_marked,
+        lines_excepted = excluded.lines_excepted,
+        lines_in_minor = excluded.lines_in_minor,
+        lines_out_minor = excluded.lines_out_minor,
+        lines_unmatched_minor = excluded.lines_unmatched_minor,
+        transfers = excluded.transfers,
+        transfers_matched = excluded.transfers_matched,
+        transfers_excepted = excluded.transfers_excepted,
+        transfers_awaiting = excluded.transfers_awaiting,
+        transfers_in_minor = excluded.transfers_in_minor,
+        transfers_out_minor = excluded.transfers_out_minor,
+        transfers_unmatched_minor = excluded.transfers_unmatched_minor;
+    perform recon.settle_sessions(run, days);
+
+    select jsonb_build_object(
+        'lines', coalesce(sum(c.rows) filter (where c.side = 'lines'), 0),
+        'transfers', coalesce(sum(c.rows) filter (where c.side = 'transfers'), 0),
+        'awaiting', coalesce(sum(c.awaiting), 0),
+        'matched', jsonb_build_object(
+            'rail_reference', sum(c.by_rail_reference), 'our_reference', sum(c.by_our_reference),
+            'party_and_day', sum(c.by_party_and_day), 'batch', sum(c.by_batch), 'person', sum(c.by_person)
+        ),
+        'marked', coalesce(sum(c.marked), 0)
+    ) into counts
+    from pg_temp.counted as c;
+    drop table pg_temp.counted;
+    return counts;
+end
+$$;
+comment on function recon.count_sessions is
+'Counts these days anew, opening their sessions, and raises when a line, or a settled transfer whose line is due, is not in exactly one place or not for its exact amount. Days ascending.';
+
+create function recon.settle_sessions(run recon.run, days date[])
+returns void
+language plpgsql
+volatile
+security definer -- callers may not write sessions
+set search_path = ''
+as $$
+#variable_conflict use_column
+begin
+    update recon.recon_sessions as s
+    set status = x.status, finished_at = case when x.status = 'open' then null else now() end, updated_at = now()
+    from (
+        select
+            n.session_id,
+            case
+                when exists (
+                    select from recon.exceptions as e
+                    where
+                        e.tenant_id = n.tenant_id and e.environment = n.environment and e.rail = n.rail
+                        and e.business_date = n.business_date and e.status <> 'resolved'
+                ) then 'exceptions'
+                when
+                    n.business_date >= run.today
+                    or exists (
+                        select from recon.session_figures as f
+                        where f.session_id = n.session_id and f.transfers_awaiting > 0
+                    )
+                    or (
+                        n.business_date + (run.rules).missing_after_days >= run.today
+                        and not exists (
+                            select from recon.statements as t
+                            where
+                                t.tenant_id = n.tenant_id and t.environment = n.environment and t.rail = n.rail
+                                and n.business_date between t.period_from and t.period_to
+                        )
+                    )
+                    then 'open'
+                else 'matched'
+            end as status
+        from recon.recon_sessions as n
+        where
+            n.tenant_id = run.tenant_id and n.environment = run.environment and n.rail = run.rail
+            and n.business_date = any(days)
+    ) as x
+    where s.session_id = x.session_id;
+end
+$$;
+comment on function recon.settle_sessions is 'Says of each of these days whether it waits for people, for a statement, or is done.';
+
+create function recon.alert_about_days(run recon.run, days date[])
+returns void
+language plpgsql
+volatile
+security definer -- callers may not write alerts
+set search_path = ''
+as $$
+#variable_conflict use_column
+declare
+    late record;
+begin
+    for late in
+        select
+            s.session_id, s.business_date,
+            (
+                select count(*) from recon.exceptions as e
+                where
+                    e.tenant_id = s.tenant_id and e.environment = s.environment and e.rail = s.rail
+                    and e.business_date = s.business_date and e.kind = 'MISSING_LINE' and e.status <> 'resolved'
+            ) as missing,
+            (
+                select coalesce(sum(f.transfers_awaiting), 0) from recon.session_figures as f
+                where f.session_id = s.session_id
+            ) as awaiting
+        from recon.recon_sessions as s
+        where
+            s.tenant_id = run.tenant_id and s.environment = run.environment and s.rail = run.rail
+            and s.business_date = any(days)
+            and s.business_date + (run.rules).missing_after_days < run.today
+        order by s.business_date
+    loop
+        if late.missing > 0 then
+            perform public.raise_alert(
+                'recon_missing_lines', 'warning', late.session_id, run.tenant_id, run.environment,
+                jsonb_build_object('rail', run.rail, 'day', late.business_date, 'transfers', late.missing)
+            );
+        else
+            perform public.resolve_alert('recon_missing_lines', late.session_id, 'every line is there');
+        end if;
+        if late.awaiting > 0 then
+            perform public.raise_alert(
+                'recon_statement_missing', 'warning', late.session_id, run.tenant_id, run.environment,
+                jsonb_build_object('rail', run.rail, 'day', late.business_date, 'transfers', late.awaiting)
+            );
+        else
+            perform public.resolve_alert('recon_statement_missing', late.session_id, 'the statement came');
+        end if;
+    end loop;
+end
+$$;
+comment on function recon.alert_about_days is
+'Alerts when settled transfers have no line after the rail''s time, or their day no statement at all; takes the alerts back when they do.';
+
+reset role;

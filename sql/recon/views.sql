@@ -1,0 +1,28 @@
+-- Our side of the comparison.
+
+set role stalela_owner;
+
+create view recon.our_side as
+select
+    t.tenant_id,
+    t.environment,
+    t.rail,
+    t.transfer_id,
+    t.state,
+    t.settled_at is not null as is_settled,
+    case when t.intent = 'PULL' then 'in' else 'out' end as direction,
+    t.amount_minor,
+    t.currency,
+    t.receipt,
+    t.rail_ref,
+    t.payment_intent_id,
+    t.payer_hash as party_hash,
+    null::text as batch_ref,
+    t.settled_at,
+    t.created_at
+from payments.transfers as t
+where t.state <> 'INITIATED';
+comment on view recon.our_side is
+'Every movement of money as our books have it, settled or on its way: the one place where reconciliation reads transfers.';
+
+reset role;
