@@ -17,7 +17,7 @@
           · PatchFieldNotAllowed · PhoneInvalid
           · RailNotConfigured · PaymentMethodNotAllowed · InvalidParameter
           · CredentialsRefused · EntityDenied · KycTierInsufficient · LimitExceeded
-          · RefundExceedsRefundable
+          · RefundExceedsRefundable · StatementNotAccepted
           · TaxGroupInvalid · ClassificationRuleBroken · TotalsMismatch · ManifestNotInForce
           · InvoiceRuleBroken
         · RateLimited                     429
@@ -342,6 +342,10 @@ class InvoiceRuleBroken(Unprocessable):
     """The document breaks a rule of its type, its currency or its payments."""
 
     code, title = "42275", "Invoice breaks a rule"
+class StatementNotAccepted(Unprocessable):
+    """A statement's totals are wrong or a line cannot be read. Extras carry `line` and `kind`."""
+
+    code, title = "42270", "Statement is not accepted"
 
 
 class RateLimited(RequestRefused):

@@ -40,12 +40,12 @@ values
 ('INITIATED', 'submit', 'SUBMITTED', 'transfer.submitted', '{api,callback}'),
 ('INITIATED', 'fail', 'FAILED', 'transfer.failed', '{api,clock}'),
 ('SUBMITTED', 'accept', 'ACCEPTED', 'transfer.accepted', '{submit,query}'),
-('SUBMITTED', 'settle', 'SETTLED', 'transfer.settled', '{callback,query,operator}'),
+('SUBMITTED', 'settle', 'SETTLED', 'transfer.settled', '{callback,query,operator,recon}'),
 ('SUBMITTED', 'fail', 'FAILED', 'transfer.failed', '{submit,callback,query,operator}'),
-('ACCEPTED', 'settle', 'SETTLED', 'transfer.settled', '{callback,query,operator}'),
+('ACCEPTED', 'settle', 'SETTLED', 'transfer.settled', '{callback,query,operator,recon}'),
 ('ACCEPTED', 'fail', 'FAILED', 'transfer.failed', '{callback,query,operator}'),
-('ACCEPTED', 'return', 'RETURNED', 'transfer.returned', '{callback,query,operator}'),
-('SETTLED', 'return', 'RETURNED', 'transfer.returned', '{callback,query,operator,refund}'),
+('ACCEPTED', 'return', 'RETURNED', 'transfer.returned', '{callback,query,operator,recon}'),
+('SETTLED', 'return', 'RETURNED', 'transfer.returned', '{callback,query,operator,refund,recon}'),
 ('FAILED', 'settle', 'SETTLED', 'transfer.settled', '{query,operator}')
 on conflict (from_state, event) do update set
     to_state = excluded.to_state,

@@ -10,14 +10,21 @@ select
     t.transfer_id,
     t.state,
     t.settled_at is not null as is_settled,
-    case when t.intent = 'PULL' then 'in' else 'out' end as direction,
+    case
+        when t.purpose in ('collection', 'c2b') or (t.purpose = 'direct' and t.intent = 'PULL') then 'in' else 'out'
+    end as direction,
     t.amount_minor,
     t.currency,
     t.receipt,
     t.rail_ref,
     t.payment_intent_id,
-    t.payer_hash as party_hash,
-    null::text as batch_ref,
+    coalesce(t.payee_hash, t.payer_hash) as party_hash,
+    t.metadata ->> 'batch_ref' as batch_ref,
+    -- A reversal stands in the statement under the receipt that it reverses.
+    (
+        select r.receipt from payments.transfers as r
+        where t.purpose = 'refund' and r.transfer_id = t.related_transfer_id
+    ) as linked_ref,
     t.settled_at,
     t.created_at
 from payments.transfers as t

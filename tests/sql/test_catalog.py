@@ -232,6 +232,11 @@ def test_the_records_of_what_happened_are_append_only(books: Books) -> None:
         "public.audit_log",
         "rails.callback_dispositions",
         "rails.callbacks",
+        "recon.marked_lines",
+        "recon.matches",
+        "recon.resolutions",
+        "recon.runs",
+        "recon.statement_lines",
     ]
 
 

@@ -139,7 +139,12 @@ def fill(books: Books, table: Table) -> None:
 
 def invented(type_name: str, category: str, number: int) -> Any:
     """A value of a type, different for each number where the type allows."""
-    by_type = {"jsonb": "{}", "json": "{}", "uuid": f"00000000-0000-0000-0000-{number:012}"}
+    by_type = {
+        "jsonb": "{}",
+        "json": "{}",
+        "bytea": f"{number}",
+        "uuid": f"00000000-0000-0000-0000-{number:012}",
+    }
     by_category = {
         "S": f"made {number}",
         "N": number,

@@ -349,11 +349,16 @@ declare
     transfer payments.transfers;
     ours recon.our_side;
 begin
-    -- Watch, intent, transfer: the order of rails.apply_event.
+    -- Watch, intent, original, transfer: the order of rails.apply_event.
     perform from rails.watches as w where w.transfer_id = assign_line.transfer_id for update;
     perform from payments.payment_intents as i
     where i.payment_intent_id = (
         select t.payment_intent_id from payments.transfers as t where t.transfer_id = assign_line.transfer_id
+    )
+    for no key update;
+    perform from payments.transfers as o
+    where o.transfer_id = (
+        select t.related_transfer_id from payments.transfers as t where t.transfer_id = assign_line.transfer_id
     )
     for no key update;
     select t.* into transfer
@@ -379,7 +384,8 @@ begin
     end if;
     if not ours.is_settled then
         -- Late success, seen in the statement and decided by a person.
-        perform rails.apply_decision(transfer, 'settled', line.external_ref);
+        perform rails.apply_decision(transfer, 'settled', line.external_ref, line.amount_minor + line.fee_minor);
+        perform public.resolve_alert('transfer_needs_review', transfer.transfer_id, 'settled');
     end if;
     insert into recon.matches (line_id, transfer_id, leg, rule, amount_minor, fee_minor, tenant_id, environment)
     values (

@@ -50,8 +50,8 @@ as $$
 declare
     pair record;
 begin
-    perform 'pragma:table: pg_temp.open_lines(line_id bigint, type text, direction text, amount_minor bigint, fee_minor bigint, gross_minor bigint, currency text, occurred_at timestamptz, external_ref text, our_ref text, acq_ref text, auth_code text)';
-    perform 'pragma:table: pg_temp.open_transfers(transfer_id text, state text, is_settled boolean, direction text, amount_minor bigint, net_minor bigint, currency text, receipt text, rail_ref text, moved_at timestamptz, transfer_ref text, originator_ref text, account_ref text)';
+    perform 'pragma:table: pg_temp.open_lines(line_id bigint, type text, direction text, amount_minor bigint, fee_minor bigint, gross_minor bigint, currency text, occurred_at timestamptz, external_ref text, our_ref text, linked_ref text, acq_ref text, auth_code text)';
+    perform 'pragma:table: pg_temp.open_transfers(transfer_id text, state text, is_settled boolean, direction text, amount_minor bigint, net_minor bigint, currency text, receipt text, rail_ref text, linked_ref text, moved_at timestamptz, transfer_ref text, originator_ref text, account_ref text)';
     perform 'pragma:table: pg_temp.pairs(line_id bigint, transfer_id text, is_settled boolean, class integer, amount_minor bigint)';
     -- A line may name two transfers by two references, and gets one; a second round serves who went without.
     for round in 1..3 loop
@@ -65,7 +65,9 @@ begin
                 ) as copy
             from pg_temp.open_lines as l
             cross join lateral (
-                values (1, l.external_ref), (1, case when l.auth_code is null then l.acq_ref end), (2, l.our_ref)
+                values
+                (1, l.external_ref), (1, case when l.auth_code is null then l.acq_ref end),
+                (1, 'reverses ' || l.linked_ref), (2, l.our_ref)
             ) as k (class, key)
             where k.key is not null and l.type in ('payment', 'return')
         ), ours as (
@@ -77,13 +79,16 @@ begin
                 ) as copy
             from pg_temp.open_transfers as t
             cross join lateral (
-                values (1, t.receipt), (1, t.rail_ref), (2, t.transfer_ref), (2, t.originator_ref), (2, t.account_ref)
+                values
+                (1, t.receipt), (1, t.rail_ref), (1, 'reverses ' || t.linked_ref),
+                (2, t.transfer_ref), (2, t.originator_ref), (2, t.account_ref)
             ) as k (class, key)
             -- Exact, or with the rail's fee taken off; the same when it keeps none.
             cross join lateral (
                 select distinct v.minor from (values (t.amount_minor), (t.net_minor)) as v (minor)
             ) as a (amount_minor)
-            where k.key is not null and (t.is_settled or t.state in ('SUBMITTED', 'ACCEPTED'))
+            where
+                k.key is not null and t.state <> 'refused' and (t.is_settled or t.state in ('SUBMITTED', 'ACCEPTED'))
         ), candidates as (
             select
                 l.line_id, o.transfer_id, o.is_settled, l.class, l.amount_minor,
@@ -100,11 +105,17 @@ begin
         where c.of_line = 1 and c.of_transfer = 1;
         exit when not exists (select from pg_temp.pairs);
 
-        -- The rail says that money moved which we still ask about: the transfer settles, or a person is asked.
+        -- The rail says that money moved which we still ask about, or tells the receipt that no query told: the
+        -- transfer takes it, or a person is asked.
         for pair in
-            select p.line_id, p.transfer_id from pg_temp.pairs as p where not p.is_settled order by p.transfer_id
+            select p.line_id, p.transfer_id
+            from pg_temp.pairs as p
+            inner join pg_temp.open_transfers as t on t.transfer_id = p.transfer_id
+            inner join pg_temp.open_lines as l on l.line_id = p.line_id
+            where not p.is_settled or (t.receipt is null and l.external_ref is not null)
+            order by p.transfer_id
         loop
-            if not recon.report_late_settle(pair.line_id, pair.transfer_id) then
+            if not recon.report_success(pair.line_id, pair.transfer_id) then
                 delete from pg_temp.pairs as p where p.line_id = pair.line_id;
                 update pg_temp.open_transfers as t set state = 'refused' where t.transfer_id = pair.transfer_id;
             end if;
@@ -144,7 +155,7 @@ end
 $$;
 comment on function recon.close_pairs is 'Takes the pairs that a rule made out of both open sets.';
 
-create function recon.report_late_settle(line_id bigint, transfer_id text)
+create function recon.report_success(line_id bigint, transfer_id text)
 returns boolean
 language plpgsql
 volatile
@@ -157,19 +168,19 @@ declare
     disposition text;
     state text;
 begin
-    select l.* into strict line from recon.statement_lines as l where l.line_id = report_late_settle.line_id;
-    disposition := rails.apply_event(report_late_settle.transfer_id, jsonb_build_object(
+    select l.* into strict line from recon.statement_lines as l where l.line_id = report_success.line_id;
+    disposition := rails.apply_event(report_success.transfer_id, jsonb_build_object(
         'outcome', 'succeeded', 'source', 'recon', 'receipt', line.external_ref,
         'amount_minor', line.amount_minor + line.fee_minor, 'currency', line.currency, 'code', null
     ), 'recon', true);
-    select t.state into strict state from payments.transfers as t where t.transfer_id = report_late_settle.transfer_id;
+    select t.state into strict state from payments.transfers as t where t.transfer_id = report_success.transfer_id;
     return disposition in ('applied', 'duplicate') and state = 'SETTLED';
 exception when sqlstate 'PT409' then
     return false;
 end
 $$;
-comment on function recon.report_late_settle is
-'Tells payments that the rail''s statement shows the money of a transfer that was still open; whether that settled it.';
+comment on function recon.report_success is
+'Tells payments that the rail''s statement shows the money of a transfer, and its receipt; whether the transfer is settled with it.';
 
 create function recon.match_returns(run recon.run)
 returns void
@@ -182,14 +193,14 @@ as $$
 declare
     line record;
 begin
-    perform 'pragma:table: pg_temp.open_lines(line_id bigint, type text, direction text, amount_minor bigint, fee_minor bigint, gross_minor bigint, currency text, linked_ref text)';
+    perform 'pragma:table: pg_temp.open_lines(line_id bigint, type text, direction text, amount_minor bigint, fee_minor bigint, gross_minor bigint, currency text, our_ref text, linked_ref text)';
     for line in
         select distinct on (o.transfer_id) l.line_id, o.transfer_id, o.state, l.amount_minor, l.fee_minor
         from pg_temp.open_lines as l
         inner join recon.our_side as o
             on
                 o.tenant_id = run.tenant_id and o.environment = run.environment and o.rail = run.rail
-                and o.receipt = l.linked_ref
+                and (o.receipt = l.linked_ref or o.transfer_id = lower(l.our_ref))
                 and o.amount_minor = l.gross_minor
                 and o.currency = l.currency
                 and o.direction <> l.direction
@@ -213,7 +224,7 @@ begin
 end
 $$;
 comment on function recon.match_returns is
-'A return line that names the receipt it gives back in full: the transfer is reported as returned, once.';
+'A return line that names the receipt, or our transfer, that it gives back in full: the transfer is reported as returned, once.';
 
 create function recon.report_return(transfer_id text)
 returns boolean

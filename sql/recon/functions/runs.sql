@@ -154,7 +154,7 @@ begin
         o.amount_minor - (
             round(o.amount_minor * (run.rules).fee_bps / 10000.0)::bigint + (run.rules).fee_fixed_minor
         ) as net_minor,
-        o.currency, o.receipt, o.rail_ref, o.party_hash, o.batch_ref,
+        o.currency, o.receipt, o.rail_ref, o.linked_ref, o.party_hash, o.batch_ref,
         upper(o.transfer_id) as transfer_ref,
         upper(right(o.transfer_id, 20)) as originator_ref,
         upper(right(o.payment_intent_id, 12)) as account_ref,
@@ -172,7 +172,7 @@ begin
     union all
     select
         o.transfer_id, o.state, o.is_settled, o.direction, o.amount_minor, o.amount_minor, o.currency, o.receipt,
-        o.rail_ref, o.party_hash, o.batch_ref, upper(o.transfer_id), upper(right(o.transfer_id, 20)),
+        o.rail_ref, o.linked_ref, o.party_hash, o.batch_ref, upper(o.transfer_id), upper(right(o.transfer_id, 20)),
         upper(right(o.payment_intent_id, 12)), o.created_at, (o.created_at at time zone zone)::date
     from recon.our_side as o
     where

@@ -83,8 +83,9 @@ class Desk:
     def move(self, attempt: Attempt, day: date) -> None:
         """Make a transfer one of `day`."""
         self.shop.books.run(
-            "update payments.transfers set settled_at = case when settled_at is not null then %s end,"
-            " created_at = %s where transfer_id = %s",
+            "update payments.transfers set created_at = %s,"
+            " settled_at = case when settled_at is not null then %s::timestamptz end"
+            " where transfer_id = %s",
             datetime(day.year, day.month, day.day, 12, tzinfo=NAIROBI),
             datetime(day.year, day.month, day.day, 12, tzinfo=NAIROBI),
             attempt.transfer_id,
