@@ -342,6 +342,8 @@ class InvoiceRuleBroken(Unprocessable):
     """The document breaks a rule of its type, its currency or its payments."""
 
     code, title = "42275", "Invoice breaks a rule"
+
+
 class StatementNotAccepted(Unprocessable):
     """A statement's totals are wrong or a line cannot be read. Extras carry `line` and `kind`."""
 
