@@ -26,6 +26,7 @@ on conflict (app_role) do update set
     is_platform = excluded.is_platform;
 
 -- shared/public.scopes.csv
+-- shared/recon/public.scopes.csv
 insert into public.scopes (scope, included_in, key_kinds, description)
 values
 ('*', null, '{secret}', 'Everything a tenant may do'),
@@ -46,13 +47,16 @@ values
 ('team:manage', null, '{secret}', 'Invite people and change or end their roles'),
 ('credentials:manage', null, '{secret}', 'Store and test and delete rail credentials'),
 ('platform:operate', null, '{}', 'Work on any tenant for the platform'),
-('payouts:approve', null, '{}', 'Approve refunds and payouts that somebody else asked for')
+('payouts:approve', null, '{}', 'Approve refunds and payouts that somebody else asked for'),
+('recon:write', null, '{secret}', 'Upload statements and decide reconciliation exceptions'),
+('recon:read', 'recon:write', '{secret}', 'See reconciliation sessions and exceptions')
 on conflict (scope) do update set
     included_in = excluded.included_in,
     key_kinds = excluded.key_kinds,
     description = excluded.description;
 
 -- shared/public.role_scopes.csv
+-- shared/recon/public.role_scopes.csv
 insert into public.role_scopes (app_role, scope)
 values
 ('owner', '*'),
@@ -101,7 +105,10 @@ values
 ('finance', 'payments:resolve'),
 ('operator', 'payments:resolve'),
 ('admin', 'payouts:approve'),
-('finance', 'payouts:approve')
+('finance', 'payouts:approve'),
+('admin', 'recon:write'),
+('finance', 'recon:write'),
+('auditor', 'recon:read')
 on conflict (app_role, scope) do nothing;
 
 -- shared/public.function_roles.csv
@@ -116,7 +123,8 @@ values
 ('fn_events', 'true'),
 ('fn_refunds', 'true'),
 ('fn_payouts', 'true'),
-('fn_transfers', 'true')
+('fn_transfers', 'true'),
+('fn_recon', 'true')
 on conflict (db_role) do update set
     may_pass_user = excluded.may_pass_user;
 
@@ -239,15 +247,16 @@ values
 ('42206', 'LimitExceeded', '422', 'Limit is exceeded', 'false', 'Wait until room_at or have the organisation''s tier raised.'),
 ('42241', 'IdempotencyConflict', '422', 'Idempotency-Key was used with another body', 'false', 'Use a new key or send the first body again.'),
 ('42251', 'InvalidAmount', '422', 'Amount is not valid', 'false', 'Send a decimal string with the decimals of the currency.'),
-('42255', 'RefundExceedsRefundable', '422', 'Refund exceeds what can go back', 'false', 'Refund at most the amount named in refundable.'),
 ('42253', 'WebhookUrlForbidden', '422', 'Webhook URL is not allowed', 'false', 'Use an https URL whose host has public addresses only; rule says what was wrong.'),
 ('42254', 'EndpointLimitReached', '422', 'Too many webhook endpoints', 'false', 'Delete an endpoint you do not use.'),
+('42255', 'RefundExceedsRefundable', '422', 'Refund exceeds what can go back', 'false', 'Refund at most the amount named in refundable.'),
 ('42258', 'PatchFieldNotAllowed', '422', 'Field cannot be changed', 'false', 'Change only the fields the documentation lists.'),
 ('42259', 'PhoneInvalid', '422', 'Phone number is not valid', 'false', 'Send a mobile number of the rail''s country.'),
 ('42260', 'RailNotConfigured', '422', 'Rail is not configured', 'false', 'Store credentials of this rail for this environment first.'),
 ('42261', 'PaymentMethodNotAllowed', '422', 'Payment method is not allowed', 'false', 'Use one of payment_method_types of the intent.'),
 ('42262', 'InvalidParameter', '422', 'Parameter is not valid', 'false', 'Correct the parameters named in errors.'),
 ('42263', 'CredentialsRefused', '422', 'Rail refused the credentials', 'false', 'Store the credentials again as the rail issued them.'),
+('42270', 'StatementNotAccepted', '422', 'Statement is not accepted', 'false', 'Export the statement again; line names the first line that is wrong.'),
 ('42271', 'TaxGroupInvalid', '422', 'Tax group is not valid', 'false', 'Use the tax group named in errors or leave tax_group out.'),
 ('42272', 'ClassificationRuleBroken', '422', 'Client classification is not satisfied', 'false', 'Add the members of client that errors names.'),
 ('42273', 'TotalsMismatch', '422', 'Totals do not match', 'false', 'Leave computed values out or send the values named in errors.'),
@@ -297,6 +306,7 @@ on conflict (pattern, destination) do update set
 
 -- shared/compliance/public.cron_tasks.csv
 -- shared/public.cron_tasks.csv
+-- shared/recon/public.cron_tasks.csv
 -- shared/webhooks/public.cron_tasks.csv
 insert into public.cron_tasks (task, lane, interval_s, lease_s, routine, enabled, description)
 values
@@ -313,6 +323,7 @@ values
 ('outbox.poke', 'fast', '3', '60', 'payments.poke_consumers', 'true', 'Wakes every consumer of events that has work which is due'),
 ('outbox.add_partitions', 'slow', '600', '60', 'payments.add_outbox_partitions', 'true', 'Makes the outbox partitions of the days ahead'),
 ('outbox.drop_partition', 'slow', '600', '60', 'payments.drop_outbox_partition', 'true', 'Drops the oldest outbox partition when it is over 7 days old and everybody is past it'),
+('recon.daily', 'slow', '300', '600', 'recon.daily', 'true', 'Opens each tenant''s reconciliation session of the day and closes days whose time is over'),
 ('webhooks.poke', 'fast', '5', '60', 'webhooks.poke_delivery', 'true', 'Wakes the dispatcher when a webhook is due'),
 ('webhooks.purge', 'slow', '600', '120', 'webhooks.purge', 'true', 'Removes payloads and attempts and deliveries whose time is over')
 on conflict (task) do update set

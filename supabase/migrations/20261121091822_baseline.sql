@@ -19,6 +19,7 @@ begin
             ('fn_momo_callback', '5s'),
             ('fn_payment_intents', '5s'),
             ('fn_payouts', '5s'),
+            ('fn_recon', '60s'),
             ('fn_reconcile', '30s'),
             ('fn_events', '5s'),
             ('fn_webhook_delivery', '30s'),
@@ -1326,7 +1327,280 @@ reset role;
 
 -- sql/recon/tables.sql
 
+-- Our books against the rails' statements: sessions, statements and their lines, matches, exceptions, decisions.
+-- No foreign keys from lines and matches: a run inserts a million of them and each check would cost as much as the
+-- row. What they refer to was read in the same transaction, and its closing assertion counts every one of them.
+
 set role stalela_owner;
+
+create table recon.time_zones (
+    country text primary key check (country ~ '^[A-Z]{2}$'),
+    time_zone text not null
+);
+comment on table recon.time_zones is
+'The IANA zone in which an organisation of this country counts its days; of several the one where most of them are.';
+alter table recon.time_zones enable row level security;
+
+create table recon.rail_rules (
+    rail text primary key references rails.rails (rail),
+    time_zone text not null,
+    day_tolerance integer not null check (day_tolerance between 0 and 5),
+    banking_days boolean not null,
+    missing_after_days integer not null check (missing_after_days between 0 and 30),
+    fee_bps integer not null check (fee_bps between 0 and 10000),
+    fee_fixed_minor bigint not null check (fee_fixed_minor >= 0),
+    statement_format text not null
+);
+comment on table recon.rail_rules is
+'How a rail''s statements compare. day_tolerance: days, of banking days where banking_days; missing_after_days: a settled transfer absent that long after its day is missing; fee_*: what the rail keeps of each payment it pays out net.';
+alter table recon.rail_rules enable row level security;
+
+create table recon.column_maps (
+    tenant_id text not null,
+    environment text not null check (environment in ('sandbox', 'production')),
+    name text not null check (name ~ '^[a-z][a-z0-9_]{0,39}$'),
+    columns jsonb not null,
+    created_by text not null,
+    updated_at timestamptz not null default now(),
+    primary key (tenant_id, environment, name)
+);
+comment on table recon.column_maps is 'How to read a tenant''s own CSV statements; shared/recon/generic_csv.py says what the columns mean.';
+alter table recon.column_maps enable row level security;
+
+create table recon.recon_sessions (
+    session_id text primary key,
+    tenant_id text not null,
+    environment text not null check (environment in ('sandbox', 'production')),
+    rail text not null,
+    business_date date not null,
+    time_zone text not null,
+    status text not null default 'open' check (status in ('open', 'exceptions', 'matched')),
+    opened_at timestamptz not null default now(),
+    finished_at timestamptz,
+    updated_at timestamptz not null default now(),
+    unique (tenant_id, environment, rail, business_date),
+    check ((status = 'open') <= (finished_at is null))
+);
+comment on table recon.recon_sessions is
+'One business day of one rail, in the tenant''s time zone. matched: every line and every settled transfer of the day has its counterpart; exceptions: some wait for a person; open: a statement is still to come.';
+alter table recon.recon_sessions enable row level security;
+create index recon_sessions_unfinished on recon.recon_sessions (business_date) where status = 'open';
+
+create table recon.session_figures (
+    session_id text not null references recon.recon_sessions (session_id),
+    currency text not null,
+    tenant_id text not null,
+    environment text not null,
+    lines bigint not null,
+    lines_matched bigint not null,
+    lines_marked bigint not null,
+    lines_excepted bigint not null,
+    lines_in_minor numeric not null,
+    lines_out_minor numeric not null,
+    lines_unmatched_minor numeric not null,
+    transfers bigint not null,
+    transfers_matched bigint not null,
+    transfers_excepted bigint not null,
+    transfers_awaiting bigint not null,
+    transfers_in_minor numeric not null,
+    transfers_out_minor numeric not null,
+    transfers_unmatched_minor numeric not null,
+    primary key (session_id, currency),
+    -- Accounted for exactly once, whatever else is computed.
+    check (lines = lines_matched + lines_marked + lines_excepted),
+    check (transfers = transfers_matched + transfers_excepted + transfers_awaiting)
+);
+comment on table recon.session_figures is
+'What a session counts, per currency: lines and transfers are each matched, marked, excepted or awaited, and nothing else. Sums in minor units.';
+alter table recon.session_figures enable row level security;
+create index session_figures_of_tenant on recon.session_figures (tenant_id, environment);
+
+create table recon.statements (
+    statement_id text primary key,
+    statement_no bigint generated always as identity unique,
+    tenant_id text not null,
+    environment text not null check (environment in ('sandbox', 'production')),
+    rail text not null,
+    format text not null,
+    file_name text,
+    sha256 text not null check (sha256 ~ '^[0-9a-f]{64}$'),
+    account_ref text,
+    period_from date not null,
+    period_to date not null,
+    lines integer not null check (lines >= 0),
+    totals jsonb not null,
+    file_sealed text not null,
+    imported_by text not null,
+    imported_at timestamptz not null default now(),
+    matched_at timestamptz,
+    unique (tenant_id, environment, rail, sha256),
+    check (period_to >= period_from)
+);
+comment on table recon.statements is
+'Statements as the rails gave them, each file once (sha256); file_sealed is the compressed file, sealed for statement|sha256. matched_at null: its lines wait for a run.';
+alter table recon.statements enable row level security;
+create index statements_unmatched on recon.statements (tenant_id, environment, rail) where matched_at is null;
+create index statements_newest on recon.statements (tenant_id, environment, imported_at);
+
+create table recon.statement_lines (
+    line_id bigint generated always as identity primary key,
+    statement_no bigint not null,
+    line_no integer not null,
+    line_hash bytea not null,
+    tenant_id text not null,
+    environment text not null,
+    rail text not null,
+    type text not null check (type in ('payment', 'return', 'batch', 'fee', 'internal', 'void')),
+    direction text not null check (direction in ('in', 'out')),
+    amount_minor bigint not null check (amount_minor >= 0),
+    fee_minor bigint not null default 0 check (fee_minor >= 0),
+    currency text not null,
+    value_date date not null,
+    occurred_at timestamptz,
+    external_ref text,
+    our_ref text,
+    linked_ref text,
+    batch_ref text,
+    acq_ref text,
+    auth_code text,
+    party_hash text,
+    -- The hash first: the same line in another statement is found by it, too.
+    unique (line_hash, statement_no)
+);
+comment on table recon.statement_lines is
+'Append-only: what the rail says moved, without personal data. amount_minor moved on the account, fee_minor is what the line says was kept before. line_hash covers what the line says and which copy of it in its file it is.';
+alter table recon.statement_lines enable row level security;
+create index statement_lines_of_statement on recon.statement_lines (statement_no);
+create index statement_lines_of_day on recon.statement_lines (tenant_id, environment, rail, value_date);
+
+create table recon.runs (
+    run_id bigint generated always as identity primary key,
+    tenant_id text not null,
+    environment text not null,
+    rail text not null,
+    started_at timestamptz not null default now(),
+    finished_at timestamptz not null,
+    counts jsonb not null
+);
+comment on table recon.runs is
+'Append-only: what each run of the matching rules found. A run that could not account for everything exactly once left nothing, not even its row.';
+alter table recon.runs enable row level security;
+create index runs_of_tenant on recon.runs (tenant_id, environment, run_id);
+
+create table recon.matches (
+    line_id bigint not null,
+    transfer_id text not null,
+    leg text not null check (leg in ('settle', 'return')),
+    -- A transfer that came in several lines has parts, a line that pays several transfers has shares. Everything
+    -- else is part 1 and share 1, so nothing is matched twice.
+    part integer not null default 1 check (part > 0),
+    share integer not null default 1 check (share > 0),
+    rule text not null check (
+        rule in ('rail_reference', 'our_reference', 'party_and_day', 'batch', 'person')
+    ),
+    amount_minor bigint not null,
+    fee_minor bigint not null,
+    tenant_id text not null,
+    environment text not null,
+    run_id bigint,
+    matched_at timestamptz not null default now(),
+    primary key (line_id, share),
+    unique (transfer_id, leg, part),
+    check ((rule = 'person') = (run_id is null))
+);
+comment on table recon.matches is
+'Append-only: which line is which movement of which transfer, by which rule. amount_minor plus fee_minor is the share of the transfer that the line accounts for. No run: a person decided, which outranks every rule.';
+alter table recon.matches enable row level security;
+create index matches_of_tenant on recon.matches (tenant_id, environment);
+
+create table recon.marked_lines (
+    line_id bigint primary key,
+    mark text not null check (mark in ('seen_before', 'sum_of_lines', 'fee', 'internal', 'void')),
+    of_line_id bigint,
+    tenant_id text not null,
+    environment text not null,
+    run_id bigint not null
+);
+comment on table recon.marked_lines is
+'Append-only: lines that are no transfer of ours: seen in an earlier statement (of_line_id), the total of other lines, the rail''s charge, money moved between own accounts, nothing moved.';
+alter table recon.marked_lines enable row level security;
+create index marked_lines_of_tenant on recon.marked_lines (tenant_id, environment);
+
+create table recon.exceptions (
+    exception_id text primary key,
+    tenant_id text not null,
+    environment text not null check (environment in ('sandbox', 'production')),
+    rail text not null,
+    kind text not null check (
+        kind in (
+            'UNMATCHED_LINE', 'MISSING_LINE', 'AMOUNT_MISMATCH', 'DUPLICATE_LINE', 'STATE_CONFLICT', 'FEE_MISMATCH',
+            'FILE_REJECTED', 'TOTALS_MISMATCH'
+        )
+    ),
+    status text not null default 'open' check (status in ('open', 'pending_approval', 'resolved')),
+    business_date date,
+    line_id bigint,
+    transfer_id text,
+    amount_minor bigint,
+    currency text,
+    details jsonb not null default '{}',
+    proposal jsonb,
+    resolution text check (
+        resolution in (
+            'assign', 'raise_return', 'adjust', 'write_off', 'acknowledge', 'matched_later'
+        )
+    ),
+    run_id bigint,
+    opened_at timestamptz not null default now(),
+    resolved_at timestamptz,
+    check ((status = 'resolved') = (resolution is not null)),
+    check ((status = 'resolved') = (resolved_at is not null)),
+    check ((status = 'pending_approval') = (proposal is not null)),
+    check ((kind in ('FILE_REJECTED', 'TOTALS_MISMATCH')) = (line_id is null and transfer_id is null))
+);
+comment on table recon.exceptions is
+'What a person must look at: a line, a transfer or a file that does not fit. Closed by a decision in recon.resolutions, or by a later run that found the counterpart (matched_later).';
+alter table recon.exceptions enable row level security;
+-- A line is in one open question at a time, and so is a settled transfer whose line is missing.
+create unique index exceptions_of_line on recon.exceptions (line_id) where status <> 'resolved';
+create unique index exceptions_missing on recon.exceptions (transfer_id) where status <> 'resolved' and line_id is null;
+create index exceptions_of_transfer on recon.exceptions (transfer_id);
+create index exceptions_by_line on recon.exceptions (line_id);
+create index exceptions_queue on recon.exceptions (tenant_id, environment, opened_at, exception_id);
+create index exceptions_of_day on recon.exceptions (tenant_id, environment, rail, business_date);
+
+create table recon.resolutions (
+    exception_id text not null references recon.exceptions (exception_id),
+    number integer not null check (number > 0),
+    tenant_id text not null,
+    environment text not null,
+    action text not null check (
+        action in (
+            'assign', 'raise_return', 'adjust', 'write_off', 'acknowledge', 'ticket', 'propose', 'approve', 'reject'
+        )
+    ),
+    actor text not null,
+    reason text not null,
+    details jsonb not null default '{}',
+    decided_at timestamptz not null default now(),
+    primary key (exception_id, number)
+);
+comment on table recon.resolutions is
+'Append-only: what people decided about an exception, in order. What writes money off is proposed by one and approved by another.';
+alter table recon.resolutions enable row level security;
+create index resolutions_of_tenant on recon.resolutions (tenant_id, environment);
+
+create type recon.run as (
+    run_id bigint,
+    tenant_id text,
+    environment text,
+    rail text,
+    statement_nos bigint[],
+    rules recon.rail_rules,
+    time_zone text,
+    today date
+);
+comment on type recon.run is 'What the functions of one run share. today is the tenant''s.';
 
 reset role;
 
@@ -1473,6 +1747,7 @@ on conflict (app_role) do update set
     is_platform = excluded.is_platform;
 
 -- shared/public.scopes.csv
+-- shared/recon/public.scopes.csv
 insert into public.scopes (scope, included_in, key_kinds, description)
 values
 ('*', null, '{secret}', 'Everything a tenant may do'),
@@ -1493,13 +1768,16 @@ values
 ('team:manage', null, '{secret}', 'Invite people and change or end their roles'),
 ('credentials:manage', null, '{secret}', 'Store and test and delete rail credentials'),
 ('platform:operate', null, '{}', 'Work on any tenant for the platform'),
-('payouts:approve', null, '{}', 'Approve refunds and payouts that somebody else asked for')
+('payouts:approve', null, '{}', 'Approve refunds and payouts that somebody else asked for'),
+('recon:write', null, '{secret}', 'Upload statements and decide reconciliation exceptions'),
+('recon:read', 'recon:write', '{secret}', 'See reconciliation sessions and exceptions')
 on conflict (scope) do update set
     included_in = excluded.included_in,
     key_kinds = excluded.key_kinds,
     description = excluded.description;
 
 -- shared/public.role_scopes.csv
+-- shared/recon/public.role_scopes.csv
 insert into public.role_scopes (app_role, scope)
 values
 ('owner', '*'),
@@ -1548,7 +1826,10 @@ values
 ('finance', 'payments:resolve'),
 ('operator', 'payments:resolve'),
 ('admin', 'payouts:approve'),
-('finance', 'payouts:approve')
+('finance', 'payouts:approve'),
+('admin', 'recon:write'),
+('finance', 'recon:write'),
+('auditor', 'recon:read')
 on conflict (app_role, scope) do nothing;
 
 -- shared/public.function_roles.csv
@@ -1563,7 +1844,8 @@ values
 ('fn_events', 'true'),
 ('fn_refunds', 'true'),
 ('fn_payouts', 'true'),
-('fn_transfers', 'true')
+('fn_transfers', 'true'),
+('fn_recon', 'true')
 on conflict (db_role) do update set
     may_pass_user = excluded.may_pass_user;
 
@@ -1686,15 +1968,16 @@ values
 ('42206', 'LimitExceeded', '422', 'Limit is exceeded', 'false', 'Wait until room_at or have the organisation''s tier raised.'),
 ('42241', 'IdempotencyConflict', '422', 'Idempotency-Key was used with another body', 'false', 'Use a new key or send the first body again.'),
 ('42251', 'InvalidAmount', '422', 'Amount is not valid', 'false', 'Send a decimal string with the decimals of the currency.'),
-('42255', 'RefundExceedsRefundable', '422', 'Refund exceeds what can go back', 'false', 'Refund at most the amount named in refundable.'),
 ('42253', 'WebhookUrlForbidden', '422', 'Webhook URL is not allowed', 'false', 'Use an https URL whose host has public addresses only; rule says what was wrong.'),
 ('42254', 'EndpointLimitReached', '422', 'Too many webhook endpoints', 'false', 'Delete an endpoint you do not use.'),
+('42255', 'RefundExceedsRefundable', '422', 'Refund exceeds what can go back', 'false', 'Refund at most the amount named in refundable.'),
 ('42258', 'PatchFieldNotAllowed', '422', 'Field cannot be changed', 'false', 'Change only the fields the documentation lists.'),
 ('42259', 'PhoneInvalid', '422', 'Phone number is not valid', 'false', 'Send a mobile number of the rail''s country.'),
 ('42260', 'RailNotConfigured', '422', 'Rail is not configured', 'false', 'Store credentials of this rail for this environment first.'),
 ('42261', 'PaymentMethodNotAllowed', '422', 'Payment method is not allowed', 'false', 'Use one of payment_method_types of the intent.'),
 ('42262', 'InvalidParameter', '422', 'Parameter is not valid', 'false', 'Correct the parameters named in errors.'),
 ('42263', 'CredentialsRefused', '422', 'Rail refused the credentials', 'false', 'Store the credentials again as the rail issued them.'),
+('42270', 'StatementNotAccepted', '422', 'Statement is not accepted', 'false', 'Export the statement again; line names the first line that is wrong.'),
 ('42271', 'TaxGroupInvalid', '422', 'Tax group is not valid', 'false', 'Use the tax group named in errors or leave tax_group out.'),
 ('42272', 'ClassificationRuleBroken', '422', 'Client classification is not satisfied', 'false', 'Add the members of client that errors names.'),
 ('42273', 'TotalsMismatch', '422', 'Totals do not match', 'false', 'Leave computed values out or send the values named in errors.'),
@@ -1744,6 +2027,7 @@ on conflict (pattern, destination) do update set
 
 -- shared/compliance/public.cron_tasks.csv
 -- shared/public.cron_tasks.csv
+-- shared/recon/public.cron_tasks.csv
 -- shared/webhooks/public.cron_tasks.csv
 insert into public.cron_tasks (task, lane, interval_s, lease_s, routine, enabled, description)
 values
@@ -1760,6 +2044,7 @@ values
 ('outbox.poke', 'fast', '3', '60', 'payments.poke_consumers', 'true', 'Wakes every consumer of events that has work which is due'),
 ('outbox.add_partitions', 'slow', '600', '60', 'payments.add_outbox_partitions', 'true', 'Makes the outbox partitions of the days ahead'),
 ('outbox.drop_partition', 'slow', '600', '60', 'payments.drop_outbox_partition', 'true', 'Drops the oldest outbox partition when it is over 7 days old and everybody is past it'),
+('recon.daily', 'slow', '300', '600', 'recon.daily', 'true', 'Opens each tenant''s reconciliation session of the day and closes days whose time is over'),
 ('webhooks.poke', 'fast', '5', '60', 'webhooks.poke_delivery', 'true', 'Wakes the dispatcher when a webhook is due'),
 ('webhooks.purge', 'slow', '600', '120', 'webhooks.purge', 'true', 'Removes payloads and attempts and deliveries whose time is over')
 on conflict (task) do update set
@@ -1816,12 +2101,12 @@ values
 ('INITIATED', 'submit', 'SUBMITTED', 'transfer.submitted', '{api,callback}'),
 ('INITIATED', 'fail', 'FAILED', 'transfer.failed', '{api,clock}'),
 ('SUBMITTED', 'accept', 'ACCEPTED', 'transfer.accepted', '{submit,query}'),
-('SUBMITTED', 'settle', 'SETTLED', 'transfer.settled', '{callback,query,operator}'),
+('SUBMITTED', 'settle', 'SETTLED', 'transfer.settled', '{callback,query,operator,recon}'),
 ('SUBMITTED', 'fail', 'FAILED', 'transfer.failed', '{submit,callback,query,operator}'),
-('ACCEPTED', 'settle', 'SETTLED', 'transfer.settled', '{callback,query,operator}'),
+('ACCEPTED', 'settle', 'SETTLED', 'transfer.settled', '{callback,query,operator,recon}'),
 ('ACCEPTED', 'fail', 'FAILED', 'transfer.failed', '{callback,query,operator}'),
-('ACCEPTED', 'return', 'RETURNED', 'transfer.returned', '{callback,query,operator}'),
-('SETTLED', 'return', 'RETURNED', 'transfer.returned', '{callback,query,operator,refund}'),
+('ACCEPTED', 'return', 'RETURNED', 'transfer.returned', '{callback,query,operator,recon}'),
+('SETTLED', 'return', 'RETURNED', 'transfer.returned', '{callback,query,operator,refund,recon}'),
 ('FAILED', 'settle', 'SETTLED', 'transfer.settled', '{query,operator}')
 on conflict (from_state, event) do update set
     to_state = excluded.to_state,
@@ -2059,6 +2344,87 @@ on conflict (rail) do update set
     fx_spread_bps = excluded.fx_spread_bps,
     health = excluded.health,
     priority = excluded.priority;
+
+reset role;
+
+-- sql/recon/data.sql
+
+-- Reference rows. Written by scripts/data from shared/; edit the files named below.
+
+set role stalela_owner;
+
+-- shared/recon/recon.time_zones.csv
+insert into recon.time_zones (country, time_zone)
+values
+('AO', 'Africa/Luanda'),
+('BF', 'Africa/Ouagadougou'),
+('BI', 'Africa/Bujumbura'),
+('BJ', 'Africa/Porto-Novo'),
+('BW', 'Africa/Gaborone'),
+('CD', 'Africa/Kinshasa'),
+('CF', 'Africa/Bangui'),
+('CG', 'Africa/Brazzaville'),
+('CI', 'Africa/Abidjan'),
+('CM', 'Africa/Douala'),
+('CV', 'Atlantic/Cape_Verde'),
+('DJ', 'Africa/Djibouti'),
+('DZ', 'Africa/Algiers'),
+('EG', 'Africa/Cairo'),
+('ER', 'Africa/Asmara'),
+('ET', 'Africa/Addis_Ababa'),
+('GA', 'Africa/Libreville'),
+('GH', 'Africa/Accra'),
+('GM', 'Africa/Banjul'),
+('GN', 'Africa/Conakry'),
+('GQ', 'Africa/Malabo'),
+('GW', 'Africa/Bissau'),
+('KE', 'Africa/Nairobi'),
+('KM', 'Indian/Comoro'),
+('LR', 'Africa/Monrovia'),
+('LS', 'Africa/Maseru'),
+('LY', 'Africa/Tripoli'),
+('MA', 'Africa/Casablanca'),
+('MG', 'Indian/Antananarivo'),
+('ML', 'Africa/Bamako'),
+('MR', 'Africa/Nouakchott'),
+('MU', 'Indian/Mauritius'),
+('MW', 'Africa/Blantyre'),
+('MZ', 'Africa/Maputo'),
+('NA', 'Africa/Windhoek'),
+('NE', 'Africa/Niamey'),
+('NG', 'Africa/Lagos'),
+('RW', 'Africa/Kigali'),
+('SC', 'Indian/Mahe'),
+('SD', 'Africa/Khartoum'),
+('SL', 'Africa/Freetown'),
+('SN', 'Africa/Dakar'),
+('SO', 'Africa/Mogadishu'),
+('SS', 'Africa/Juba'),
+('ST', 'Africa/Sao_Tome'),
+('SZ', 'Africa/Mbabane'),
+('TD', 'Africa/Ndjamena'),
+('TG', 'Africa/Lome'),
+('TN', 'Africa/Tunis'),
+('TZ', 'Africa/Dar_es_Salaam'),
+('UG', 'Africa/Kampala'),
+('ZA', 'Africa/Johannesburg'),
+('ZM', 'Africa/Lusaka'),
+('ZW', 'Africa/Harare')
+on conflict (country) do update set
+    time_zone = excluded.time_zone;
+
+-- shared/recon/recon.rail_rules.csv
+insert into recon.rail_rules (rail, time_zone, day_tolerance, banking_days, missing_after_days, fee_bps, fee_fixed_minor, statement_format)
+values
+('mpesa', 'Africa/Nairobi', '1', 'false', '1', '0', '0', 'mpesa_csv')
+on conflict (rail) do update set
+    time_zone = excluded.time_zone,
+    day_tolerance = excluded.day_tolerance,
+    banking_days = excluded.banking_days,
+    missing_after_days = excluded.missing_after_days,
+    fee_bps = excluded.fee_bps,
+    fee_fixed_minor = excluded.fee_fixed_minor,
+    statement_format = excluded.statement_format;
 
 reset role;
 
@@ -11219,6 +11585,2219 @@ comment on function compliance.purge_velocity is 'Removes up to 20,000 counters 
 
 reset role;
 
+-- sql/recon/functions/days.sql
+
+-- Whose day it is.
+
+set role stalela_owner;
+
+create function recon.time_zone_of(tenant_id text)
+returns text
+language plpgsql
+stable
+security definer -- callers may not read tenants
+set search_path = ''
+as $$
+begin
+    return coalesce(
+        (
+            select z.time_zone
+            from public.tenants as t
+            inner join recon.time_zones as z on z.country = t.country
+            where t.tenant_id = time_zone_of.tenant_id
+        ),
+        'UTC'
+    );
+end
+$$;
+comment on function recon.time_zone_of is 'The zone in which a tenant counts its days: that of its country, otherwise UTC.';
+
+create function recon.day_number(day date, banking boolean)
+returns integer
+language plpgsql
+immutable
+set search_path = ''
+as $$
+declare
+    -- 2001-01-01 was a Monday.
+    days constant integer := day - date '2001-01-01';
+begin
+    if not banking then
+        return days;
+    end if;
+    -- Five to a week; Saturday and Sunday count as the Monday after them.
+    return days / 7 * 5 + least(days % 7, 5);
+end
+$$;
+comment on function recon.day_number is 'Numbers days so that neighbours differ by one: calendar days, or banking days. For dates since 2001.';
+
+reset role;
+
+-- sql/recon/functions/exceptions.sql
+
+-- The queue of questions, and what people decide.
+
+set role stalela_owner;
+
+create function recon.exception_resource(exception recon.exceptions)
+returns json
+language plpgsql
+stable
+security definer -- callers may not read lines
+set search_path = ''
+as $$
+#variable_conflict use_column
+declare
+    line recon.statement_lines;
+begin
+    select l.* into line from recon.statement_lines as l where l.line_id = exception.line_id;
+    return json_build_object(
+        'id', exception.exception_id,
+        'object', 'recon_exception',
+        'kind', exception.kind,
+        'status', exception.status,
+        'rail', exception.rail,
+        'business_date', exception.business_date,
+        'amount', public.format_amount(exception.amount_minor, exception.currency),
+        'currency', exception.currency,
+        'transfer_id', exception.transfer_id,
+        'line', case when line.line_id is not null then json_build_object(
+            'id', line.line_id, 'number', line.line_no, 'type', line.type, 'direction', line.direction,
+            'receipt', line.external_ref, 'reference', line.our_ref, 'value_date', line.value_date,
+            'occurred_at', line.occurred_at,
+            'statement_id', (
+                select s.statement_id from recon.statements as s where s.statement_no = line.statement_no
+            )
+        ) end,
+        'details', exception.details - '{booked_minor}'::text[] || jsonb_strip_nulls(jsonb_build_object(
+            'booked', public.format_amount((exception.details ->> 'booked_minor')::bigint, exception.currency)
+        )),
+        'proposal', exception.proposal,
+        'resolution', exception.resolution,
+        'decisions', coalesce((
+            select json_agg(
+                json_build_object(
+                    'action', d.action, 'actor', d.actor, 'reason', d.reason, 'decided_at', d.decided_at
+                ) order by d.number
+            )
+            from recon.resolutions as d
+            where d.exception_id = (exception_resource.exception).exception_id
+        ), '[]'),
+        'environment', exception.environment,
+        'opened_at', exception.opened_at,
+        'resolved_at', exception.resolved_at
+    );
+end
+$$;
+comment on function recon.exception_resource is 'The wire shape of an exception with its line and what was decided so far.';
+
+create function recon.list_exceptions(filters jsonb, page_size integer, page_after text)
+returns public.answer
+language plpgsql
+volatile
+security definer -- callers may not read exceptions
+set search_path = ''
+as $$
+#variable_conflict use_column
+declare
+    caller public.caller := public.authorize('recon:read', 'read');
+    session recon.recon_sessions;
+    page json;
+    next_cursor text;
+begin
+    if filters ? 'session' then
+        session := recon.visible_session(filters ->> 'session');
+    end if;
+    with found as (
+        select e
+        from recon.exceptions as e
+        where
+            e.tenant_id = caller.tenant_id and e.environment = caller.environment
+            and (not filters ? 'status' or e.status = filters ->> 'status')
+            and (not filters ? 'kind' or e.kind = filters ->> 'kind')
+            and (not filters ? 'rail' or e.rail = filters ->> 'rail')
+            and (not filters ? 'session' or (e.rail = session.rail and e.business_date = session.business_date))
+            and (list_exceptions.page_after is null or e.exception_id > list_exceptions.page_after)
+        order by e.exception_id
+        limit list_exceptions.page_size + 1
+    ), numbered as (
+        select f.e, (f.e).exception_id, row_number() over (order by (f.e).exception_id) as n from found as f
+    )
+    select
+        coalesce(json_agg(recon.exception_resource(n.e) order by n.n) filter (where n.n <= list_exceptions.page_size), '[]'),
+        case when count(*) > list_exceptions.page_size then (
+            array_agg(n.exception_id order by n.n)
+        )[list_exceptions.page_size] end
+    into page, next_cursor
+    from numbered as n;
+    return public.reply(caller, 200, json_build_object(
+        'data', page,
+        'pagination', json_build_object(
+            'limit', list_exceptions.page_size, 'has_more', next_cursor is not null, 'next_cursor', next_cursor
+        )
+    ));
+end
+$$;
+comment on function recon.list_exceptions is
+'One page of the caller''s exceptions, oldest first. filters: status, kind, rail, session. page_after: the last id of the page before.';
+
+create function recon.locked_exception(caller public.caller, exception_id text)
+returns recon.exceptions
+language plpgsql
+volatile
+security definer -- callers may not read exceptions
+set search_path = ''
+as $$
+#variable_conflict use_column
+declare
+    exception recon.exceptions;
+begin
+    -- After the lock of the runs, so that no run answers the question meanwhile.
+    select e.* into exception
+    from recon.exceptions as e
+    where
+        e.exception_id = locked_exception.exception_id
+        and e.tenant_id = (locked_exception.caller).tenant_id and e.environment = (locked_exception.caller).environment;
+    if not found then
+        perform public.refuse('40401', format('There is no exception %s here.', locked_exception.exception_id));
+    end if;
+    perform recon.lock_rail(exception.tenant_id, exception.environment, exception.rail);
+    select e.* into strict exception
+    from recon.exceptions as e
+    where e.exception_id = locked_exception.exception_id
+    for update;
+    return exception;
+end
+$$;
+comment on function recon.locked_exception is 'An exception of the caller''s own, locked against runs and other people; otherwise 40401.';
+
+create function recon.decide(
+    caller public.caller, exception recon.exceptions, action text, reason text, details jsonb
+)
+returns void
+language plpgsql
+volatile
+security definer -- callers may not write resolutions
+set search_path = ''
+as $$
+#variable_conflict use_column
+begin
+    insert into recon.resolutions (exception_id, number, tenant_id, environment, action, actor, reason, details)
+    select
+        (decide.exception).exception_id, coalesce(max(d.number), 0) + 1, (decide.exception).tenant_id,
+        (decide.exception).environment, decide.action, (decide.caller).actor, decide.reason, decide.details
+    from recon.resolutions as d
+    where d.exception_id = (decide.exception).exception_id;
+    perform public.audit(
+        decide.caller, 'recon.' || decide.action, (decide.exception).exception_id,
+        decide.details || jsonb_build_object('kind', (decide.exception).kind, 'reason', decide.reason)
+    );
+end
+$$;
+comment on function recon.decide is 'Notes one decision of a person about an exception, numbered, and audits it.';
+
+create function recon.resolve_exception(
+    exception_id text, idempotency_key text, body_hash text, action text, transfer_id text, reference text, reason text
+)
+returns public.answer
+language plpgsql
+volatile
+security definer -- callers may not write exceptions
+set search_path = ''
+as $$
+#variable_conflict use_column
+declare
+    caller public.caller := public.authorize('recon:write', 'write');
+    route constant text := 'POST /recon/exceptions/{id}/resolve';
+    answer public.answer;
+    exception recon.exceptions;
+    details jsonb := jsonb_strip_nulls(jsonb_build_object(
+        'transfer_id', resolve_exception.transfer_id, 'reference', resolve_exception.reference
+    ));
+begin
+    answer := public.claim_idempotency(
+        caller, route, resolve_exception.idempotency_key, resolve_exception.body_hash || ':' || resolve_exception.exception_id
+    );
+    if answer.body is not null then
+        return answer;
+    end if;
+    exception := recon.locked_exception(caller, resolve_exception.exception_id);
+    if exception.status <> 'open' then
+        perform public.refuse('40911', format('This exception is %s.', exception.status), jsonb_build_object(
+            'current_state', exception.status, 'allowed', case exception.status
+                when 'pending_approval' then '["approve"]'::jsonb else '[]'::jsonb
+            end
+        ));
+    elsif not resolve_exception.action = any(recon.actions_for(exception)) then
+        perform public.refuse_field('42262', '/action', format(
+            'A %s is resolved by one of: %s.', exception.kind, array_to_string(recon.actions_for(exception), ', ')
+        ));
+    end if;
+
+    if resolve_exception.action in ('write_off', 'adjust') then
+        -- Money that leaves the books takes two people: this one proposes, another approves.
+        update recon.exceptions as e
+        set
+            status = 'pending_approval',
+            proposal = details || jsonb_build_object('action', resolve_exception.action, 'by', caller.actor)
+        where e.exception_id = resolve_exception.exception_id;
+        perform recon.decide(
+            caller, exception, 'propose', resolve_exception.reason,
+            details || jsonb_build_object('action', resolve_exception.action)
+        );
+    elsif resolve_exception.action = 'ticket' then
+        if resolve_exception.reference is null then
+            perform public.refuse_field('42262', '/reference', 'a ticket needs the partner''s reference.');
+        end if;
+        -- Asked at the partner: the question stays open until an answer comes.
+        update recon.exceptions as e
+        set details = e.details || jsonb_build_object('ticket', resolve_exception.reference)
+        where e.exception_id = resolve_exception.exception_id;
+        perform recon.decide(caller, exception, 'ticket', resolve_exception.reason, details);
+    else
+        if resolve_exception.action = 'assign' then
+            perform recon.assign_line(exception, coalesce(resolve_exception.transfer_id, exception.transfer_id));
+        elsif resolve_exception.action = 'raise_return' then
+            perform recon.return_by_person(exception, coalesce(resolve_exception.transfer_id, exception.transfer_id));
+        end if;
+        perform recon.close_exception(exception, resolve_exception.action);
+        perform recon.decide(caller, exception, resolve_exception.action, resolve_exception.reason, details);
+    end if;
+
+    select e.* into strict exception from recon.exceptions as e where e.exception_id = resolve_exception.exception_id;
+    answer := public.reply(caller, 200, recon.exception_resource(exception));
+    perform public.remember_answer(
+        caller, route, resolve_exception.idempotency_key, resolve_exception.exception_id, answer
+    );
+    return answer;
+end
+$$;
+comment on function recon.resolve_exception is
+'A person''s decision: assign the line to a transfer, raise a return, propose an adjustment or a write-off (another person approves), open a partner ticket (stays open), or acknowledge. 40911 when it is decided already.';
+
+create function recon.actions_for(exception recon.exceptions)
+returns text[]
+language plpgsql
+immutable
+set search_path = ''
+as $$
+begin
+    return case
+        when exception.kind in ('FILE_REJECTED', 'TOTALS_MISMATCH') then '{acknowledge,ticket}'::text[]
+        when exception.kind = 'MISSING_LINE' then '{write_off,ticket}'::text[]
+        when exception.kind in ('AMOUNT_MISMATCH', 'FEE_MISMATCH') then '{assign,raise_return,adjust,write_off,ticket}'::text[]
+        else '{assign,raise_return,write_off,ticket}'::text[]
+    end;
+end
+$$;
+comment on function recon.actions_for is 'What may be decided about an exception of this kind.';
+
+create function recon.approve_exception(
+    exception_id text, idempotency_key text, body_hash text, approve boolean, reason text
+)
+returns public.answer
+language plpgsql
+volatile
+security definer -- callers may not write exceptions
+set search_path = ''
+as $$
+#variable_conflict use_column
+declare
+    caller public.caller := public.authorize('recon:write', 'write');
+    route constant text := 'POST /recon/exceptions/{id}/approve';
+    answer public.answer;
+    exception recon.exceptions;
+begin
+    answer := public.claim_idempotency(
+        caller, route, approve_exception.idempotency_key, approve_exception.body_hash || ':' || approve_exception.exception_id
+    );
+    if answer.body is not null then
+        return answer;
+    end if;
+    exception := recon.locked_exception(caller, approve_exception.exception_id);
+    if exception.status <> 'pending_approval' then
+        perform public.refuse('40911', 'Nothing of this exception waits for approval.', jsonb_build_object(
+            'current_state', exception.status, 'allowed', '[]'::jsonb
+        ));
+    elsif exception.proposal ->> 'by' = caller.actor then
+        perform public.refuse('40312', 'Somebody else has to approve what you proposed.');
+    end if;
+
+    if approve_exception.approve then
+        if exception.proposal ->> 'action' = 'adjust' then
+            perform recon.assign_line(exception, exception.transfer_id);
+        end if;
+        perform recon.close_exception(exception, exception.proposal ->> 'action');
+    else
+        update recon.exceptions as e
+        set status = 'open', proposal = null
+        where e.exception_id = approve_exception.exception_id;
+    end if;
+    perform recon.decide(
+        caller, exception, case when approve_exception.approve then 'approve' else 'reject' end,
+        approve_exception.reason, exception.proposal
+    );
+
+    select e.* into strict exception from recon.exceptions as e where e.exception_id = approve_exception.exception_id;
+    answer := public.reply(caller, 200, recon.exception_resource(exception));
+    perform public.remember_answer(
+        caller, route, approve_exception.idempotency_key, approve_exception.exception_id, answer
+    );
+    return answer;
+end
+$$;
+comment on function recon.approve_exception is
+'The second of two people: approves or rejects what another one proposed. 40312 for the proposer.';
+
+create function recon.close_exception(exception recon.exceptions, resolution text)
+returns void
+language plpgsql
+volatile
+security definer -- callers may not write exceptions
+set search_path = ''
+as $$
+#variable_conflict use_column
+declare
+    run recon.run;
+begin
+    update recon.exceptions as e
+    set status = 'resolved', resolution = close_exception.resolution, resolved_at = now(), proposal = null
+    where e.exception_id = (close_exception.exception).exception_id;
+    perform public.resolve_alert('recon_file_rejected', exception.exception_id, close_exception.resolution);
+    if exception.business_date is not null then
+        run := recon.run_of(exception.tenant_id, exception.environment, exception.rail);
+        perform recon.count_sessions(run, array[exception.business_date]);
+        perform recon.alert_about_days(run, array[exception.business_date]);
+    end if;
+end
+$$;
+comment on function recon.close_exception is 'Ends a question as a person decided, and counts its day anew.';
+
+create function recon.assign_line(exception recon.exceptions, transfer_id text)
+returns void
+language plpgsql
+volatile
+security definer -- callers may not move transfers
+set search_path = ''
+as $$
+#variable_conflict use_column
+declare
+    line recon.statement_lines;
+    transfer payments.transfers;
+    ours recon.our_side;
+begin
+    -- Watch, intent, original, transfer: the order of rails.apply_event.
+    perform from rails.watches as w where w.transfer_id = assign_line.transfer_id for update;
+    perform from payments.payment_intents as i
+    where i.payment_intent_id = (
+        select t.payment_intent_id from payments.transfers as t where t.transfer_id = assign_line.transfer_id
+    )
+    for no key update;
+    perform from payments.transfers as o
+    where o.transfer_id = (
+        select t.related_transfer_id from payments.transfers as t where t.transfer_id = assign_line.transfer_id
+    )
+    for no key update;
+    select t.* into transfer
+    from payments.transfers as t
+    where
+        t.transfer_id = assign_line.transfer_id
+        and t.tenant_id = (assign_line.exception).tenant_id and t.environment = (assign_line.exception).environment
+        and t.rail = (assign_line.exception).rail
+    for no key update;
+    if not found then
+        perform public.refuse_field('42262', '/transfer_id', 'there is no such transfer on this rail.');
+    end if;
+    select l.* into strict line from recon.statement_lines as l where l.line_id = exception.line_id;
+    select o.* into ours from recon.our_side as o where o.transfer_id = assign_line.transfer_id;
+    if ours.transfer_id is null or ours.direction <> line.direction or ours.currency <> line.currency then
+        perform public.refuse_field('42262', '/transfer_id', 'the transfer and the line move money in different ways.');
+    elsif exception.status = 'open' and ours.amount_minor <> line.amount_minor + line.fee_minor then
+        perform public.refuse_field('42262', '/transfer_id', 'the amounts differ: adjust takes the difference, with a second person.');
+    elsif exists (
+        select from recon.matches as m where m.transfer_id = assign_line.transfer_id and m.leg = 'settle'
+    ) then
+        perform public.refuse('40914', 'This transfer has its line already.');
+    end if;
+    if not ours.is_settled then
+        -- Late success, seen in the statement and decided by a person.
+        perform rails.apply_decision(transfer, 'settled', line.external_ref, line.amount_minor + line.fee_minor);
+        perform public.resolve_alert('transfer_needs_review', transfer.transfer_id, 'settled');
+    end if;
+    insert into recon.matches (line_id, transfer_id, leg, rule, amount_minor, fee_minor, tenant_id, environment)
+    values (
+        line.line_id, transfer.transfer_id, 'settle', 'person', line.amount_minor,
+        ours.amount_minor - line.amount_minor, line.tenant_id, line.environment
+    );
+end
+$$;
+comment on function recon.assign_line is
+'The line is this transfer: matched by a person, settled late if it was not. Another amount only through an approved adjustment, whose difference stands as the fee of the match.';
+
+create function recon.return_by_person(exception recon.exceptions, transfer_id text)
+returns void
+language plpgsql
+volatile
+security definer -- callers may not move transfers
+set search_path = ''
+as $$
+#variable_conflict use_column
+declare
+    line recon.statement_lines;
+    ours recon.our_side;
+begin
+    select l.* into strict line from recon.statement_lines as l where l.line_id = exception.line_id;
+    select o.* into ours
+    from recon.our_side as o
+    where
+        o.transfer_id = return_by_person.transfer_id and o.tenant_id = (return_by_person.exception).tenant_id
+        and o.environment = (return_by_person.exception).environment and o.rail = (return_by_person.exception).rail;
+    if not found then
+        perform public.refuse_field('42262', '/transfer_id', 'there is no such transfer on this rail.');
+    elsif
+        ours.direction = line.direction or ours.currency <> line.currency
+        or ours.amount_minor <> line.amount_minor + line.fee_minor
+    then
+        perform public.refuse_field('42262', '/transfer_id', 'the line does not give this transfer back in full.');
+    elsif exists (
+        select from recon.matches as m where m.transfer_id = return_by_person.transfer_id and m.leg = 'return'
+    ) then
+        perform public.refuse('40914', 'This transfer''s return has its line already.');
+    end if;
+    if ours.state <> 'RETURNED' and not recon.report_return(return_by_person.transfer_id) then
+        perform public.refuse('40911', 'This transfer cannot be returned.', jsonb_build_object('current_state', ours.state));
+    end if;
+    insert into recon.matches (line_id, transfer_id, leg, rule, amount_minor, fee_minor, tenant_id, environment)
+    values (
+        line.line_id, ours.transfer_id, 'return', 'person', line.amount_minor, line.fee_minor, line.tenant_id,
+        line.environment
+    );
+end
+$$;
+comment on function recon.return_by_person is 'The line gives this transfer back in full: it is reported as returned, once.';
+
+reset role;
+
+-- sql/recon/functions/figures.sql
+
+-- The figures of a day, and the assertion that nothing is left out or counted twice.
+
+set role stalela_owner;
+
+create function recon.count_sessions(run recon.run, days date[])
+returns jsonb
+language plpgsql
+volatile
+security definer -- callers may not write sessions
+set search_path = ''
+set work_mem = '64MB'
+set plan_cache_mode = 'force_custom_plan'
+as $$
+#variable_conflict use_column
+declare
+    first_at timestamptz := (days[1])::timestamp at time zone run.time_zone;
+    last_at timestamptz := (days[cardinality(days)] + 1)::timestamp at time zone run.time_zone;
+    due date[] := recon.due_days(run, days);
+    astray bigint;
+    counts jsonb;
+begin
+    perform 'pragma:table: pg_temp.counted(side text, day date, currency text, rows bigint, matched bigint, marked bigint, excepted bigint, awaiting bigint, in_minor numeric, out_minor numeric, unmatched_minor numeric, astray bigint, by_rail_reference bigint, by_our_reference bigint, by_party_and_day bigint, by_batch bigint, by_person bigint)';
+    if cardinality(days) = 0 then
+        return '{}'::jsonb;
+    end if;
+    insert into recon.recon_sessions (session_id, tenant_id, environment, rail, business_date, time_zone)
+    select public.new_id('rs'), run.tenant_id, run.environment, run.rail, d.day, run.time_zone
+    from unnest(days) as d (day)
+    order by d.day
+    on conflict (tenant_id, environment, rail, business_date) do nothing;
+
+    create temp table counted on commit drop as
+    select
+        'lines' as side, p.day, p.currency,
+        count(*) as rows, count(*) filter (where p.is_matched) as matched, count(*) filter (where p.is_marked) as marked,
+        count(*) filter (where p.is_excepted) as excepted, 0::bigint as awaiting,
+        sum(p.amount_minor) filter (where p.direction = 'in') as in_minor,
+        sum(p.amount_minor) filter (where p.direction = 'out') as out_minor,
+        sum(p.amount_minor) filter (where p.is_excepted) as unmatched_minor,
+        -- One place each, and a share that is exactly its amount.
+        count(*) filter (
+            where p.is_matched::integer + p.is_marked::integer + p.is_excepted::integer <> 1 or not p.is_exact
+        ) as astray,
+        count(*) filter (where p.rule = 'rail_reference') as by_rail_reference,
+        count(*) filter (where p.rule = 'our_reference') as by_our_reference,
+        count(*) filter (where p.rule = 'party_and_day') as by_party_and_day,
+        count(*) filter (where p.rule = 'batch') as by_batch,
+        count(*) filter (where p.rule = 'person') as by_person
+    from (
+        select
+            l.value_date as day, l.currency, l.direction, l.amount_minor, m.rule,
+            m.line_id is not null as is_matched, k.line_id is not null as is_marked, e.line_id is not null as is_excepted,
+            m.line_id is null or m.rule in ('batch', 'person') or m.amount_minor = l.amount_minor as is_exact
+        from recon.statement_lines as l
+        left join recon.matches as m on m.line_id = l.line_id and m.share = 1
+        left join recon.marked_lines as k on k.line_id = l.line_id
+        left join recon.exceptions as e
+            on
+                e.line_id = l.line_id
+                and (e.status <> 'resolved' or e.resolution not in ('assign', 'raise_return', 'adjust', 'matched_later'))
+        where
+            l.tenant_id = run.tenant_id and l.environment = run.environment and l.rail = run.rail
+            and l.value_date = any(days)
+    ) as p
+    group by p.day, p.currency;
+
+    insert into pg_temp.counted
+    select
+        'transfers', p.day, p.currency,
+        count(*), count(*) filter (where p.is_matched), 0, count(*) filter (where p.is_excepted),
+        count(*) filter (where not p.is_matched and not p.is_excepted),
+        sum(p.amount_minor) filter (where p.direction = 'in'),
+        sum(p.amount_minor) filter (where p.direction = 'out'),
+        sum(p.amount_minor) filter (where not p.is_matched),
+        count(*) filter (where not p.is_exact or (p.is_due and not p.is_matched and not p.is_excepted)),
+        0, 0, 0, 0, 0
+    from (
+        select
+            (o.settled_at at time zone run.time_zone)::date as day, o.currency, o.direction, o.amount_minor,
+            m.transfer_id is not null as is_matched,
+            -- A decided question about a matched transfer is history.
+            e.transfer_id is not null and m.transfer_id is null as is_excepted,
+            (o.settled_at at time zone (run.rules).time_zone)::date = any(due) as is_due,
+            m.transfer_id is null or m.rule in ('batch', 'person') or m.amount_minor + m.fee_minor = o.amount_minor as is_exact
+        from recon.our_side as o
+        left join recon.matches as m on m.transfer_id = o.transfer_id and m.leg = 'settle' and m.part = 1
+        left join (
+            select distinct x.transfer_id
+            from recon.exceptions as x
+            where
+                x.tenant_id = run.tenant_id and x.environment = run.environment and x.rail = run.rail
+                and x.transfer_id is not null and x.resolution is distinct from 'matched_later'
+        ) as e on e.transfer_id = o.transfer_id
+        where
+            o.tenant_id = run.tenant_id and o.environment = run.environment and o.rail = run.rail
+            and o.settled_at >= first_at and o.settled_at < last_at
+    ) as p
+    where p.day = any(days)
+    group by p.day, p.currency;
+
+    select sum(c.astray)::bigint into astray from pg_temp.counted as c;
+    if astray > 0 then
+        raise exception 'reconciliation of % %: % lines or transfers are not accounted for exactly once',
+            run.tenant_id, run.rail, astray;
+    end if;
+
+    insert into recon.session_figures as f (
+        session_id, currency, tenant_id, environment, lines, lines_matched, lines_marked, lines_excepted,
+        lines_in_minor, lines_out_minor, lines_unmatched_minor, transfers, transfers_matched, transfers_excepted,
+        transfers_awaiting, transfers_in_minor, transfers_out_minor, transfers_unmatched_minor
+    )
+    select
+        s.session_id, c.currency, run.tenant_id, run.environment,
+        coalesce(sum(c.rows) filter (where c.side = 'lines'), 0),
+        coalesce(sum(c.matched) filter (where c.side = 'lines'), 0),
+        coalesce(sum(c.marked), 0),
+        coalesce(sum(c.excepted) filter (where c.side = 'lines'), 0),
+        coalesce(sum(c.in_minor) filter (where c.side = 'lines'), 0),
+        coalesce(sum(c.out_minor) filter (where c.side = 'lines'), 0),
+        coalesce(sum(c.unmatched_minor) filter (where c.side = 'lines'), 0),
+        coalesce(sum(c.rows) filter (where c.side = 'transfers'), 0),
+        coalesce(sum(c.matched) filter (where c.side = 'transfers'), 0),
+        coalesce(sum(c.excepted) filter (where c.side = 'transfers'), 0),
+        coalesce(sum(c.awaiting), 0),
+        coalesce(sum(c.in_minor) filter (where c.side = 'transfers'), 0),
+        coalesce(sum(c.out_minor) filter (where c.side = 'transfers'), 0),
+        coalesce(sum(c.unmatched_minor) filter (where c.side = 'transfers'), 0)
+    from pg_temp.counted as c
+    inner join recon.recon_sessions as s
+        on
+            s.tenant_id = run.tenant_id and s.environment = run.environment and s.rail = run.rail
+            and s.business_date = c.day
+    group by s.session_id, c.currency
+    on conflict on constraint session_figures_pkey do update
+    set
+        lines = excluded.lines,
+        lines_matched = excluded.lines_matched,
+        lines_marked = excluded.lines_marked,
+        lines_excepted = excluded.lines_excepted,
+        lines_in_minor = excluded.lines_in_minor,
+        lines_out_minor = excluded.lines_out_minor,
+        lines_unmatched_minor = excluded.lines_unmatched_minor,
+        transfers = excluded.transfers,
+        transfers_matched = excluded.transfers_matched,
+        transfers_excepted = excluded.transfers_excepted,
+        transfers_awaiting = excluded.transfers_awaiting,
+        transfers_in_minor = excluded.transfers_in_minor,
+        transfers_out_minor = excluded.transfers_out_minor,
+        transfers_unmatched_minor = excluded.transfers_unmatched_minor;
+    perform recon.settle_sessions(run, days);
+
+    select jsonb_build_object(
+        'lines', coalesce(sum(c.rows) filter (where c.side = 'lines'), 0),
+        'transfers', coalesce(sum(c.rows) filter (where c.side = 'transfers'), 0),
+        'awaiting', coalesce(sum(c.awaiting), 0),
+        'matched', jsonb_build_object(
+            'rail_reference', sum(c.by_rail_reference), 'our_reference', sum(c.by_our_reference),
+            'party_and_day', sum(c.by_party_and_day), 'batch', sum(c.by_batch), 'person', sum(c.by_person)
+        ),
+        'marked', coalesce(sum(c.marked), 0)
+    ) into counts
+    from pg_temp.counted as c;
+    drop table pg_temp.counted;
+    return counts;
+end
+$$;
+comment on function recon.count_sessions is
+'Counts these days anew, opening their sessions, and raises when a line, or a settled transfer whose line is due, is not in exactly one place or not for its exact amount. Days ascending.';
+
+create function recon.settle_sessions(run recon.run, days date[])
+returns void
+language plpgsql
+volatile
+security definer -- callers may not write sessions
+set search_path = ''
+as $$
+#variable_conflict use_column
+begin
+    update recon.recon_sessions as s
+    set status = x.status, finished_at = case when x.status = 'open' then null else now() end, updated_at = now()
+    from (
+        select
+            n.session_id,
+            case
+                when exists (
+                    select from recon.exceptions as e
+                    where
+                        e.tenant_id = n.tenant_id and e.environment = n.environment and e.rail = n.rail
+                        and e.business_date = n.business_date and e.status <> 'resolved'
+                ) then 'exceptions'
+                when
+                    n.business_date >= run.today
+                    or exists (
+                        select from recon.session_figures as f
+                        where f.session_id = n.session_id and f.transfers_awaiting > 0
+                    )
+                    or (
+                        n.business_date + (run.rules).missing_after_days >= run.today
+                        and not exists (
+                            select from recon.statements as t
+                            where
+                                t.tenant_id = n.tenant_id and t.environment = n.environment and t.rail = n.rail
+                                and n.business_date between t.period_from and t.period_to
+                        )
+                    )
+                    then 'open'
+                else 'matched'
+            end as status
+        from recon.recon_sessions as n
+        where
+            n.tenant_id = run.tenant_id and n.environment = run.environment and n.rail = run.rail
+            and n.business_date = any(days)
+    ) as x
+    where s.session_id = x.session_id;
+end
+$$;
+comment on function recon.settle_sessions is 'Says of each of these days whether it waits for people, for a statement, or is done.';
+
+create function recon.alert_about_days(run recon.run, days date[])
+returns void
+language plpgsql
+volatile
+security definer -- callers may not write alerts
+set search_path = ''
+as $$
+#variable_conflict use_column
+declare
+    late record;
+begin
+    for late in
+        select
+            s.session_id, s.business_date,
+            (
+                select count(*) from recon.exceptions as e
+                where
+                    e.tenant_id = s.tenant_id and e.environment = s.environment and e.rail = s.rail
+                    and e.business_date = s.business_date and e.kind = 'MISSING_LINE' and e.status <> 'resolved'
+            ) as missing,
+            (
+                select coalesce(sum(f.transfers_awaiting), 0) from recon.session_figures as f
+                where f.session_id = s.session_id
+            ) as awaiting
+        from recon.recon_sessions as s
+        where
+            s.tenant_id = run.tenant_id and s.environment = run.environment and s.rail = run.rail
+            and s.business_date = any(days)
+            and s.business_date + (run.rules).missing_after_days < run.today
+        order by s.business_date
+    loop
+        if late.missing > 0 then
+            perform public.raise_alert(
+                'recon_missing_lines', 'warning', late.session_id, run.tenant_id, run.environment,
+                jsonb_build_object('rail', run.rail, 'day', late.business_date, 'transfers', late.missing)
+            );
+        else
+            perform public.resolve_alert('recon_missing_lines', late.session_id, 'every line is there');
+        end if;
+        if late.awaiting > 0 then
+            perform public.raise_alert(
+                'recon_statement_missing', 'warning', late.session_id, run.tenant_id, run.environment,
+                jsonb_build_object('rail', run.rail, 'day', late.business_date, 'transfers', late.awaiting)
+            );
+        else
+            perform public.resolve_alert('recon_statement_missing', late.session_id, 'the statement came');
+        end if;
+    end loop;
+end
+$$;
+comment on function recon.alert_about_days is
+'Alerts when settled transfers have no line after the rail''s time, or their day no statement at all; takes the alerts back when they do.';
+
+reset role;
+
+-- sql/recon/functions/leftovers.sql
+
+-- What no rule matched: lines that are no transfer of ours, and questions for people.
+
+set role stalela_owner;
+
+create function recon.mark_lines(run recon.run)
+returns void
+language plpgsql
+volatile
+security definer -- callers may not write lines
+set search_path = ''
+set work_mem = '64MB'
+set plan_cache_mode = 'force_custom_plan'
+as $$
+begin
+    perform 'pragma:table: pg_temp.open_lines(line_id bigint, statement_no bigint, line_hash bytea, type text, direction text, amount_minor bigint, currency text, value_date date, batch_ref text, reopened boolean)';
+    insert into recon.marked_lines (line_id, mark, of_line_id, tenant_id, environment, run_id)
+    select l.line_id, l.type, null, run.tenant_id, run.environment, run.run_id
+    from pg_temp.open_lines as l
+    where l.type in ('fee', 'internal', 'void')
+    order by l.line_id;
+
+    -- Exports overlap. A copy in another statement is the same money; the one that is matched, or else the first, counts.
+    insert into recon.marked_lines (line_id, mark, of_line_id, tenant_id, environment, run_id)
+    select l.line_id, 'seen_before', min(c.line_id), run.tenant_id, run.environment, run.run_id
+    from pg_temp.open_lines as l
+    inner join recon.statement_lines as c
+        on
+            c.line_hash = l.line_hash and c.tenant_id = run.tenant_id and c.environment = run.environment
+            and c.rail = run.rail and c.statement_no <> l.statement_no
+    left join recon.matches as m on m.line_id = c.line_id and m.share = 1
+    where
+        l.type in ('payment', 'return', 'batch')
+        and (m.line_id is not null or (not l.reopened and c.line_id < l.line_id))
+    group by l.line_id
+    order by l.line_id;
+
+    insert into recon.marked_lines (line_id, mark, of_line_id, tenant_id, environment, run_id)
+    select l.line_id, 'sum_of_lines', min(d.line_id), run.tenant_id, run.environment, run.run_id
+    from pg_temp.open_lines as l
+    inner join recon.statement_lines as d
+        on
+            d.tenant_id = run.tenant_id and d.environment = run.environment and d.rail = run.rail
+            and d.batch_ref = l.batch_ref and d.currency = l.currency and d.type in ('payment', 'return')
+            and d.value_date between l.value_date - 7 and l.value_date + 7
+    where
+        l.type = 'batch'
+        and not exists (select from recon.marked_lines as k where k.line_id = l.line_id)
+    group by l.line_id, l.amount_minor, l.direction
+    having sum(case when d.direction = l.direction then d.amount_minor else -d.amount_minor end) = l.amount_minor
+    order by l.line_id;
+
+    delete from pg_temp.open_lines as l using recon.marked_lines as k where k.line_id = l.line_id;
+end
+$$;
+comment on function recon.mark_lines is
+'Takes out of the open lines what is no transfer: charges, moves between own accounts, voided lines, copies from an overlapping statement, totals of lines that stand beside them.';
+
+create function recon.open_exceptions(run recon.run)
+returns void
+language plpgsql
+volatile
+security definer -- callers may not write exceptions
+set search_path = ''
+set work_mem = '64MB'
+set plan_cache_mode = 'force_custom_plan'
+as $$
+declare
+    takes_fees constant boolean := (run.rules).fee_bps > 0 or (run.rules).fee_fixed_minor > 0;
+begin
+    perform 'pragma:table: pg_temp.open_lines(line_id bigint, line_no integer, type text, direction text, fee_minor bigint, gross_minor bigint, amount_minor bigint, currency text, value_date date, external_ref text, our_ref text, linked_ref text, acq_ref text, reopened boolean)';
+    perform 'pragma:table: pg_temp.open_transfers(transfer_id text, state text, is_settled boolean, direction text, amount_minor bigint, currency text, rail_ref text, moved_at timestamptz, transfer_ref text, originator_ref text, account_ref text)';
+    insert into recon.exceptions (
+        exception_id, tenant_id, environment, rail, kind, business_date, line_id, transfer_id, amount_minor, currency,
+        details, run_id
+    )
+    select
+        public.new_id('exc'), run.tenant_id, run.environment, run.rail, why.kind, l.value_date, l.line_id,
+        case when why.kind <> 'UNMATCHED_LINE' then coalesce(r.transfer_id, n.transfer_id) end,
+        l.amount_minor, l.currency,
+        jsonb_strip_nulls(jsonb_build_object(
+            'receipt', l.external_ref, 'reference', l.our_ref, 'line', l.line_no, 'direction', l.direction,
+            'booked_minor', coalesce(r.amount_minor, n.amount_minor), 'state', coalesce(r.state, n.state)
+        )),
+        run.run_id
+    from pg_temp.open_lines as l
+    -- The transfer that the rail's receipt names; at most one.
+    left join lateral (
+        select
+            o.transfer_id, o.state, o.is_settled, o.amount_minor, o.direction, o.currency,
+            exists (
+                select from recon.matches as m
+                where m.transfer_id = o.transfer_id and m.leg = case when o.direction = l.direction then 'settle' else 'return' end
+            ) as is_matched
+        from recon.our_side as o
+        where
+            o.tenant_id = run.tenant_id and o.environment = run.environment and o.rail = run.rail
+            and o.receipt = case when l.type = 'return' and l.linked_ref is not null then l.linked_ref else l.external_ref end
+    ) as r on true
+    -- Otherwise the one that a reference names, best first.
+    left join (
+        select distinct on (c.line_id) c.*
+        from (
+            select
+                t.transfer_id, t.state, t.is_settled, t.amount_minor, x.line_id, t.moved_at,
+                t.amount_minor = x.gross_minor as is_equal
+            from pg_temp.open_lines as x
+            cross join lateral (values (x.our_ref), ('rail ' || x.acq_ref), ('rail ' || x.external_ref)) as a (key)
+            inner join (
+                select o.*, k.key
+                from pg_temp.open_transfers as o
+                cross join lateral (
+                    values (o.transfer_ref), (o.originator_ref), (o.account_ref), ('rail ' || o.rail_ref)
+                ) as k (key)
+            ) as t
+                on t.key = a.key and t.direction = x.direction and t.currency = x.currency
+        ) as c
+        order by c.line_id, c.is_settled desc, c.is_equal desc, c.moved_at, c.transfer_id
+    ) as n on n.line_id = l.line_id and r.transfer_id is null
+    cross join lateral (
+        select case
+            when r.transfer_id is not null then case
+                when r.is_matched then 'DUPLICATE_LINE'
+                when not r.is_settled then 'STATE_CONFLICT'
+                when r.amount_minor = l.gross_minor and r.currency = l.currency then 'STATE_CONFLICT'
+                when (takes_fees or l.fee_minor > 0) and l.gross_minor < r.amount_minor then 'FEE_MISMATCH'
+                else 'AMOUNT_MISMATCH'
+            end
+            when n.transfer_id is not null then case
+                when n.amount_minor = l.gross_minor and not n.is_settled then 'STATE_CONFLICT'
+                when n.amount_minor = l.gross_minor then 'UNMATCHED_LINE'
+                when (takes_fees or l.fee_minor > 0) and l.gross_minor < n.amount_minor then 'FEE_MISMATCH'
+                else 'AMOUNT_MISMATCH'
+            end
+            else 'UNMATCHED_LINE'
+        end as kind
+    ) as why
+    where not l.reopened
+    order by l.line_id;
+end
+$$;
+comment on function recon.open_exceptions is
+'Asks people about the lines that are left: a second line of a matched transfer, another amount or fee, a state that contradicts it, or nothing of ours that fits.';
+
+create function recon.open_missing(run recon.run, days date[])
+returns void
+language plpgsql
+volatile
+security definer -- callers may not write exceptions
+set search_path = ''
+set work_mem = '64MB'
+set plan_cache_mode = 'force_custom_plan'
+as $$
+#variable_conflict use_column
+declare
+    due date[] := recon.due_days(run, days);
+begin
+    if cardinality(due) = 0 then
+        return;
+    end if;
+    insert into recon.exceptions (
+        exception_id, tenant_id, environment, rail, kind, business_date, transfer_id, amount_minor, currency, details,
+        run_id
+    )
+    select
+        public.new_id('exc'), run.tenant_id, run.environment, run.rail, 'MISSING_LINE',
+        (o.settled_at at time zone run.time_zone)::date, o.transfer_id, o.amount_minor, o.currency,
+        jsonb_strip_nulls(jsonb_build_object('receipt', o.receipt, 'direction', o.direction, 'settled_at', o.settled_at)),
+        run.run_id
+    from recon.our_side as o
+    where
+        o.tenant_id = run.tenant_id and o.environment = run.environment and o.rail = run.rail
+        and o.settled_at >= due[1]::timestamp at time zone (run.rules).time_zone
+        and o.settled_at < (due[cardinality(due)] + 1)::timestamp at time zone (run.rules).time_zone
+        and (o.settled_at at time zone (run.rules).time_zone)::date = any(due)
+        and not exists (select from recon.matches as m where m.transfer_id = o.transfer_id and m.leg = 'settle')
+        and not exists (
+            select from recon.exceptions as e
+            where e.transfer_id = o.transfer_id and e.resolution is distinct from 'matched_later'
+        )
+    order by o.transfer_id;
+end
+$$;
+comment on function recon.open_missing is
+'A transfer that settled on a day whose statement is here, and whose line is not there after the rail''s time, is missing.';
+
+create function recon.due_days(run recon.run, days date[])
+returns date[]
+language plpgsql
+stable
+security definer -- callers may not read statements
+set search_path = ''
+as $$
+begin
+    return array(
+        select d.day
+        from unnest(days) as d (day)
+        where
+            d.day + (run.rules).missing_after_days < run.today
+            and exists (
+                select from recon.statements as s
+                where
+                    s.tenant_id = run.tenant_id and s.environment = run.environment and s.rail = run.rail
+                    and d.day between s.period_from and s.period_to
+            )
+        order by d.day
+    );
+end
+$$;
+comment on function recon.due_days is 'Those of these days of which a statement is here and whose lines should all have come by now.';
+
+create function recon.close_matched_exceptions(run recon.run)
+returns date[]
+language plpgsql
+volatile
+security definer -- callers may not write exceptions
+set search_path = ''
+as $$
+#variable_conflict use_column
+declare
+    touched date[];
+begin
+    with closed as (
+        update recon.exceptions as e
+        set status = 'resolved', resolution = 'matched_later', resolved_at = now(), proposal = null
+        where
+            e.tenant_id = run.tenant_id and e.environment = run.environment and e.rail = run.rail
+            and e.status <> 'resolved'
+            and (
+                exists (select from recon.matches as m where m.line_id = e.line_id and m.share = 1)
+                or exists (select from recon.marked_lines as k where k.line_id = e.line_id)
+                or (
+                    e.line_id is null
+                    and exists (select from recon.matches as m where m.transfer_id = e.transfer_id and m.leg = 'settle')
+                )
+            )
+        returning e.business_date
+    )
+    select coalesce(array_agg(distinct c.business_date), '{}') into touched from closed as c;
+    return touched;
+end
+$$;
+comment on function recon.close_matched_exceptions is 'Ends the questions that this run answered; the days they were about.';
+
+reset role;
+
+-- sql/recon/functions/rules.sql
+
+-- The matching rules, in their order; the first hit wins. Each takes what it matches out of the open sets.
+
+set role stalela_owner;
+
+create function recon.match_receipts(run recon.run)
+returns void
+language plpgsql
+volatile
+security definer -- callers may not write matches
+set search_path = ''
+set work_mem = '64MB'
+set plan_cache_mode = 'force_custom_plan'
+as $$
+begin
+    insert into recon.matches (
+        line_id, transfer_id, leg, rule, amount_minor, fee_minor, tenant_id, environment, run_id
+    )
+    select
+        l.line_id, o.transfer_id, 'settle', 'rail_reference', l.amount_minor, l.fee_minor, run.tenant_id,
+        run.environment, run.run_id
+    from recon.statement_lines as l
+    inner join recon.our_side as o
+        on
+            o.tenant_id = run.tenant_id and o.environment = run.environment and o.rail = run.rail
+            and o.receipt = l.external_ref
+            and o.amount_minor = l.amount_minor + l.fee_minor
+            and o.currency = l.currency
+            and o.direction = l.direction
+    where
+        l.statement_no = any(run.statement_nos)
+        and l.type in ('payment', 'return')
+        and o.is_settled
+    -- Receipts are unique on our side. Of several copies of a line the first is the transfer's.
+    order by l.line_id
+    on conflict (transfer_id, leg, part) do nothing;
+end
+$$;
+comment on function recon.match_receipts is
+'Rule 1 over whole statements: the rail''s receipt, currency, direction and exact amount of a settled transfer that has no line yet.';
+
+create function recon.match_references(run recon.run)
+returns void
+language plpgsql
+volatile
+security definer -- callers may not write matches
+set search_path = ''
+set work_mem = '64MB'
+set plan_cache_mode = 'force_custom_plan'
+as $$
+declare
+    pair record;
+begin
+    perform 'pragma:table: pg_temp.open_lines(line_id bigint, type text, direction text, amount_minor bigint, fee_minor bigint, gross_minor bigint, currency text, occurred_at timestamptz, external_ref text, our_ref text, linked_ref text, acq_ref text, auth_code text)';
+    perform 'pragma:table: pg_temp.open_transfers(transfer_id text, state text, is_settled boolean, direction text, amount_minor bigint, net_minor bigint, currency text, receipt text, rail_ref text, linked_ref text, moved_at timestamptz, transfer_ref text, originator_ref text, account_ref text)';
+    perform 'pragma:table: pg_temp.pairs(line_id bigint, transfer_id text, is_settled boolean, class integer, amount_minor bigint)';
+    -- A line may name two transfers by two references, and gets one; a second round serves who went without.
+    for round in 1..3 loop
+        create temp table pairs on commit drop as
+        with theirs as (
+            select
+                l.line_id, k.class, k.key, l.direction, l.currency, l.amount_minor, l.fee_minor, l.gross_minor,
+                row_number() over (
+                    partition by k.class, k.key, l.direction, l.currency, l.gross_minor
+                    order by l.occurred_at, l.line_id
+                ) as copy
+            from pg_temp.open_lines as l
+            cross join lateral (
+                values
+                (1, l.external_ref), (1, case when l.auth_code is null then l.acq_ref end),
+                (1, 'reverses ' || l.linked_ref), (2, l.our_ref)
+            ) as k (class, key)
+            where k.key is not null and l.type in ('payment', 'return')
+        ), ours as (
+            select
+                t.transfer_id, k.class, k.key, t.direction, t.currency, t.is_settled, a.amount_minor,
+                row_number() over (
+                    partition by k.class, k.key, t.direction, t.currency, a.amount_minor
+                    order by t.is_settled desc, t.moved_at, t.transfer_id
+                ) as copy
+            from pg_temp.open_transfers as t
+            cross join lateral (
+                values
+                (1, t.receipt), (1, t.rail_ref), (1, 'reverses ' || t.linked_ref),
+                (2, t.transfer_ref), (2, t.originator_ref), (2, t.account_ref)
+            ) as k (class, key)
+            -- Exact, or with the rail's fee taken off; the same when it keeps none.
+            cross join lateral (
+                select distinct v.minor from (values (t.amount_minor), (t.net_minor)) as v (minor)
+            ) as a (amount_minor)
+            where
+                k.key is not null and t.state <> 'refused' and (t.is_settled or t.state in ('SUBMITTED', 'ACCEPTED'))
+        ), candidates as (
+            select
+                l.line_id, o.transfer_id, o.is_settled, l.class, l.amount_minor,
+                row_number() over (partition by l.line_id order by l.class, o.transfer_id) as of_line,
+                row_number() over (partition by o.transfer_id order by l.class, l.line_id) as of_transfer
+            from theirs as l
+            inner join ours as o
+                on
+                    o.class = l.class and o.key = l.key and o.direction = l.direction and o.currency = l.currency
+                    and o.amount_minor = l.gross_minor and o.copy = l.copy
+        )
+        select c.line_id, c.transfer_id, c.is_settled, c.class, c.amount_minor
+        from candidates as c
+        where c.of_line = 1 and c.of_transfer = 1;
+        exit when not exists (select from pg_temp.pairs);
+
+        -- The rail says that money moved which we still ask about, or tells the receipt that no query told: the
+        -- transfer takes it, or a person is asked.
+        for pair in
+            select p.line_id, p.transfer_id
+            from pg_temp.pairs as p
+            inner join pg_temp.open_transfers as t on t.transfer_id = p.transfer_id
+            inner join pg_temp.open_lines as l on l.line_id = p.line_id
+            where not p.is_settled or (t.receipt is null and l.external_ref is not null)
+            order by p.transfer_id
+        loop
+            if not recon.report_success(pair.line_id, pair.transfer_id) then
+                delete from pg_temp.pairs as p where p.line_id = pair.line_id;
+                update pg_temp.open_transfers as t set state = 'refused' where t.transfer_id = pair.transfer_id;
+            end if;
+        end loop;
+        insert into recon.matches (
+            line_id, transfer_id, leg, rule, amount_minor, fee_minor, tenant_id, environment, run_id
+        )
+        select
+            p.line_id, p.transfer_id, 'settle', case p.class when 1 then 'rail_reference' else 'our_reference' end,
+            p.amount_minor, t.amount_minor - p.amount_minor, run.tenant_id, run.environment, run.run_id
+        from pg_temp.pairs as p
+        inner join pg_temp.open_transfers as t on t.transfer_id = p.transfer_id
+        order by p.line_id;
+        perform recon.close_pairs();
+    end loop;
+    drop table if exists pg_temp.pairs;
+end
+$$;
+comment on function recon.match_references is
+'Rules 1 and 2 over what is left: any reference of the rail''s, then any of ours, with currency, direction and the amount, exact or less the configured fee; the n-th copy with the n-th. An open transfer is reported as settled late.';
+
+create function recon.close_pairs()
+returns void
+language plpgsql
+volatile
+security definer -- callers may not read lines
+set search_path = ''
+as $$
+begin
+    perform 'pragma:table: pg_temp.pairs(line_id bigint, transfer_id text)';
+    perform 'pragma:table: pg_temp.open_lines(line_id bigint)';
+    perform 'pragma:table: pg_temp.open_transfers(transfer_id text)';
+    delete from pg_temp.open_lines as l using pg_temp.pairs as p where p.line_id = l.line_id;
+    delete from pg_temp.open_transfers as t using pg_temp.pairs as p where p.transfer_id = t.transfer_id;
+    drop table pg_temp.pairs;
+end
+$$;
+comment on function recon.close_pairs is 'Takes the pairs that a rule made out of both open sets.';
+
+create function recon.report_success(line_id bigint, transfer_id text)
+returns boolean
+language plpgsql
+volatile
+security definer -- callers may not move transfers
+set search_path = ''
+as $$
+#variable_conflict use_column
+declare
+    line recon.statement_lines;
+    disposition text;
+    state text;
+begin
+    select l.* into strict line from recon.statement_lines as l where l.line_id = report_success.line_id;
+    disposition := rails.apply_event(report_success.transfer_id, jsonb_build_object(
+        'outcome', 'succeeded', 'source', 'recon', 'receipt', line.external_ref,
+        'amount_minor', line.amount_minor + line.fee_minor, 'currency', line.currency, 'code', null
+    ), 'recon', true);
+    select t.state into strict state from payments.transfers as t where t.transfer_id = report_success.transfer_id;
+    return disposition in ('applied', 'duplicate') and state = 'SETTLED';
+exception when sqlstate 'PT409' then
+    return false;
+end
+$$;
+comment on function recon.report_success is
+'Tells payments that the rail''s statement shows the money of a transfer, and its receipt; whether the transfer is settled with it.';
+
+create function recon.match_returns(run recon.run)
+returns void
+language plpgsql
+volatile
+security definer -- callers may not move transfers
+set search_path = ''
+set plan_cache_mode = 'force_custom_plan'
+as $$
+declare
+    line record;
+begin
+    perform 'pragma:table: pg_temp.open_lines(line_id bigint, type text, direction text, amount_minor bigint, fee_minor bigint, gross_minor bigint, currency text, our_ref text, linked_ref text)';
+    for line in
+        select distinct on (o.transfer_id) l.line_id, o.transfer_id, o.state, l.amount_minor, l.fee_minor
+        from pg_temp.open_lines as l
+        inner join recon.our_side as o
+            on
+                o.tenant_id = run.tenant_id and o.environment = run.environment and o.rail = run.rail
+                and (o.receipt = l.linked_ref or o.transfer_id = lower(l.our_ref))
+                and o.amount_minor = l.gross_minor
+                and o.currency = l.currency
+                and o.direction <> l.direction
+        where
+            l.type = 'return' and o.is_settled
+            and not exists (
+                select from recon.matches as m where m.transfer_id = o.transfer_id and m.leg = 'return'
+            )
+        order by o.transfer_id, l.line_id
+    loop
+        if line.state = 'RETURNED' or recon.report_return(line.transfer_id) then
+            insert into recon.matches (
+                line_id, transfer_id, leg, rule, amount_minor, fee_minor, tenant_id, environment, run_id
+            ) values (
+                line.line_id, line.transfer_id, 'return', 'rail_reference', line.amount_minor, line.fee_minor,
+                run.tenant_id, run.environment, run.run_id
+            );
+            delete from pg_temp.open_lines as l where l.line_id = line.line_id;
+        end if;
+    end loop;
+end
+$$;
+comment on function recon.match_returns is
+'A return line that names the receipt, or our transfer, that it gives back in full: the transfer is reported as returned, once.';
+
+create function recon.report_return(transfer_id text)
+returns boolean
+language plpgsql
+volatile
+security definer -- callers may not move transfers
+set search_path = ''
+as $$
+#variable_conflict use_column
+declare
+    state text;
+begin
+    perform rails.apply_event(
+        report_return.transfer_id, '{"outcome": "returned", "source": "recon"}'::jsonb, 'recon', true
+    );
+    select t.state into strict state from payments.transfers as t where t.transfer_id = report_return.transfer_id;
+    return state = 'RETURNED';
+exception when sqlstate 'PT409' then
+    return false;
+end
+$$;
+comment on function recon.report_return is 'Tells payments that the rail''s statement shows a transfer''s money gone back; whether that returned it.';
+
+create function recon.match_party_and_day(run recon.run)
+returns void
+language plpgsql
+volatile
+security definer -- callers may not write matches
+set search_path = ''
+set work_mem = '64MB'
+set plan_cache_mode = 'force_custom_plan'
+as $$
+declare
+    shift integer;
+begin
+    perform 'pragma:table: pg_temp.open_lines(line_id bigint, type text, direction text, amount_minor bigint, fee_minor bigint, gross_minor bigint, currency text, value_date date, occurred_at timestamptz, party_hash text, acq_ref text, auth_code text)';
+    perform 'pragma:table: pg_temp.open_transfers(transfer_id text, is_settled boolean, direction text, amount_minor bigint, currency text, receipt text, rail_ref text, party_hash text, moved_at timestamptz, moved_on date)';
+    perform 'pragma:table: pg_temp.pairs(line_id bigint, transfer_id text, amount_minor bigint, fee_minor bigint)';
+    -- Days as equality joins, nearest first: a range would compare everything with everything.
+    for shift in
+        select s.shift
+        from generate_series(-(run.rules).day_tolerance, (run.rules).day_tolerance) as s (shift)
+        order by abs(s.shift), s.shift
+    loop
+        create temp table pairs on commit drop as
+        with theirs as (
+            select
+                l.line_id, l.amount_minor, l.fee_minor, l.gross_minor, l.direction, l.currency, k.key,
+                recon.day_number(l.value_date, (run.rules).banking_days) + shift as day,
+                row_number() over (
+                    partition by k.key, l.direction, l.currency, l.gross_minor, l.value_date
+                    order by l.occurred_at, l.line_id
+                ) as copy
+            from pg_temp.open_lines as l
+            cross join lateral (values (coalesce(l.acq_ref || ' ' || l.auth_code, l.party_hash))) as k (key)
+            where l.type in ('payment', 'return') and k.key is not null
+        ), ours as (
+            select
+                t.transfer_id, t.amount_minor, t.direction, t.currency, k.key,
+                recon.day_number(t.moved_on, (run.rules).banking_days) as day,
+                row_number() over (
+                    partition by k.key, t.direction, t.currency, t.amount_minor, t.moved_on
+                    order by t.moved_at, t.transfer_id
+                ) as copy
+            from pg_temp.open_transfers as t
+            cross join lateral (values (t.rail_ref || ' ' || t.receipt), (t.party_hash)) as k (key)
+            -- A resemblance never settles anything.
+            where t.is_settled and k.key is not null
+        )
+        select distinct on (o.transfer_id) l.line_id, o.transfer_id, l.amount_minor, l.fee_minor
+        from theirs as l
+        inner join ours as o
+            on
+                o.key = l.key and o.amount_minor = l.gross_minor and o.currency = l.currency
+                and o.direction = l.direction and o.day = l.day and o.copy = l.copy
+        order by o.transfer_id, l.line_id;
+        insert into recon.matches (
+            line_id, transfer_id, leg, rule, amount_minor, fee_minor, tenant_id, environment, run_id
+        )
+        select
+            p.line_id, p.transfer_id, 'settle', 'party_and_day', p.amount_minor, p.fee_minor, run.tenant_id,
+            run.environment, run.run_id
+        from pg_temp.pairs as p
+        order by p.line_id;
+        perform recon.close_pairs();
+    end loop;
+end
+$$;
+comment on function recon.match_party_and_day is
+'Rule 3: acquirer reference with authorisation code, or payer or payee, each with exact amount and a day within the rail''s tolerance. Only settled transfers; the n-th of a day with the n-th.';
+
+create function recon.match_batches(run recon.run)
+returns void
+language plpgsql
+volatile
+security definer -- callers may not write matches
+set search_path = ''
+set plan_cache_mode = 'force_custom_plan'
+as $$
+begin
+    perform 'pragma:table: pg_temp.open_lines(line_id bigint, type text, direction text, amount_minor bigint, fee_minor bigint, gross_minor bigint, currency text, value_date date, our_ref text, batch_ref text)';
+    perform 'pragma:table: pg_temp.open_transfers(transfer_id text, is_settled boolean, direction text, amount_minor bigint, currency text, batch_ref text, transfer_ref text, originator_ref text, account_ref text)';
+    -- One line for many transfers.
+    create temp table pairs on commit drop as
+    with batches as (
+        select t.batch_ref, t.direction, t.currency, sum(t.amount_minor) as total_minor
+        from pg_temp.open_transfers as t
+        where t.is_settled and t.batch_ref is not null
+        group by t.batch_ref, t.direction, t.currency
+    ), sums as (
+        select l.batch_ref, l.direction, l.currency, min(l.line_id) as line_id, sum(l.gross_minor) as total_minor
+        from pg_temp.open_lines as l
+        where l.type in ('payment', 'batch') and l.batch_ref is not null
+        group by l.batch_ref, l.direction, l.currency
+        having count(*) = 1
+    )
+    select
+        s.line_id, t.transfer_id, t.amount_minor, 1::bigint as part,
+        row_number() over (partition by s.line_id order by t.transfer_id) as share
+    from sums as s
+    inner join batches as b
+        on
+            b.batch_ref = s.batch_ref and b.direction = s.direction and b.currency = s.currency
+            and b.total_minor = s.total_minor
+    inner join pg_temp.open_transfers as t
+        on t.batch_ref = b.batch_ref and t.direction = b.direction and t.currency = b.currency and t.is_settled;
+    perform recon.write_batches(run);
+
+    -- Many lines for one transfer, which each of them names.
+    create temp table pairs on commit drop as
+    with sums as (
+        select l.our_ref, l.direction, l.currency, sum(l.gross_minor) as total_minor
+        from pg_temp.open_lines as l
+        where l.type = 'payment' and l.our_ref is not null
+        group by l.our_ref, l.direction, l.currency
+        having count(*) > 1
+    ), wholes as (
+        select distinct on (s.our_ref, s.direction, s.currency) s.our_ref, s.direction, s.currency, t.transfer_id
+        from sums as s
+        inner join (
+            select o.*, k.key
+            from pg_temp.open_transfers as o
+            cross join lateral (values (o.transfer_ref), (o.originator_ref), (o.account_ref)) as k (key)
+            where o.is_settled
+        ) as t
+            on
+                t.key = s.our_ref and t.direction = s.direction and t.currency = s.currency
+                and t.amount_minor = s.total_minor
+        order by s.our_ref, s.direction, s.currency, t.transfer_id
+    )
+    select
+        l.line_id, w.transfer_id, l.gross_minor as amount_minor,
+        row_number() over (partition by w.transfer_id order by l.line_id) as part, 1::bigint as share
+    from wholes as w
+    inner join pg_temp.open_lines as l
+        on l.our_ref = w.our_ref and l.direction = w.direction and l.currency = w.currency and l.type = 'payment';
+    perform recon.write_batches(run);
+end
+$$;
+comment on function recon.match_batches is
+'Rule 4: one line is exactly the sum of the transfers of its batch, or a transfer is exactly the sum of the lines that name it.';
+
+create function recon.write_batches(run recon.run)
+returns void
+language plpgsql
+volatile
+security definer -- callers may not write matches
+set search_path = ''
+as $$
+begin
+    perform 'pragma:table: pg_temp.pairs(line_id bigint, transfer_id text, amount_minor bigint, part bigint, share bigint)';
+    insert into recon.matches (
+        line_id, transfer_id, leg, part, share, rule, amount_minor, fee_minor, tenant_id, environment, run_id
+    )
+    select
+        p.line_id, p.transfer_id, 'settle', p.part, p.share, 'batch', p.amount_minor, 0, run.tenant_id, run.environment,
+        run.run_id
+    from pg_temp.pairs as p
+    order by p.line_id, p.transfer_id;
+    perform recon.close_pairs();
+end
+$$;
+comment on function recon.write_batches is 'Writes the shares of batches as matches and closes them.';
+
+reset role;
+
+-- sql/recon/functions/runs.sql
+
+-- One run of the matching rules: set-based, in one transaction, with an assertion at its end.
+
+set role stalela_owner;
+
+create function recon.match_lines(tenant_id text, environment text, rail text, days date[] default '{}')
+returns jsonb
+language plpgsql
+volatile
+security definer -- callers may not write matches
+set search_path = ''
+set work_mem = '64MB'
+set plan_cache_mode = 'force_custom_plan'
+as $$
+#variable_conflict use_column
+declare
+    run recon.run;
+    new_lines bigint;
+    all_days date[];
+    touched date[];
+    counts jsonb;
+begin
+    perform recon.lock_rail(match_lines.tenant_id, match_lines.environment, match_lines.rail);
+    run := recon.run_of(match_lines.tenant_id, match_lines.environment, match_lines.rail);
+    run.run_id := nextval('recon.runs_run_id_seq');
+    select coalesce(array_agg(s.statement_no order by s.statement_no), '{}'), coalesce(sum(s.lines), 0)
+    into run.statement_nos, new_lines
+    from recon.statements as s
+    where
+        s.tenant_id = match_lines.tenant_id and s.environment = match_lines.environment and s.rail = match_lines.rail
+        and s.matched_at is null;
+    -- Fresh lines have no statistics yet, and a million index look-ups cost more than one hash.
+    perform set_config('enable_nestloop', case when new_lines > 20000 then 'off' else 'on' end, true);
+
+    perform recon.match_receipts(run);
+    perform recon.open_what_is_left(run);
+    perform recon.mark_lines(run);
+    perform recon.match_references(run);
+    perform recon.match_returns(run);
+    perform recon.match_party_and_day(run);
+    perform recon.match_batches(run);
+    perform recon.open_exceptions(run);
+    select coalesce(array_agg(distinct d.day order by d.day), '{}') into all_days
+    from unnest(recon.days_of(run) || match_lines.days) as d (day);
+    perform recon.open_missing(run, all_days);
+    touched := recon.close_matched_exceptions(run);
+    update recon.statements as s set matched_at = now() where s.statement_no = any(run.statement_nos);
+    select coalesce(array_agg(distinct d.day order by d.day), '{}') into all_days
+    from unnest(all_days || touched) as d (day);
+    counts := recon.count_sessions(run, all_days) || jsonb_build_object('exceptions', coalesce((
+        select jsonb_object_agg(k.kind, k.number)
+        from (
+            select e.kind, count(*) as number
+            from recon.exceptions as e
+            where
+                e.tenant_id = match_lines.tenant_id and e.environment = match_lines.environment
+                and e.rail = match_lines.rail and e.business_date = any(all_days) and e.run_id = run.run_id
+            group by e.kind
+        ) as k
+    ), '{}'));
+    perform recon.alert_about_days(run, all_days);
+
+    insert into recon.runs (run_id, tenant_id, environment, rail, finished_at, counts)
+    overriding system value
+    values (run.run_id, run.tenant_id, run.environment, run.rail, clock_timestamp(), counts);
+    drop table pg_temp.open_lines, pg_temp.open_transfers;
+    perform set_config('enable_nestloop', 'on', true);
+    return counts;
+end
+$$;
+comment on function recon.match_lines is
+'Matches every line that waits with our transfers, rule by rule, first hit wins, and opens exceptions for the rest. days: counted anew besides those of the lines. All or nothing: it raises when a line or a due transfer is not accounted for exactly once.';
+
+create function recon.lock_rail(tenant_id text, environment text, rail text)
+returns void
+language plpgsql
+volatile
+set search_path = ''
+as $$
+begin
+    perform pg_advisory_xact_lock(
+        hashtext('recon.lock_rail'), hashtext(concat_ws('|', tenant_id, environment, rail))
+    );
+end
+$$;
+comment on function recon.lock_rail is 'One run or decision of a tenant''s rail at a time: two would pair the same transfer. Until the transaction ends.';
+
+create function recon.run_of(tenant_id text, environment text, rail text)
+returns recon.run
+language plpgsql
+stable
+security definer -- callers may not read rules
+set search_path = ''
+as $$
+#variable_conflict use_column
+declare
+    run recon.run;
+begin
+    select r into strict run.rules from recon.rail_rules as r where r.rail = run_of.rail;
+    run.tenant_id := run_of.tenant_id;
+    run.environment := run_of.environment;
+    run.rail := run_of.rail;
+    run.statement_nos := '{}';
+    run.time_zone := recon.time_zone_of(run_of.tenant_id);
+    run.today := (now() at time zone run.time_zone)::date;
+    return run;
+end
+$$;
+comment on function recon.run_of is 'The rules, the zone and the day of a tenant''s rail, without a run number and without statements.';
+
+create function recon.open_what_is_left(run recon.run)
+returns void
+language plpgsql
+volatile
+security definer -- callers may not read lines
+set search_path = ''
+set work_mem = '64MB'
+set plan_cache_mode = 'force_custom_plan'
+as $$
+declare
+    first_day date;
+    last_day date;
+    zone constant text := (run.rules).time_zone;
+begin
+    perform 'pragma:table: pg_temp.open_lines(line_id bigint, statement_no bigint, line_no integer, line_hash bytea, type text, direction text, amount_minor bigint, fee_minor bigint, gross_minor bigint, currency text, value_date date, occurred_at timestamptz, external_ref text, our_ref text, linked_ref text, batch_ref text, acq_ref text, auth_code text, party_hash text, reopened boolean)';
+    create temp table open_lines on commit drop as
+    select
+        l.line_id, l.statement_no, l.line_no, l.line_hash, l.type, l.direction, l.amount_minor, l.fee_minor,
+        l.amount_minor + l.fee_minor as gross_minor, l.currency, l.value_date, l.occurred_at, l.external_ref,
+        upper(regexp_replace(l.our_ref, '^.*:', '')) as our_ref, l.linked_ref, l.batch_ref, l.acq_ref, l.auth_code,
+        l.party_hash, false as reopened
+    from recon.statement_lines as l
+    where
+        l.statement_no = any(run.statement_nos)
+        and not exists (select from recon.matches as m where m.line_id = l.line_id);
+    -- What nothing fitted before may fit now: its transfer settled, or a person corrected it.
+    insert into pg_temp.open_lines
+    select
+        l.line_id, l.statement_no, l.line_no, l.line_hash, l.type, l.direction, l.amount_minor, l.fee_minor,
+        l.amount_minor + l.fee_minor, l.currency, l.value_date, l.occurred_at, l.external_ref,
+        upper(regexp_replace(l.our_ref, '^.*:', '')), l.linked_ref, l.batch_ref, l.acq_ref, l.auth_code,
+        l.party_hash, true
+    from recon.exceptions as e
+    inner join recon.statement_lines as l on l.line_id = e.line_id
+    where
+        e.tenant_id = run.tenant_id and e.environment = run.environment and e.rail = run.rail
+        and e.status = 'open' and e.kind in ('UNMATCHED_LINE', 'STATE_CONFLICT')
+        and e.opened_at > now() - interval '35 days';
+    analyze pg_temp.open_lines;
+
+    select min(l.value_date) - 4, max(l.value_date) + 4 into first_day, last_day from pg_temp.open_lines as l;
+    create temp table open_transfers on commit drop as
+    select
+        o.transfer_id, o.state, o.is_settled, o.direction, o.amount_minor,
+        o.amount_minor - (
+            round(o.amount_minor * (run.rules).fee_bps / 10000.0)::bigint + (run.rules).fee_fixed_minor
+        ) as net_minor,
+        o.currency, o.receipt, o.rail_ref, o.linked_ref, o.party_hash, o.batch_ref,
+        upper(o.transfer_id) as transfer_ref,
+        upper(right(o.transfer_id, 20)) as originator_ref,
+        upper(right(o.payment_intent_id, 12)) as account_ref,
+        coalesce(o.settled_at, o.created_at) as moved_at,
+        (coalesce(o.settled_at, o.created_at) at time zone zone)::date as moved_on
+    from recon.our_side as o
+    where
+        o.tenant_id = run.tenant_id and o.environment = run.environment and o.rail = run.rail
+        and o.is_settled
+        and o.settled_at >= first_day::timestamp at time zone zone
+        and o.settled_at < last_day::timestamp at time zone zone
+        and not exists (
+            select from recon.matches as m where m.transfer_id = o.transfer_id and m.leg = 'settle'
+        )
+    union all
+    select
+        o.transfer_id, o.state, o.is_settled, o.direction, o.amount_minor, o.amount_minor, o.currency, o.receipt,
+        o.rail_ref, o.linked_ref, o.party_hash, o.batch_ref, upper(o.transfer_id), upper(right(o.transfer_id, 20)),
+        upper(right(o.payment_intent_id, 12)), o.created_at, (o.created_at at time zone zone)::date
+    from recon.our_side as o
+    where
+        o.tenant_id = run.tenant_id and o.environment = run.environment and o.rail = run.rail
+        and not o.is_settled
+        and o.created_at >= first_day::timestamp at time zone zone
+        and o.created_at < last_day::timestamp at time zone zone;
+    analyze pg_temp.open_transfers;
+end
+$$;
+comment on function recon.open_what_is_left is
+'Makes the two open sets of a run: lines that no receipt matched, with those of open exceptions, and transfers of those days that have no line. net_minor is what a rail that keeps its fee pays out.';
+
+create function recon.days_of(run recon.run)
+returns date[]
+language plpgsql
+stable
+security definer -- callers may not read statements
+set search_path = ''
+as $$
+begin
+    return array(
+        select distinct d.day::date
+        from recon.statements as s
+        cross join lateral generate_series(s.period_from, s.period_to, interval '1 day') as d (day)
+        where s.statement_no = any(run.statement_nos)
+        union
+        select l.value_date from recon.statement_lines as l where l.statement_no = any(run.statement_nos)
+        order by 1
+    );
+end
+$$;
+comment on function recon.days_of is 'The business days that the statements of a run are about: their periods, and the days of their lines.';
+
+reset role;
+
+-- sql/recon/functions/sessions.sql
+
+-- Sessions as people read them, and the task that opens them.
+
+set role stalela_owner;
+
+create function recon.session_resource(session recon.recon_sessions)
+returns json
+language plpgsql
+stable
+security definer -- callers may not read figures
+set search_path = ''
+as $$
+begin
+    return json_build_object(
+        'id', session.session_id,
+        'object', 'recon_session',
+        'rail', session.rail,
+        'business_date', session.business_date,
+        'time_zone', session.time_zone,
+        'status', session.status,
+        'environment', session.environment,
+        'figures', coalesce((
+            select json_agg(
+                json_build_object(
+                    'currency', f.currency,
+                    'lines', json_build_object(
+                        'count', f.lines, 'matched', f.lines_matched, 'marked', f.lines_marked,
+                        'exceptions', f.lines_excepted,
+                        'in', public.format_amount(f.lines_in_minor::bigint, f.currency),
+                        'out', public.format_amount(f.lines_out_minor::bigint, f.currency),
+                        'unmatched', public.format_amount(f.lines_unmatched_minor::bigint, f.currency)
+                    ),
+                    'transfers', json_build_object(
+                        'count', f.transfers, 'matched', f.transfers_matched, 'exceptions', f.transfers_excepted,
+                        'awaiting', f.transfers_awaiting,
+                        'in', public.format_amount(f.transfers_in_minor::bigint, f.currency),
+                        'out', public.format_amount(f.transfers_out_minor::bigint, f.currency),
+                        'unmatched', public.format_amount(f.transfers_unmatched_minor::bigint, f.currency)
+                    )
+                )
+                order by f.currency
+            )
+            from recon.session_figures as f
+            where f.session_id = (session_resource.session).session_id
+        ), '[]'),
+        'opened_at', session.opened_at,
+        'finished_at', session.finished_at,
+        'updated_at', session.updated_at
+    );
+end
+$$;
+comment on function recon.session_resource is 'The wire shape of a session with its figures per currency.';
+
+create function recon.visible_session(session_id text)
+returns recon.recon_sessions
+language plpgsql
+volatile
+security definer -- callers may not read sessions
+set search_path = ''
+as $$
+#variable_conflict use_column
+declare
+    caller public.caller := public.caller();
+    session recon.recon_sessions;
+begin
+    select s.* into session
+    from recon.recon_sessions as s
+    where
+        s.session_id = visible_session.session_id and s.tenant_id = caller.tenant_id
+        and s.environment = caller.environment;
+    if not found then
+        perform public.refuse('40401', format('There is no session %s here.', visible_session.session_id));
+    end if;
+    return session;
+end
+$$;
+comment on function recon.visible_session is 'A session of the caller''s own tenant and environment; otherwise 40401.';
+
+create function recon.list_sessions(filters jsonb, page_size integer, page_after text)
+returns public.answer
+language plpgsql
+volatile
+security definer -- callers may not read sessions
+set search_path = ''
+as $$
+#variable_conflict use_column
+declare
+    caller public.caller := public.authorize('recon:read', 'read');
+    page json;
+    next_cursor text;
+begin
+    with found as (
+        select s
+        from recon.recon_sessions as s
+        where
+            s.tenant_id = caller.tenant_id and s.environment = caller.environment
+            and (not filters ? 'rail' or s.rail = filters ->> 'rail')
+            and (not filters ? 'status' or s.status = filters ->> 'status')
+            and (not filters ? 'from' or s.business_date >= (filters ->> 'from')::date)
+            and (not filters ? 'to' or s.business_date <= (filters ->> 'to')::date)
+            and (
+                list_sessions.page_after is null
+                or (s.business_date, s.session_id) < (
+                    split_part(list_sessions.page_after, '.', 1)::date, split_part(list_sessions.page_after, '.', 2)
+                )
+            )
+        order by s.business_date desc, s.session_id desc
+        limit list_sessions.page_size + 1
+    ), numbered as (
+        select (f.s).business_date, (f.s).session_id, f.s, row_number() over (order by (f.s).business_date desc, (f.s).session_id desc) as n
+        from found as f
+    )
+    select
+        coalesce(json_agg(recon.session_resource(n.s) order by n.n) filter (where n.n <= list_sessions.page_size), '[]'),
+        case when count(*) > list_sessions.page_size then (
+            array_agg(n.business_date || '.' || n.session_id order by n.n)
+        )[list_sessions.page_size] end
+    into page, next_cursor
+    from numbered as n;
+    return public.reply(caller, 200, json_build_object(
+        'data', page,
+        'pagination', json_build_object(
+            'limit', list_sessions.page_size, 'has_more', next_cursor is not null, 'next_cursor', next_cursor
+        )
+    ));
+end
+$$;
+comment on function recon.list_sessions is
+'One page of the caller''s sessions, latest day first. filters: rail, status, from, to (days). page_after: the cursor of the page before.';
+
+create function recon.get_session(session_id text)
+returns public.answer
+language plpgsql
+volatile
+security definer -- callers may not read sessions
+set search_path = ''
+as $$
+declare
+    caller public.caller := public.authorize('recon:read', 'read');
+begin
+    return public.reply(caller, 200, recon.session_resource(recon.visible_session(get_session.session_id)));
+end
+$$;
+comment on function recon.get_session is 'One session with its figures.';
+
+create function recon.session_report(session_id text)
+returns public.answer
+language plpgsql
+volatile
+security definer -- callers may not read lines
+set search_path = ''
+as $$
+#variable_conflict use_column
+declare
+    caller public.caller := public.authorize('recon:read', 'read');
+    session recon.recon_sessions := recon.visible_session(session_report.session_id);
+begin
+    return public.reply(caller, 200, json_build_object(
+        'object', 'recon_report',
+        'organisation', (select t.name from public.tenants as t where t.tenant_id = session.tenant_id),
+        'session', recon.session_resource(session),
+        'statements', coalesce((
+            select json_agg(recon.statement_resource(s, false) order by s.statement_no)
+            from recon.statements as s
+            where
+                s.tenant_id = session.tenant_id and s.environment = session.environment and s.rail = session.rail
+                and session.business_date between s.period_from and s.period_to
+        ), '[]'),
+        'rules', coalesce((
+            select json_agg(
+                json_build_object(
+                    'rule', r.rule, 'currency', r.currency, 'lines', r.lines,
+                    'amount', public.format_amount(r.minor::bigint, r.currency)
+                )
+                order by r.currency, r.rule
+            )
+            from (
+                select m.rule, l.currency, count(*) as lines, sum(l.amount_minor) as minor
+                from recon.statement_lines as l
+                inner join recon.matches as m on m.line_id = l.line_id and m.share = 1
+                where
+                    l.tenant_id = session.tenant_id and l.environment = session.environment and l.rail = session.rail
+                    and l.value_date = session.business_date
+                group by m.rule, l.currency
+            ) as r
+        ), '[]'),
+        'exceptions', coalesce((
+            select json_agg(recon.exception_resource(e) order by e.kind, e.opened_at, e.exception_id)
+            from (
+                select x.*
+                from recon.exceptions as x
+                where
+                    x.tenant_id = session.tenant_id and x.environment = session.environment and x.rail = session.rail
+                    and x.business_date = session.business_date
+                order by x.kind, x.opened_at, x.exception_id
+                limit 10000
+            ) as e
+        ), '[]')
+    ));
+end
+$$;
+comment on function recon.session_report is
+'Everything a session''s report says: figures, the statements of the day, what each rule matched, and its exceptions, at most 10,000 of them.';
+
+create function recon.open_day(tenant_id text, environment text, rail text, day date)
+returns void
+language plpgsql
+volatile
+security definer -- callers may not write sessions
+set search_path = ''
+as $$
+#variable_conflict use_column
+begin
+    insert into recon.recon_sessions (session_id, tenant_id, environment, rail, business_date, time_zone)
+    values (
+        public.new_id('rs'), open_day.tenant_id, open_day.environment, open_day.rail, open_day.day,
+        recon.time_zone_of(open_day.tenant_id)
+    )
+    on conflict on constraint recon_sessions_tenant_id_environment_rail_business_date_key do nothing;
+end
+$$;
+comment on function recon.open_day is 'Opens the session of a day, once.';
+
+create function recon.daily()
+returns integer
+language plpgsql
+volatile
+security definer -- cron may not write sessions
+set search_path = ''
+as $$
+#variable_conflict use_column
+declare
+    due record;
+    done integer := 0;
+begin
+    -- Whose day has begun: each tenant's own, for every rail it has credentials of.
+    for due in
+        select c.tenant_id, c.environment, c.rail, z.today
+        from rails.credentials as c
+        inner join recon.rail_rules as r on r.rail = c.rail
+        cross join lateral (select (now() at time zone recon.time_zone_of(c.tenant_id))::date as today) as z
+        where not exists (
+            select from recon.recon_sessions as s
+            where
+                s.tenant_id = c.tenant_id and s.environment = c.environment and s.rail = c.rail
+                and s.business_date = z.today
+        )
+        order by c.tenant_id, c.environment, c.rail
+        limit 1000
+    loop
+        perform recon.open_day(due.tenant_id, due.environment, due.rail, due.today);
+        done := done + 1;
+    end loop;
+
+    -- A statement whose run was cut off, and days whose time is over.
+    for due in
+        select
+            x.tenant_id, x.environment, x.rail,
+            array_agg(x.day order by x.day) filter (where x.day is not null) as days
+        from (
+            select s.tenant_id, s.environment, s.rail, null::date as day
+            from recon.statements as s
+            where s.matched_at is null and s.imported_at < now() - interval '1 minute'
+            union
+            select s.tenant_id, s.environment, s.rail, s.business_date
+            from recon.recon_sessions as s
+            inner join recon.rail_rules as r on r.rail = s.rail
+            cross join lateral (select (now() at time zone s.time_zone)::date as today) as z
+            where
+                s.status = 'open' and s.updated_at < now() - interval '1 hour'
+                and s.business_date + r.missing_after_days < z.today and s.business_date > z.today - 35
+        ) as x
+        group by x.tenant_id, x.environment, x.rail
+        order by x.tenant_id, x.environment, x.rail
+        limit 20
+    loop
+        perform recon.match_lines(due.tenant_id, due.environment, due.rail, coalesce(due.days, '{}'));
+        done := done + 1;
+    end loop;
+    return done;
+end
+$$;
+comment on function recon.daily is
+'Opens the session of each tenant''s day, matches what waits, and asks about what is missing after its time. A cron task; each call does a part and the next goes on.';
+
+reset role;
+
+-- sql/recon/functions/statements.sql
+
+-- Statements come in, whole or not at all.
+
+set role stalela_owner;
+
+create function recon.import_statement(rail text, statement jsonb, lines jsonb)
+returns public.answer
+language plpgsql
+volatile
+security definer -- callers may not write statements
+set search_path = ''
+as $$
+#variable_conflict use_column
+declare
+    caller public.caller := public.authorize('recon:write', 'write');
+    imported recon.statements;
+    written bigint;
+    sums jsonb;
+begin
+    if not exists (select from recon.rail_rules as r where r.rail = import_statement.rail) then
+        perform public.refuse_field('42262', '/rail', 'there are no reconciliation rules for this rail.');
+    end if;
+    insert into recon.statements as s (
+        statement_id, tenant_id, environment, rail, format, file_name, sha256, account_ref, period_from, period_to,
+        lines, totals, file_sealed, imported_by
+    ) values (
+        public.new_id('stm'), caller.tenant_id, caller.environment, import_statement.rail, statement ->> 'format',
+        statement ->> 'file_name', statement ->> 'sha256', statement ->> 'account_ref',
+        (statement ->> 'period_from')::date, (statement ->> 'period_to')::date, (statement ->> 'lines')::integer,
+        statement -> 'totals', statement ->> 'file_sealed', caller.actor
+    )
+    on conflict (tenant_id, environment, rail, sha256) do nothing
+    returning s.* into imported;
+    if not found then
+        select s.* into strict imported
+        from recon.statements as s
+        where
+            s.tenant_id = caller.tenant_id and s.environment = caller.environment
+            and s.rail = import_statement.rail and s.sha256 = import_statement.statement ->> 'sha256';
+        return public.reply(caller, 200, recon.statement_resource(imported, true));
+    end if;
+
+    insert into recon.statement_lines (
+        statement_no, line_no, line_hash, tenant_id, environment, rail, type, direction, amount_minor, fee_minor,
+        currency, value_date, occurred_at, external_ref, our_ref, linked_ref, batch_ref, acq_ref, auth_code, party_hash
+    )
+    select
+        imported.statement_no, x.line_no, decode(x.line_hash, 'hex'), caller.tenant_id, caller.environment,
+        import_statement.rail, x.type, x.direction, x.amount_minor, x.fee_minor, x.currency, x.value_date, x.occurred_at,
+        x.external_ref, x.our_ref, x.linked_ref, x.batch_ref, x.acq_ref, x.auth_code, x.party_hash
+    from jsonb_to_recordset(import_statement.lines) as x (
+        line_no integer, line_hash text, type text, direction text, amount_minor bigint, fee_minor bigint,
+        currency text, value_date date, occurred_at timestamptz, external_ref text, our_ref text, linked_ref text,
+        batch_ref text, acq_ref text, auth_code text, party_hash text
+    );
+    get diagnostics written = row_count;
+    -- What was read and what was written are the same money.
+    select coalesce(jsonb_object_agg(t.currency, jsonb_build_object('in', t.in_minor, 'out', t.out_minor)), '{}') into sums
+    from (
+        select
+            l.currency,
+            coalesce(sum(l.amount_minor) filter (where l.direction = 'in'), 0) as in_minor,
+            coalesce(sum(l.amount_minor) filter (where l.direction = 'out'), 0) as out_minor
+        from recon.statement_lines as l
+        where l.statement_no = imported.statement_no
+        group by l.currency
+    ) as t;
+    if written <> imported.lines or sums <> imported.totals then
+        raise exception 'statement %: % lines of % were written, or other sums', imported.statement_id, written, imported.lines;
+    end if;
+    perform public.audit(caller, 'statement.import', imported.statement_id, jsonb_build_object(
+        'rail', imported.rail, 'sha256', imported.sha256, 'lines', imported.lines
+    ));
+    return public.reply(caller, 201, recon.statement_resource(imported, false));
+end
+$$;
+comment on function recon.import_statement is
+'Stores a statement and its lines in one transaction; the same file again (sha256) changes nothing and answers 200. lines: what shared/recon reads from the file.';
+
+create function recon.statement_resource(statement recon.statements, already_imported boolean)
+returns json
+language plpgsql
+stable
+set search_path = ''
+as $$
+begin
+    return json_build_object(
+        'id', statement.statement_id,
+        'object', 'statement',
+        'rail', statement.rail,
+        'format', statement.format,
+        'file_name', statement.file_name,
+        'sha256', statement.sha256,
+        'account', statement.account_ref,
+        'period_from', statement.period_from,
+        'period_to', statement.period_to,
+        'lines', statement.lines,
+        'already_imported', already_imported,
+        'environment', statement.environment,
+        'imported_at', statement.imported_at,
+        'matched_at', statement.matched_at
+    );
+end
+$$;
+comment on function recon.statement_resource is 'The wire shape of a statement.';
+
+create function recon.match_statement(statement_id text)
+returns public.answer
+language plpgsql
+volatile
+security definer -- callers may not write matches
+set search_path = ''
+as $$
+#variable_conflict use_column
+declare
+    caller public.caller := public.caller();
+    statement recon.statements;
+    counts jsonb;
+begin
+    -- The upload was counted already; this is its second half.
+    if not public.holds_scope(caller.scopes, 'recon:write') then
+        perform public.refuse('40311', 'This needs the scope recon:write.');
+    end if;
+    select s.* into statement
+    from recon.statements as s
+    where
+        s.statement_id = match_statement.statement_id and s.tenant_id = caller.tenant_id
+        and s.environment = caller.environment;
+    if not found then
+        perform public.refuse('40401', format('There is no statement %s here.', match_statement.statement_id));
+    elsif statement.matched_at is null then
+        counts := recon.match_lines(statement.tenant_id, statement.environment, statement.rail);
+        statement.matched_at := now();
+    end if;
+    return public.reply(caller, 200, json_build_object(
+        'counts', counts,
+        'sessions', coalesce((
+            select json_agg(recon.session_resource(s) order by s.business_date)
+            from recon.recon_sessions as s
+            where
+                s.tenant_id = caller.tenant_id and s.environment = caller.environment and s.rail = statement.rail
+                and s.business_date between statement.period_from and statement.period_to
+        ), '[]')
+    ));
+end
+$$;
+comment on function recon.match_statement is 'Runs the rules over what waits on this statement''s rail, once; the sessions of its days.';
+
+create function recon.reject_statement(
+    rail text, format text, file_name text, sha256 text, kind text, line_no integer, reason text
+)
+returns text
+language plpgsql
+volatile
+security definer -- callers may not write exceptions
+set search_path = ''
+as $$
+#variable_conflict use_column
+declare
+    caller public.caller := public.authorize('recon:write', 'write');
+    opened text;
+begin
+    if not exists (select from recon.rail_rules as r where r.rail = reject_statement.rail) then
+        perform public.refuse_field('42262', '/rail', 'there are no reconciliation rules for this rail.');
+    end if;
+    select e.exception_id into opened
+    from recon.exceptions as e
+    where
+        e.tenant_id = caller.tenant_id and e.environment = caller.environment and e.rail = reject_statement.rail
+        and e.line_id is null and e.transfer_id is null and e.status = 'open'
+        and e.details ->> 'sha256' = reject_statement.sha256;
+    if found then
+        return opened;
+    end if;
+    insert into recon.exceptions (exception_id, tenant_id, environment, rail, kind, details)
+    values (
+        public.new_id('exc'), caller.tenant_id, caller.environment, reject_statement.rail, reject_statement.kind,
+        jsonb_strip_nulls(jsonb_build_object(
+            'format', reject_statement.format, 'file_name', reject_statement.file_name,
+            'sha256', reject_statement.sha256, 'line', reject_statement.line_no, 'reason', reject_statement.reason
+        ))
+    )
+    returning exception_id into opened;
+    perform public.raise_alert(
+        'recon_file_rejected', 'warning', opened, caller.tenant_id, caller.environment,
+        jsonb_build_object('rail', reject_statement.rail, 'line', reject_statement.line_no, 'reason', reject_statement.reason)
+    );
+    return opened;
+end
+$$;
+comment on function recon.reject_statement is
+'Records that a whole file was refused, and why; the same file again finds the same open question. Nothing of the file is kept.';
+
+create function recon.put_column_map(name text, columns jsonb)
+returns public.answer
+language plpgsql
+volatile
+security definer -- callers may not write column maps
+set search_path = ''
+as $$
+#variable_conflict use_column
+declare
+    caller public.caller := public.authorize('recon:write', 'manage');
+begin
+    insert into recon.column_maps (tenant_id, environment, name, columns, created_by)
+    values (caller.tenant_id, caller.environment, put_column_map.name, put_column_map.columns, caller.actor)
+    on conflict on constraint column_maps_pkey do update
+    set columns = excluded.columns, created_by = excluded.created_by, updated_at = now();
+    perform public.audit(caller, 'column_map.put', put_column_map.name, put_column_map.columns);
+    return public.reply(caller, 200, json_build_object(
+        'name', put_column_map.name, 'object', 'column_map', 'columns', put_column_map.columns
+    ));
+end
+$$;
+comment on function recon.put_column_map is 'Stores or replaces how to read one kind of CSV statement of the caller.';
+
+create function recon.get_column_map(name text)
+returns public.answer
+language plpgsql
+volatile
+security definer -- callers may not read column maps
+set search_path = ''
+as $$
+#variable_conflict use_column
+declare
+    caller public.caller := public.authorize('recon:read', 'read');
+    columns jsonb;
+begin
+    select c.columns into columns
+    from recon.column_maps as c
+    where c.tenant_id = caller.tenant_id and c.environment = caller.environment and c.name = get_column_map.name;
+    if not found then
+        perform public.refuse('40401', format('There is no column map %s here.', get_column_map.name));
+    end if;
+    return public.reply(caller, 200, json_build_object(
+        'name', get_column_map.name, 'object', 'column_map', 'columns', columns
+    ));
+end
+$$;
+comment on function recon.get_column_map is 'One stored column map of the caller; 40401 when there is none of that name.';
+
+reset role;
+
+-- sql/recon/views.sql
+
+-- Our side of the comparison.
+
+set role stalela_owner;
+
+create view recon.our_side as
+select
+    t.tenant_id,
+    t.environment,
+    t.rail,
+    t.transfer_id,
+    t.state,
+    t.settled_at is not null as is_settled,
+    case
+        when t.purpose in ('collection', 'c2b') or (t.purpose = 'direct' and t.intent = 'PULL') then 'in' else 'out'
+    end as direction,
+    t.amount_minor,
+    t.currency,
+    t.receipt,
+    t.rail_ref,
+    t.payment_intent_id,
+    coalesce(t.payee_hash, t.payer_hash) as party_hash,
+    t.metadata ->> 'batch_ref' as batch_ref,
+    -- A reversal stands in the statement under the receipt that it reverses.
+    (
+        select r.receipt from payments.transfers as r
+        where t.purpose = 'refund' and r.transfer_id = t.related_transfer_id
+    ) as linked_ref,
+    t.settled_at,
+    t.created_at
+from payments.transfers as t
+where t.state <> 'INITIATED';
+comment on view recon.our_side is
+'Every movement of money as our books have it, settled or on its way: the one place where reconciliation reads transfers.';
+
+reset role;
+
 -- sql/compliance/policies.sql
 
 -- Who may see and who may call. Nobody has a grant on a table: reads and writes are functions.
@@ -11453,6 +14032,85 @@ to fn_merchants;
 
 grant usage on schema rails to postgres;
 grant execute on function rails.poke_reconcile, rails.poke_reseal, rails.retry_failed_callbacks to postgres;
+
+reset role;
+
+-- sql/recon/policies.sql
+
+-- Who may see and who may call. Nobody has a grant on a table: reads and writes are functions.
+
+set role stalela_owner;
+
+create policy column_maps_select_own on recon.column_maps
+for select to authenticated
+using (tenant_id = (select public.tenant_id()) and environment = (select public.environment()));
+
+create policy recon_sessions_select_own on recon.recon_sessions
+for select to authenticated
+using (tenant_id = (select public.tenant_id()) and environment = (select public.environment()));
+
+create policy session_figures_select_own on recon.session_figures
+for select to authenticated
+using (tenant_id = (select public.tenant_id()) and environment = (select public.environment()));
+
+create policy statements_select_own on recon.statements
+for select to authenticated
+using (tenant_id = (select public.tenant_id()) and environment = (select public.environment()));
+
+create policy statement_lines_select_own on recon.statement_lines
+for select to authenticated
+using (tenant_id = (select public.tenant_id()) and environment = (select public.environment()));
+
+create policy runs_select_own on recon.runs
+for select to authenticated
+using (tenant_id = (select public.tenant_id()) and environment = (select public.environment()));
+
+create policy matches_select_own on recon.matches
+for select to authenticated
+using (tenant_id = (select public.tenant_id()) and environment = (select public.environment()));
+
+create policy marked_lines_select_own on recon.marked_lines
+for select to authenticated
+using (tenant_id = (select public.tenant_id()) and environment = (select public.environment()));
+
+create policy exceptions_select_own on recon.exceptions
+for select to authenticated
+using (tenant_id = (select public.tenant_id()) and environment = (select public.environment()));
+
+create policy resolutions_select_own on recon.resolutions
+for select to authenticated
+using (tenant_id = (select public.tenant_id()) and environment = (select public.environment()));
+
+create trigger statement_lines_append_only
+before update or delete or truncate on recon.statement_lines
+for each statement execute function public.forbid_change();
+
+create trigger runs_append_only
+before update or delete or truncate on recon.runs
+for each statement execute function public.forbid_change();
+
+create trigger matches_append_only
+before update or delete or truncate on recon.matches
+for each statement execute function public.forbid_change();
+
+create trigger marked_lines_append_only
+before update or delete or truncate on recon.marked_lines
+for each statement execute function public.forbid_change();
+
+create trigger resolutions_append_only
+before update or delete or truncate on recon.resolutions
+for each statement execute function public.forbid_change();
+
+grant usage on schema recon to fn_recon;
+grant execute on function
+recon.import_statement, recon.match_statement, recon.reject_statement, recon.put_column_map, recon.get_column_map,
+recon.list_sessions, recon.get_session, recon.session_report,
+recon.list_exceptions, recon.resolve_exception, recon.approve_exception
+to fn_recon;
+
+-- Cron runs as postgres, which may do nothing here but this.
+grant usage on schema recon to postgres;
+grant execute on function recon.daily to postgres;
 
 reset role;
 
