@@ -42,6 +42,8 @@ WITHOUT_A_TENANT = {
     "public.settings": "the platform's own",
     "rails.rails": "reference rows",
     "rails.reason_codes": "reference rows",
+    "recon.rail_rules": "reference rows",
+    "recon.time_zones": "reference rows",
     "tax.authority_groups": "reference rows",
     "tax.client_classifications": "reference rows",
     "tax.group_rules": "reference rows",
