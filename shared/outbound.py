@@ -36,7 +36,7 @@ Address = IPv4Address | IPv6Address
 Resolve = Callable[[str, int], list[Address]]
 
 EXCERPT_BYTES: Final = 2048
-_TOTAL_S: Final = 15.0
+TOTAL_S: Final = 15.0  # of one attempt, the reading of the answer included
 _CONNECT_S: Final = 5.0
 _RESOLVE_S: Final = 5.0
 # Beyond the excerpt this much is read, to keep the connection; more, and it is closed.
@@ -44,6 +44,7 @@ _DRAIN_BYTES: Final = 64 * 1024
 _KEEPALIVE_S: Final = 15.0
 _RESOLVERS: Final = 32  # names that hang hold up no others until so many do
 _RETRY_AFTER_MAX_S: Final = 7 * 86_400
+_ERROR_LENGTH: Final = 300
 _AGENT: Final = "Stalela-Webhooks/1"
 
 # Not `is_global`: on Python 3.11 it lets through relay, translated and tunnelled addresses, which
@@ -120,8 +121,11 @@ class Reply:
 class Outbound:
     """One pool of connections; each goes to an address that was compared with the rules."""
 
-    def __init__(self, settings: Settings, resolve: Resolve | None = None) -> None:
+    def __init__(
+        self, settings: Settings, resolve: Resolve | None = None, total_s: float = TOTAL_S
+    ) -> None:
         """resolve: (host, port) to addresses, in a thread; by default as the system does."""
+        self._total_s = total_s
         self._is_local = settings.environment_name == "local"
         self._resolve = resolve or resolve_by_system
         self._threads = ThreadPoolExecutor(_RESOLVERS, "resolve")
@@ -216,8 +220,8 @@ class Outbound:
             return {"error": "no connection"}
         except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError):
             return {"error": "disconnected"}
-        except (aiohttp.ClientError, ValueError):
-            return {"error": "not understood"}
+        except (aiohttp.ClientError, ValueError) as failed:
+            return {"error": f"not understood: {failed}"[:_ERROR_LENGTH]}
 
     def _pool(self) -> "ClientSession":
         if self._session is None:
@@ -230,7 +234,7 @@ class Outbound:
                     limit=0,  # who calls limits how many are in the air
                     keepalive_timeout=_KEEPALIVE_S,
                 ),
-                timeout=ClientTimeout(total=_TOTAL_S, sock_connect=_CONNECT_S),
+                timeout=ClientTimeout(total=self._total_s, sock_connect=_CONNECT_S),
                 cookie_jar=DummyCookieJar(),
                 headers={"User-Agent": _AGENT, "Accept-Encoding": "identity"},
                 auto_decompress=False,
