@@ -47,7 +47,9 @@ class Rail:
         """What the reconciler is to ask now."""
         return self.api.call_set("fn_reconcile", {}, "rails.claim_queries", max_rows=max_rows)
 
-    def decide(self, shop: Shop, attempt: Attempt, outcome: str, receipt: str | None) -> Answer:
+    def decide(
+        self, shop: Shop, attempt: Attempt, outcome: str, receipt: str | None, **more: Any
+    ) -> Answer:
         """POST /reconcile/reviews/{id}/resolve, by somebody of the shop who may."""
         return Answer.of(
             self.api.call(
@@ -60,5 +62,6 @@ class Rail:
                 outcome=outcome,
                 receipt=receipt,
                 reason="read the statement",
+                **more,
             )
         )

@@ -161,3 +161,61 @@ def test_a_decision_and_a_late_callback_settle_once(
 def new_receipt() -> str:
     """A receipt nobody has used."""
     return uuid.uuid4().hex[:10].upper()
+
+
+# What moved is what is booked
+
+
+def mismatched(shop: Shop, rail: Rail, told_minor: int) -> Attempt:
+    """A prompt for 100.00 about which the rail tells another amount."""
+    attempt = shop.attempt()
+    rail.call_back(attempt, attempt.paid(amount_minor=told_minor))
+    return attempt
+
+
+def test_settled_after_a_smaller_amount_books_what_the_rail_told(
+    shop: Shop, rail: Rail, books: Books
+) -> None:
+    attempt = mismatched(shop, rail, 9_000)
+
+    answer = rail.decide(shop, attempt, "settled", "UKM1")
+
+    row = books.transfer(attempt.transfer_id)
+    assert (row["state"], row["amount_minor"]) == ("SETTLED", 9_000)
+    assert (answer.body["status"], answer.body["amount_received"]) == ("partially_paid", "90.00")
+    settled = books.value(
+        "select payload ->> 'amount' from payments.transfer_events"
+        " where transfer_id = %s and type = 'transfer.settled'",
+        attempt.transfer_id,
+    )
+    assert settled == "90.00"
+
+
+def test_settled_after_a_larger_amount_books_what_the_rail_told(
+    shop: Shop, rail: Rail, books: Books
+) -> None:
+    attempt = mismatched(shop, rail, 11_000)
+
+    answer = rail.decide(shop, attempt, "settled", "UKM2")
+
+    assert (answer.body["status"], answer.body["amount_received"]) == ("succeeded", "110.00")
+    assert "intent_overpaid" in books.alerts(attempt.intent_id)
+
+
+def test_a_person_does_not_contradict_what_the_rail_told(shop: Shop, rail: Rail) -> None:
+    attempt = mismatched(shop, rail, 9_000)
+
+    with pytest.raises(Refused, match=r"the rail told 90\.00; leave amount out"):
+        rail.decide(shop, attempt, "settled", "UKM3", amount_minor=10_000, currency="KES")
+
+
+def test_where_the_rail_told_no_amount_a_person_must(shop: Shop, rail: Rail, books: Books) -> None:
+    attempt = shop.attempt()
+    rail.call_back(attempt, attempt.paid() | {"amount_minor": None})
+
+    with pytest.raises(Refused, match="give the one of its statement") as refused:
+        rail.decide(shop, attempt, "settled", "UKM4")
+    rail.decide(shop, attempt, "settled", "UKM4", amount_minor=9_500, currency="KES")
+
+    assert refused.value.extras["errors"][0]["pointer"] == "/amount"
+    assert books.transfer(attempt.transfer_id)["amount_minor"] == 9_500
