@@ -18,6 +18,7 @@
           · RailNotConfigured · PaymentMethodNotAllowed · InvalidParameter
           · CredentialsRefused · EntityDenied · KycTierInsufficient · LimitExceeded
           · RefundExceedsRefundable · StatementNotAccepted
+          · IdentityVerificationRequired
           · TaxGroupInvalid · ClassificationRuleBroken · TotalsMismatch · ManifestNotInForce
           · InvoiceRuleBroken
         · RateLimited                     429
@@ -234,6 +235,12 @@ class EntityDenied(Unprocessable):
     """A party may not be paid or pay. Extras: `reason`."""
 
     code, title = "42201", "Party is not allowed"
+
+
+class IdentityVerificationRequired(Unprocessable):
+    """The tenant's parties are screened, and nobody has said who this one is."""
+
+    code, title = "42203", "Party must be screened first"
 
 
 class KycTierInsufficient(Unprocessable):

@@ -9,6 +9,7 @@ begin
         select r.name, r.statement_timeout
         from (
             values
+            ('fn_compliance', '30s'),
             ('fn_merchants', '5s'),
             ('fn_momo_callback', '5s'),
             ('fn_payment_intents', '5s'),

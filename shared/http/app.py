@@ -1,7 +1,8 @@
 """Makes the ASGI app of a function: its router inside the frame that all functions share."""
 
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import asynccontextmanager
+from types import MappingProxyType
 from typing import Any, Final
 
 from fastapi import APIRouter, FastAPI, Request
@@ -56,14 +57,19 @@ def create_app(
     title: str,
     description: str,
     max_body_bytes: int = MAX_BODY_BYTES,
+    large_bodies: Mapping[str, int] = MappingProxyType({}),
     limit_addresses: bool = True,
     unlimited: Iterable[str] = (),
 ) -> FastAPI:
     """The app of one function. What lives as long as it goes on `app.state` afterwards.
 
+    large_bodies: path prefixes that take more bytes, for routes that read the body themselves,
+    which is after they know who calls.
+
     limit_addresses: off for a function that few addresses call for everybody, as a rail does;
     the instance's own limit stays. unlimited: networks that pass even that one.
 
+    `app.state.require_ready(caller)`, when set, raises while /readyz shall be red.
     `app.state` has settings, metrics and token_verifier. `app.state.database`, when set, is asked
     by /readyz and closed at shutdown, as are `drain`, `sender`, `rails` and `outbound`.
     """
@@ -99,6 +105,7 @@ def create_app(
         metrics=metrics,
         limits=Limits(settings, by_address=limit_addresses, unlimited=unlimited),
         max_body_bytes=max_body_bytes,
+        large_bodies=large_bodies,
     )
     app.add_exception_handler(StalelaError, _refused)
     app.add_exception_handler(RequestValidationError, _invalid)

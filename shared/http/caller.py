@@ -132,17 +132,28 @@ class _InternalCaller(_Credential):
         return await function_caller(request)
 
 
+class _StaffCaller(_Credential):
+    """A signed-in user, whom SQL must know for an operator, or the platform itself."""
+
+    async def __call__(self, request: Request) -> Caller:
+        if _require_bearer(request).count(".") == 2:
+            return await user_caller(request)
+        return await internal_caller(request)
+
+
 api_caller: Final = _ApiCaller("ApiCaller")
 user_caller: Final = _UserCaller("UserCaller")
 payer_caller: Final[_PayerCaller] = _PayerCaller("PayerCaller")
 stream_caller: Final = _StreamCaller("StreamCaller")
 internal_caller: Final = _InternalCaller("InternalCaller")
+staff_caller: Final = _StaffCaller("StaffCaller")
 
 ApiCaller = Annotated[Caller, Depends(api_caller)]
 UserCaller = Annotated[Caller, Depends(user_caller)]
 PayerCaller = Annotated[Caller, Depends(payer_caller)]
 StreamCaller = Annotated[Caller, Depends(stream_caller)]
 InternalCaller = Annotated[Caller, Depends(internal_caller)]
+StaffCaller = Annotated[Caller, Depends(staff_caller)]
 FunctionCaller = Annotated[Caller, Depends(function_caller)]
 
 

@@ -6,7 +6,7 @@ runs; whatever escaped becomes a 500; headers, metrics and the access log line a
 """
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from time import perf_counter
 from typing import Final
 
@@ -54,11 +54,13 @@ class Frame:
         metrics: Metrics,
         limits: Limits,
         max_body_bytes: int,
+        large_bodies: Mapping[str, int],
     ) -> None:
         self.app = app
         self.settings = settings
         self.metrics = metrics
         self.max_body_bytes = max_body_bytes
+        self.large_bodies = large_bodies
         self.limits = limits
         self.docs_url = docs_url(settings)
         self.prefix = f"/functions/v1/{settings.function_name.replace('_', '-')}"
@@ -69,6 +71,11 @@ class Frame:
             return
         self._localise(scope)
         await _Exchange(self, scope, send).run(receive)
+
+    def body_limit(self, path: str) -> int:
+        """How long a body may be there, in bytes."""
+        larger = (size for prefix, size in self.large_bodies.items() if path.startswith(prefix))
+        return next(larger, self.max_body_bytes)
 
     def _localise(self, scope: Scope) -> None:
         # A gateway or a reverse proxy may leave the public URL on the path; the routes are short.
@@ -133,8 +140,9 @@ class _Exchange:
 
     def _refusal(self) -> StalelaError | None:
         length = self.content_length
-        if length is not None and length.isdigit() and int(length) > self.frame.max_body_bytes:
-            return _too_large(self.frame.max_body_bytes)
+        limit = self.frame.body_limit(self.scope["path"])
+        if length is not None and length.isdigit() and int(length) > limit:
+            return _too_large(limit)
         if self.scope["path"] in health.PATHS:
             return None
         empty = self.frame.limits.take(self.address)
@@ -156,7 +164,7 @@ class _Exchange:
         """`receive`, which gives up on a chunked body that grows too long."""
         if self.content_length is not None:
             return receive  # checked already, and the server holds the caller to it
-        limit, seen = self.frame.max_body_bytes, 0
+        limit, seen = self.frame.body_limit(self.scope["path"]), 0
 
         async def bounded() -> Message:
             nonlocal seen

@@ -6,7 +6,7 @@ from fastapi import APIRouter, Request
 from starlette.responses import JSONResponse, Response
 
 from shared.errors import DependencyUnavailable
-from shared.http.caller import internal_caller
+from shared.http.caller import function_caller, internal_caller
 
 PATHS: Final = frozenset(("/healthz", "/readyz", "/metrics", "/version"))
 
@@ -25,6 +25,10 @@ async def readyz(request: Request) -> Response:
     database = getattr(request.app.state, "database", None)
     if database is not None and not await database.is_ready():
         raise DependencyUnavailable("the Data API does not answer", retry_after=1)
+    # What else an app needs before it can do its work; it raises while that is missing.
+    require_ready = getattr(request.app.state, "require_ready", None)
+    if require_ready is not None:
+        await require_ready(await function_caller(request))
     return JSONResponse({"status": "ok"})
 
 

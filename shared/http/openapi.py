@@ -55,6 +55,7 @@ _ACCEPTS: Final[dict[str, list[dict[str, list[str]]]]] = {
         {"StreamToken": []},
     ],
     "InternalCaller": [{"InternalToken": []}],
+    "StaffCaller": [{"UserToken": []}, {"InternalToken": []}],
 }
 # What the frame reads from every request; the schemas take any text because an odd one is replaced.
 _PARAMETERS: Final[dict[str, Any]] = {

@@ -96,4 +96,14 @@ values
 ('ZW', 'SADC')
 on conflict (country, region) do nothing;
 
+-- shared/compliance/compliance.lists.csv
+insert into compliance.lists (source, name, required)
+values
+('ofac', 'OFAC Specially Designated Nationals (SDN.XML)', 'true'),
+('un', 'United Nations Security Council consolidated list', 'true'),
+('eu', 'European Union consolidated financial sanctions (FSF 1.1)', 'true')
+on conflict (source) do update set
+    name = excluded.name,
+    required = excluded.required;
+
 reset role;

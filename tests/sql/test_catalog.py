@@ -226,6 +226,9 @@ def test_the_records_of_what_happened_are_append_only(books: Books) -> None:
 
     assert append_only(books) == guarded
     assert guarded == [
+        "compliance.list_versions",
+        "compliance.screening_results",
+        "compliance.transfer_clearances",
         "payments.intent_events",
         "payments.outbox",
         "payments.transfer_events",

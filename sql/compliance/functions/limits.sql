@@ -3,10 +3,11 @@
 set role stalela_owner;
 
 create type compliance.standing as (
-    tier compliance.tiers, limits compliance.limits[], corridor text, minor_per_usd bigint, is_frozen boolean
+    tier compliance.tiers, limits compliance.limits[], corridor text, minor_per_usd bigint, is_frozen boolean,
+    must_be_clear boolean
 );
 comment on type compliance.standing is
-'What holds for one transfer of a tenant: its tier, the limits of that tier, how far the money goes, what a dollar is worth, whether its party is frozen.';
+'What holds for one transfer of a tenant: its tier, the limits of that tier, how far the money goes, what a dollar is worth, whether its party is frozen or must have been screened.';
 
 create function compliance.standing_of(
     tenant_id text, environment text, direction text, rail text, currency text, party_hash text
@@ -43,10 +44,11 @@ begin
         exists (
             select from compliance.freezes as z
             where
-                z.party_hash = standing_of.party_hash and z.lifted_at is null
+                z.party_hashes @> array[standing_of.party_hash] and z.lifted_at is null
                 and z.environment = standing_of.environment
                 and (z.tenant_id is null or z.tenant_id = standing_of.tenant_id)
-        )
+        ),
+        coalesce(standing_of.direction = any(p.screening), false)
     into found_standing
     from public.tenants as t
     left join compliance.profiles as p on p.tenant_id = t.tenant_id and p.environment = standing_of.environment
@@ -60,7 +62,8 @@ $$;
 comment on function compliance.standing_of is 'Everything that one transfer of this tenant is measured with, in one statement.';
 
 create function compliance.admit(
-    tenant_id text, environment text, direction text, rail text, amount_minor bigint, currency text, party_hash text
+    tenant_id text, environment text, direction text, rail text, amount_minor bigint, currency text, party_hash text,
+    transfer_id text default null
 )
 returns void
 language plpgsql
@@ -89,7 +92,11 @@ begin
         perform public.refuse('42204', format(
             'Tier %s takes no %s payments.', (standing.tier).tier, standing.corridor
         ), jsonb_build_object('tier', (standing.tier).tier, 'limit', 'corridor'));
-    elsif cardinality(limits) = 0 then
+    end if;
+    if standing.must_be_clear then
+        perform compliance.require_clear(admit.tenant_id, admit.environment, admit.party_hash, admit.transfer_id);
+    end if;
+    if cardinality(limits) = 0 then
         return;
     elsif standing.minor_per_usd is null then
         perform public.refuse('42206', format(
@@ -115,7 +122,7 @@ begin
 end
 $$;
 comment on function compliance.admit is
-'May this transfer go ahead? Silence is yes, and counts it. 42201 frozen party, 42204 the tier does not do this or not this much, 42206 a window or corridor is full: which, and when there is room. direction: in (to the tenant) or out. One read for a tenant without windows, else a lock, a sum and an upsert.';
+'May this transfer go ahead? Silence is yes, and counts it. 42201 frozen or flagged party, 42203 nobody screened it, 50301 nobody can say, 42204 the tier does not do this or not this much, 42206 a window or corridor is full: which, and when there is room. direction: in (to the tenant) or out. transfer_id, when it exists already, keeps on which screening it was let through. One read for a tenant without windows, else a lock, a sum and an upsert.';
 
 create function compliance.refuse_amount(limit_row compliance.limits, standing compliance.standing, currency text)
 returns void

@@ -72,7 +72,7 @@ begin
     );
     perform compliance.admit(
         transfer.tenant_id, transfer.environment, 'in', transfer.rail, transfer.amount_minor, transfer.currency,
-        transfer.payer_hash
+        transfer.payer_hash, transfer.transfer_id
     );
     perform payments.record_transfer_event(transfer, 'transfer.initiated', payments.transfer_payload(transfer));
     perform public.bind_idempotency(

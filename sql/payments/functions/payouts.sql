@@ -155,10 +155,6 @@ begin
     perform rails.check_payout(begin_payout.rail, begin_payout.amount_minor, begin_payout.currency);
     perform rails.check_credentials(caller.tenant_id, caller.environment, begin_payout.rail);
     perform payments.check_daily_payouts(caller, begin_payout.amount_minor, begin_payout.currency);
-    perform compliance.admit(
-        caller.tenant_id, caller.environment, 'out', begin_payout.rail, begin_payout.amount_minor,
-        begin_payout.currency, begin_payout.payee_hash
-    );
 
     insert into payments.transfers (
         transfer_id, tenant_id, environment, intent, rail, state, amount_minor, currency, purpose, operation,
@@ -175,6 +171,10 @@ begin
     if not found then
         perform payments.refuse_external_ref(caller, begin_payout.external_ref);
     end if;
+    perform compliance.admit(
+        payout.tenant_id, payout.environment, 'out', payout.rail, payout.amount_minor, payout.currency,
+        payout.payee_hash, payout.transfer_id
+    );
     perform payments.record_transfer_event(payout, 'transfer.initiated', payments.transfer_payload(payout));
     payout := payments.annotate_transfer(payout.transfer_id, 'payout.created', '{}');
     if payout.approval = 'pending' then

@@ -42,11 +42,6 @@ begin
         perform rails.check_amount(begin_direct.rail, begin_direct.amount_minor, begin_direct.currency);
     end if;
     perform rails.check_credentials(caller.tenant_id, caller.environment, begin_direct.rail);
-    perform compliance.admit(
-        caller.tenant_id, caller.environment, case when begin_direct.intent = 'PUSH' then 'out' else 'in' end,
-        begin_direct.rail, begin_direct.amount_minor, begin_direct.currency,
-        coalesce(begin_direct.payee_hash, begin_direct.payer_hash)
-    );
 
     insert into payments.transfers (
         transfer_id, tenant_id, environment, intent, rail, state, amount_minor, currency, purpose, operation,
@@ -70,6 +65,11 @@ begin
     if not found then
         perform payments.refuse_external_ref(caller, begin_direct.external_ref);
     end if;
+    perform compliance.admit(
+        transfer.tenant_id, transfer.environment, case when transfer.intent = 'PUSH' then 'out' else 'in' end,
+        transfer.rail, transfer.amount_minor, transfer.currency, coalesce(transfer.payee_hash, transfer.payer_hash),
+        transfer.transfer_id
+    );
     perform payments.record_transfer_event(transfer, 'transfer.initiated', payments.transfer_payload(transfer));
     return payments.send_or_wait(transfer, caller, route, begin_direct.idempotency_key);
 end

@@ -247,10 +247,10 @@ def test_a_currency_that_nobody_can_compare_passes_no_limit(shop: Shop) -> None:
 def test_a_frozen_party_is_refused_to_everybody(shop: Shop) -> None:
     shop.books.run(
         "insert into compliance.freezes"
-        " (freeze_id, environment, party_hash, party_masked, reason, frozen_by)"
+        " (freeze_id, environment, party_hashes, party_masked, reason, frozen_by)"
         " values (%s, 'sandbox', %s, '+254*', 'a court order', 'test')",
         f"frz_{shop.tenant_id}",
-        digest("frozen"),
+        [digest("frozen")],
     )
 
     over = refused(shop, kes(1), payer_hash=digest("frozen"))
