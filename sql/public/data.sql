@@ -124,7 +124,8 @@ values
 ('fn_refunds', 'true'),
 ('fn_payouts', 'true'),
 ('fn_transfers', 'true'),
-('fn_recon', 'true')
+('fn_recon', 'true'),
+('fn_compliance', 'true')
 on conflict (db_role) do update set
     may_pass_user = excluded.may_pass_user;
 
@@ -197,6 +198,10 @@ insert into public.settings (key, value, comment)
 values
 ('compliance.tier_sandbox', '"T3"', 'Tier of a tenant without one of its own in the sandbox'),
 ('compliance.tier_production', '"T2"', 'Tier of a tenant without one of its own in production: an operator has seen its documents before activating it'),
+('compliance.hold_from', '75', 'Screening score from which a person must look'),
+('compliance.deny_from', '90', 'Screening score from which a party is refused'),
+('compliance.stale_after_s', '86400', 'A list that nobody imported for so long raises an alert'),
+('compliance.unusable_after_s', '259200', 'A list that nobody imported for so long clears nobody any more'),
 ('api_keys.max_per_tenant', '50', 'Active API keys of one tenant in one environment'),
 ('invitations.valid_s', '604800', 'Seconds an invitation may be accepted'),
 ('payments.four_eyes_above_minor', '{"KES": 5000000}', 'Refunds and payouts above this wait for a second person; by currency in minor units'),
@@ -243,6 +248,7 @@ values
 ('41301', 'BodyTooLarge', '413', 'Body is too large', 'false', 'Send a smaller body.'),
 ('41501', 'UnsupportedMediaType', '415', 'Unsupported media type', 'false', 'Send the body as application/json.'),
 ('42201', 'EntityDenied', '422', 'Party is not allowed', 'false', 'Do not repeat it; ask support with the request_id.'),
+('42203', 'IdentityVerificationRequired', '422', 'Party must be screened first', 'false', 'Register the party with POST /functions/v1/compliance/parties and repeat.'),
 ('42204', 'KycTierInsufficient', '422', 'Tier is too low', 'false', 'Have the organisation''s tier raised.'),
 ('42206', 'LimitExceeded', '422', 'Limit is exceeded', 'false', 'Wait until room_at or have the organisation''s tier raised.'),
 ('42241', 'IdempotencyConflict', '422', 'Idempotency-Key was used with another body', 'false', 'Use a new key or send the first body again.'),
@@ -312,6 +318,8 @@ insert into public.cron_tasks (task, lane, interval_s, lease_s, routine, enabled
 values
 ('compliance.fold', 'fast', '30', '60', 'compliance.fold_releases', 'true', 'Takes what failed transfers gave back into the counters of limits'),
 ('compliance.purge', 'slow', '3600', '120', 'compliance.purge_velocity', 'true', 'Removes counters that no window reaches any more'),
+('compliance.screen', 'fast', '5', '60', 'compliance.poke_screening', 'true', 'Wakes compliance when a party waits for its first screening or for one against a new list'),
+('compliance.lists', 'slow', '300', '60', 'compliance.watch_lists', 'true', 'Raises an alert when a sanctions list is a day old'),
 ('idempotency.purge', 'fast', '30', '60', 'public.purge_idempotency_keys', 'true', 'Removes idempotency keys after 36 hours'),
 ('rate_buckets.purge', 'slow', '600', '60', 'public.purge_rate_buckets', 'true', 'Removes token buckets that are full again'),
 ('intents.expire', 'fast', '15', '60', 'payments.expire_intents', 'true', 'Expires unpaid intents whose time is over'),

@@ -15,6 +15,7 @@ begin
         select r.name, r.statement_timeout
         from (
             values
+            ('fn_compliance', '30s'),
             ('fn_merchants', '5s'),
             ('fn_momo_callback', '5s'),
             ('fn_payment_intents', '5s'),
@@ -1243,13 +1244,14 @@ create table compliance.profiles (
     tenant_id text not null references public.tenants (tenant_id),
     environment text not null check (environment in ('sandbox', 'production')),
     tier text not null references compliance.tiers (tier),
+    screening text[] not null default '{}' check (screening <@ '{in,out}'::text[]),
     reason text not null,
     changed_by text not null,
     updated_at timestamptz not null default now(),
     primary key (tenant_id, environment)
 );
 comment on table compliance.profiles is
-'The tier of a tenant; without a row it has that of the setting compliance.tier_<environment>.';
+'The tier of a tenant, and in which directions its parties must be screened first. Without a row: the tier of the setting compliance.tier_<environment>, and no screening.';
 alter table compliance.profiles enable row level security;
 create index profiles_tier on compliance.profiles (tier);
 
@@ -1304,7 +1306,7 @@ create table compliance.freezes (
     freeze_id text primary key,
     tenant_id text references public.tenants (tenant_id),
     environment text not null check (environment in ('sandbox', 'production')),
-    party_hash text not null,
+    party_hashes text[] not null check (cardinality(party_hashes) > 0),
     party_masked text not null,
     reason text not null,
     frozen_by text not null,
@@ -1320,8 +1322,158 @@ create table compliance.freezes (
 comment on table compliance.freezes is
 'Parties that nobody may pay or be paid by; without a tenant it holds for all of them. One operator freezes at once, lifting takes two.';
 alter table compliance.freezes enable row level security;
-create index freezes_in_force on compliance.freezes (party_hash) where lifted_at is null;
+create index freezes_in_force on compliance.freezes using gin (party_hashes) where lifted_at is null;
 create index freezes_of_tenant on compliance.freezes (tenant_id, environment);
+
+-- Sanctions lists
+
+create table compliance.lists (
+    source text primary key check (source ~ '^[a-z]+$'),
+    name text not null,
+    required boolean not null,
+    version bigint,
+    entries integer,
+    checked_at timestamptz,
+    check ((version is null) = (checked_at is null))
+);
+comment on table compliance.lists is
+'The sanctions lists we read. version is the last import that changed something, checked_at the last one at all; without a version nothing was imported yet.';
+alter table compliance.lists enable row level security;
+
+create table compliance.list_versions (
+    version bigint generated always as identity primary key,
+    source text not null references compliance.lists (source),
+    sha256 text not null,
+    published_on text,
+    entries integer not null,
+    added integer not null,
+    changed integer not null,
+    removed integer not null,
+    imported_by text not null,
+    created_at timestamptz not null default now()
+);
+comment on table compliance.list_versions is
+'Append-only: every import that changed a list, what it changed, and the checksum of its file. The greatest number in force is the version of the whole index.';
+alter table compliance.list_versions enable row level security;
+create index list_versions_of_source on compliance.list_versions (source, version);
+create trigger list_versions_append_only
+before update or delete or truncate on compliance.list_versions
+for each statement execute function public.forbid_change();
+
+create table compliance.list_entries (
+    source text not null references compliance.lists (source),
+    ref text not null check (length(ref) between 1 and 64),
+    since bigint not null,
+    kind text not null check (kind in ('person', 'organisation', 'other')),
+    names text[] not null check (cardinality(names) > 0),
+    born text[] not null,
+    countries text[] not null,
+    documents text[] not null,
+    primary key (source, ref)
+);
+comment on table compliance.list_entries is
+'Who is listed now. since is the version that brought the entry as it reads here, so whoever was clear before is compared with younger entries only.';
+alter table compliance.list_entries enable row level security;
+
+-- Screening
+
+create table compliance.parties (
+    party_id text primary key,
+    tenant_id text not null,
+    environment text not null check (environment in ('sandbox', 'production')),
+    payment_intent_id text unique references payments.payment_intents (payment_intent_id),
+    reference text check (length(reference) <= 128),
+    profile_sealed text not null,
+    name_masked text,
+    phone_masked text,
+    fingerprint text,
+    decision text check (decision in ('clear', 'hold', 'deny')),
+    score integer check (score between 0 and 100),
+    list_version bigint,
+    screened_at timestamptz,
+    lease_until timestamptz,
+    created_at timestamptz not null default now(),
+    updated_at timestamptz not null default now(),
+    check ((decision is null) = (list_version is null))
+);
+comment on table compliance.parties is
+'People and organisations whom a tenant pays or is paid by, and what the lists say of them; decision null waits for its first screening. Name, birth and documents are sealed.';
+alter table compliance.parties enable row level security;
+create index parties_of_tenant on compliance.parties (tenant_id, environment, created_at);
+create index parties_by_list_version on compliance.parties (list_version nulls first, party_id);
+
+create table compliance.party_keys (
+    tenant_id text not null,
+    environment text not null,
+    party_hash text not null,
+    party_id text not null references compliance.parties (party_id),
+    primary key (tenant_id, environment, party_hash)
+);
+comment on table compliance.party_keys is
+'Finds a party by the hash of its phone or account, as transfers carry it.';
+alter table compliance.party_keys enable row level security;
+create index party_keys_of_party on compliance.party_keys (party_id);
+
+create table compliance.screening_results (
+    screening_id text primary key,
+    tenant_id text,
+    environment text,
+    party_id text references compliance.parties (party_id),
+    transfer_id text,
+    role text not null,
+    fingerprint text not null,
+    decision text not null check (decision in ('clear', 'hold', 'deny')),
+    score integer not null check (score between 0 and 100),
+    matches jsonb not null check (jsonb_typeof(matches) = 'array'),
+    list_version bigint not null,
+    screened_by text not null,
+    created_at timestamptz not null default now()
+);
+comment on table compliance.screening_results is
+'Append-only: every comparison of a party with the lists, kept for five years. matches quotes the lists, never the party.';
+alter table compliance.screening_results enable row level security;
+create index screening_results_of_party on compliance.screening_results (party_id, created_at);
+create index screening_results_of_transfer on compliance.screening_results (transfer_id) where transfer_id is not null;
+create index screening_results_of_tenant on compliance.screening_results (tenant_id, environment, created_at);
+create trigger screening_results_append_only
+before update or delete or truncate on compliance.screening_results
+for each statement execute function public.forbid_change();
+
+create table compliance.transfer_clearances (
+    transfer_id text primary key references payments.transfers (transfer_id),
+    tenant_id text not null,
+    environment text not null,
+    party_id text not null references compliance.parties (party_id),
+    decision text not null check (decision = 'clear'),
+    score integer not null,
+    list_version bigint not null,
+    screened_at timestamptz not null,
+    created_at timestamptz not null default now()
+);
+comment on table compliance.transfer_clearances is
+'Append-only: on which screening a transfer that needed one was let through.';
+alter table compliance.transfer_clearances enable row level security;
+create index transfer_clearances_of_party on compliance.transfer_clearances (party_id);
+create index transfer_clearances_of_tenant on compliance.transfer_clearances (tenant_id, environment);
+create trigger transfer_clearances_append_only
+before update or delete or truncate on compliance.transfer_clearances
+for each statement execute function public.forbid_change();
+
+create table compliance.exemptions (
+    tenant_id text not null,
+    environment text not null,
+    fingerprint text not null,
+    source text not null references compliance.lists (source),
+    ref text not null,
+    reason text not null,
+    cleared_by text not null,
+    created_at timestamptz not null default now(),
+    primary key (tenant_id, environment, fingerprint, source, ref)
+);
+comment on table compliance.exemptions is
+'False positives: this party of this tenant is not that entry, said whom and why. A changed name or birth is another party.';
+alter table compliance.exemptions enable row level security;
+create index exemptions_source on compliance.exemptions (source);
 
 reset role;
 
@@ -1845,7 +1997,8 @@ values
 ('fn_refunds', 'true'),
 ('fn_payouts', 'true'),
 ('fn_transfers', 'true'),
-('fn_recon', 'true')
+('fn_recon', 'true'),
+('fn_compliance', 'true')
 on conflict (db_role) do update set
     may_pass_user = excluded.may_pass_user;
 
@@ -1918,6 +2071,10 @@ insert into public.settings (key, value, comment)
 values
 ('compliance.tier_sandbox', '"T3"', 'Tier of a tenant without one of its own in the sandbox'),
 ('compliance.tier_production', '"T2"', 'Tier of a tenant without one of its own in production: an operator has seen its documents before activating it'),
+('compliance.hold_from', '75', 'Screening score from which a person must look'),
+('compliance.deny_from', '90', 'Screening score from which a party is refused'),
+('compliance.stale_after_s', '86400', 'A list that nobody imported for so long raises an alert'),
+('compliance.unusable_after_s', '259200', 'A list that nobody imported for so long clears nobody any more'),
 ('api_keys.max_per_tenant', '50', 'Active API keys of one tenant in one environment'),
 ('invitations.valid_s', '604800', 'Seconds an invitation may be accepted'),
 ('payments.four_eyes_above_minor', '{"KES": 5000000}', 'Refunds and payouts above this wait for a second person; by currency in minor units'),
@@ -1964,6 +2121,7 @@ values
 ('41301', 'BodyTooLarge', '413', 'Body is too large', 'false', 'Send a smaller body.'),
 ('41501', 'UnsupportedMediaType', '415', 'Unsupported media type', 'false', 'Send the body as application/json.'),
 ('42201', 'EntityDenied', '422', 'Party is not allowed', 'false', 'Do not repeat it; ask support with the request_id.'),
+('42203', 'IdentityVerificationRequired', '422', 'Party must be screened first', 'false', 'Register the party with POST /functions/v1/compliance/parties and repeat.'),
 ('42204', 'KycTierInsufficient', '422', 'Tier is too low', 'false', 'Have the organisation''s tier raised.'),
 ('42206', 'LimitExceeded', '422', 'Limit is exceeded', 'false', 'Wait until room_at or have the organisation''s tier raised.'),
 ('42241', 'IdempotencyConflict', '422', 'Idempotency-Key was used with another body', 'false', 'Use a new key or send the first body again.'),
@@ -2033,6 +2191,8 @@ insert into public.cron_tasks (task, lane, interval_s, lease_s, routine, enabled
 values
 ('compliance.fold', 'fast', '30', '60', 'compliance.fold_releases', 'true', 'Takes what failed transfers gave back into the counters of limits'),
 ('compliance.purge', 'slow', '3600', '120', 'compliance.purge_velocity', 'true', 'Removes counters that no window reaches any more'),
+('compliance.screen', 'fast', '5', '60', 'compliance.poke_screening', 'true', 'Wakes compliance when a party waits for its first screening or for one against a new list'),
+('compliance.lists', 'slow', '300', '60', 'compliance.watch_lists', 'true', 'Raises an alert when a sanctions list is a day old'),
 ('idempotency.purge', 'fast', '30', '60', 'public.purge_idempotency_keys', 'true', 'Removes idempotency keys after 36 hours'),
 ('rate_buckets.purge', 'slow', '600', '60', 'public.purge_rate_buckets', 'true', 'Removes token buckets that are full again'),
 ('intents.expire', 'fast', '15', '60', 'payments.expire_intents', 'true', 'Expires unpaid intents whose time is over'),
@@ -2324,6 +2484,16 @@ values
 ('ZM', 'SADC'),
 ('ZW', 'SADC')
 on conflict (country, region) do nothing;
+
+-- shared/compliance/compliance.lists.csv
+insert into compliance.lists (source, name, required)
+values
+('ofac', 'OFAC Specially Designated Nationals (SDN.XML)', 'true'),
+('un', 'United Nations Security Council consolidated list', 'true'),
+('eu', 'European Union consolidated financial sanctions (FSF 1.1)', 'true')
+on conflict (source) do update set
+    name = excluded.name,
+    required = excluded.required;
 
 reset role;
 
@@ -4524,7 +4694,7 @@ begin
     );
     perform compliance.admit(
         transfer.tenant_id, transfer.environment, 'in', transfer.rail, transfer.amount_minor, transfer.currency,
-        transfer.payer_hash
+        transfer.payer_hash, transfer.transfer_id
     );
     perform payments.record_transfer_event(transfer, 'transfer.initiated', payments.transfer_payload(transfer));
     perform public.bind_idempotency(
@@ -6691,10 +6861,6 @@ begin
     perform rails.check_payout(begin_payout.rail, begin_payout.amount_minor, begin_payout.currency);
     perform rails.check_credentials(caller.tenant_id, caller.environment, begin_payout.rail);
     perform payments.check_daily_payouts(caller, begin_payout.amount_minor, begin_payout.currency);
-    perform compliance.admit(
-        caller.tenant_id, caller.environment, 'out', begin_payout.rail, begin_payout.amount_minor,
-        begin_payout.currency, begin_payout.payee_hash
-    );
 
     insert into payments.transfers (
         transfer_id, tenant_id, environment, intent, rail, state, amount_minor, currency, purpose, operation,
@@ -6711,6 +6877,10 @@ begin
     if not found then
         perform payments.refuse_external_ref(caller, begin_payout.external_ref);
     end if;
+    perform compliance.admit(
+        payout.tenant_id, payout.environment, 'out', payout.rail, payout.amount_minor, payout.currency,
+        payout.payee_hash, payout.transfer_id
+    );
     perform payments.record_transfer_event(payout, 'transfer.initiated', payments.transfer_payload(payout));
     payout := payments.annotate_transfer(payout.transfer_id, 'payout.created', '{}');
     if payout.approval = 'pending' then
@@ -7656,11 +7826,6 @@ begin
         perform rails.check_amount(begin_direct.rail, begin_direct.amount_minor, begin_direct.currency);
     end if;
     perform rails.check_credentials(caller.tenant_id, caller.environment, begin_direct.rail);
-    perform compliance.admit(
-        caller.tenant_id, caller.environment, case when begin_direct.intent = 'PUSH' then 'out' else 'in' end,
-        begin_direct.rail, begin_direct.amount_minor, begin_direct.currency,
-        coalesce(begin_direct.payee_hash, begin_direct.payer_hash)
-    );
 
     insert into payments.transfers (
         transfer_id, tenant_id, environment, intent, rail, state, amount_minor, currency, purpose, operation,
@@ -7684,6 +7849,11 @@ begin
     if not found then
         perform payments.refuse_external_ref(caller, begin_direct.external_ref);
     end if;
+    perform compliance.admit(
+        transfer.tenant_id, transfer.environment, case when transfer.intent = 'PUSH' then 'out' else 'in' end,
+        transfer.rail, transfer.amount_minor, transfer.currency, coalesce(transfer.payee_hash, transfer.payer_hash),
+        transfer.transfer_id
+    );
     perform payments.record_transfer_event(transfer, 'transfer.initiated', payments.transfer_payload(transfer));
     return payments.send_or_wait(transfer, caller, route, begin_direct.idempotency_key);
 end
@@ -11107,10 +11277,11 @@ reset role;
 set role stalela_owner;
 
 create type compliance.standing as (
-    tier compliance.tiers, limits compliance.limits[], corridor text, minor_per_usd bigint, is_frozen boolean
+    tier compliance.tiers, limits compliance.limits[], corridor text, minor_per_usd bigint, is_frozen boolean,
+    must_be_clear boolean
 );
 comment on type compliance.standing is
-'What holds for one transfer of a tenant: its tier, the limits of that tier, how far the money goes, what a dollar is worth, whether its party is frozen.';
+'What holds for one transfer of a tenant: its tier, the limits of that tier, how far the money goes, what a dollar is worth, whether its party is frozen or must have been screened.';
 
 create function compliance.standing_of(
     tenant_id text, environment text, direction text, rail text, currency text, party_hash text
@@ -11147,10 +11318,11 @@ begin
         exists (
             select from compliance.freezes as z
             where
-                z.party_hash = standing_of.party_hash and z.lifted_at is null
+                z.party_hashes @> array[standing_of.party_hash] and z.lifted_at is null
                 and z.environment = standing_of.environment
                 and (z.tenant_id is null or z.tenant_id = standing_of.tenant_id)
-        )
+        ),
+        coalesce(standing_of.direction = any(p.screening), false)
     into found_standing
     from public.tenants as t
     left join compliance.profiles as p on p.tenant_id = t.tenant_id and p.environment = standing_of.environment
@@ -11164,7 +11336,8 @@ $$;
 comment on function compliance.standing_of is 'Everything that one transfer of this tenant is measured with, in one statement.';
 
 create function compliance.admit(
-    tenant_id text, environment text, direction text, rail text, amount_minor bigint, currency text, party_hash text
+    tenant_id text, environment text, direction text, rail text, amount_minor bigint, currency text, party_hash text,
+    transfer_id text default null
 )
 returns void
 language plpgsql
@@ -11193,7 +11366,11 @@ begin
         perform public.refuse('42204', format(
             'Tier %s takes no %s payments.', (standing.tier).tier, standing.corridor
         ), jsonb_build_object('tier', (standing.tier).tier, 'limit', 'corridor'));
-    elsif cardinality(limits) = 0 then
+    end if;
+    if standing.must_be_clear then
+        perform compliance.require_clear(admit.tenant_id, admit.environment, admit.party_hash, admit.transfer_id);
+    end if;
+    if cardinality(limits) = 0 then
         return;
     elsif standing.minor_per_usd is null then
         perform public.refuse('42206', format(
@@ -11219,7 +11396,7 @@ begin
 end
 $$;
 comment on function compliance.admit is
-'May this transfer go ahead? Silence is yes, and counts it. 42201 frozen party, 42204 the tier does not do this or not this much, 42206 a window or corridor is full: which, and when there is room. direction: in (to the tenant) or out. One read for a tenant without windows, else a lock, a sum and an upsert.';
+'May this transfer go ahead? Silence is yes, and counts it. 42201 frozen or flagged party, 42203 nobody screened it, 50301 nobody can say, 42204 the tier does not do this or not this much, 42206 a window or corridor is full: which, and when there is room. direction: in (to the tenant) or out. transfer_id, when it exists already, keeps on which screening it was let through. One read for a tenant without windows, else a lock, a sum and an upsert.';
 
 create function compliance.refuse_amount(limit_row compliance.limits, standing compliance.standing, currency text)
 returns void
@@ -11582,6 +11759,1030 @@ begin
 end
 $$;
 comment on function compliance.purge_velocity is 'Removes up to 20,000 counters of each kind that no window reaches any more. A cron task.';
+
+reset role;
+
+-- sql/compliance/functions/lists.sql
+
+-- Sanctions lists: imported by an operator, read into memory by the compliance function, watched for age.
+
+set role stalela_owner;
+
+create function compliance.staff()
+returns public.caller
+language plpgsql
+volatile
+security definer -- functions may not read keys and memberships
+set search_path = ''
+as $$
+declare
+    headers jsonb := nullif(current_setting('request.headers', true), '')::jsonb;
+    ourselves public.caller;
+begin
+    if headers ? 'x-stalela-user-id' or headers ? 'x-stalela-key-hash' then
+        return public.authorize('platform:operate', 'manage');
+    end if;
+    -- The function on its own behalf: it has checked the platform's own token.
+    ourselves.actor := 'system';
+    ourselves.rate := '{}';
+    return ourselves;
+end
+$$;
+comment on function compliance.staff is 'An operator of the platform, or the platform itself; everybody else is refused with 40311.';
+
+create function compliance.list_resource(source text)
+returns json
+language plpgsql
+stable
+security definer -- callers may not read lists
+set search_path = ''
+as $$
+begin
+    return (
+        select json_build_object(
+            'source', l.source, 'object', 'sanctions_list', 'name', l.name, 'required', l.required,
+            'version', l.version, 'entries', l.entries, 'checked_at', l.checked_at,
+            'stale', l.checked_at is null
+                or l.checked_at < now() - make_interval(secs => (public.setting('compliance.stale_after_s'))::integer),
+            'sha256', v.sha256, 'published_on', v.published_on
+        )
+        from compliance.lists as l
+        left join compliance.list_versions as v on v.version = l.version
+        where l.source = list_resource.source
+    );
+end
+$$;
+comment on function compliance.list_resource is 'The wire shape of a list: how old it is, how many are on it.';
+
+create function compliance.show_lists()
+returns public.answer
+language plpgsql
+volatile
+security definer -- callers may not read lists
+set search_path = ''
+as $$
+declare
+    caller public.caller := compliance.staff();
+begin
+    return public.reply(caller, 200, json_build_object('data', (
+        select json_agg(compliance.list_resource(l.source) order by l.source) from compliance.lists as l
+    )));
+end
+$$;
+comment on function compliance.show_lists is 'The lists and their age, for operators.';
+
+create function compliance.import_list(
+    source text, sha256 text, published_on text, entries jsonb, may_shrink boolean
+)
+returns public.answer
+language plpgsql
+volatile
+security definer -- callers may not write lists
+set search_path = ''
+as $$
+#variable_conflict use_column
+declare
+    caller public.caller := compliance.staff();
+    was compliance.lists;
+    next_version bigint;
+    added integer;
+    changed integer;
+    removed integer;
+    given integer := jsonb_array_length(import_list.entries);
+begin
+    select l.* into was from compliance.lists as l where l.source = import_list.source for update;
+    if not found then
+        perform public.refuse('40401', format('There is no list %s.', import_list.source));
+    elsif not may_shrink and given < was.entries / 2 then
+        perform public.refuse('42262', format(
+            'This file has %s entries, the list in force %s: nothing was imported. Send may_shrink=true if that is right.',
+            given, was.entries
+        ), '{"errors": [{"pointer": "", "detail": "less than half of the entries in force"}]}');
+    end if;
+    select
+        (count(*) filter (where e.ref is null))::integer,
+        (count(*) filter (
+            where (e.kind, e.names, e.born, e.countries, e.documents)
+            is distinct from (g.kind, g.names, g.born, g.countries, g.documents) and e.ref is not null
+        ))::integer
+    into added, changed
+    from compliance.given_entries(import_list.entries) as g
+    left join compliance.list_entries as e on e.source = import_list.source and e.ref = g.ref;
+    select count(*)::integer into removed
+    from compliance.list_entries as e
+    where
+        e.source = import_list.source
+        and not exists (select from compliance.given_entries(import_list.entries) as g where g.ref = e.ref);
+
+    if added + changed + removed > 0 then
+        insert into compliance.list_versions (
+            source, sha256, published_on, entries, added, changed, removed, imported_by
+        ) values (
+            import_list.source, import_list.sha256, import_list.published_on, given, added, changed, removed, caller.actor
+        )
+        returning version into next_version;
+        delete from compliance.list_entries as e
+        where
+            e.source = import_list.source
+            and not exists (select from compliance.given_entries(import_list.entries) as g where g.ref = e.ref);
+        insert into compliance.list_entries as e (source, ref, since, kind, names, born, countries, documents)
+        select import_list.source, g.ref, next_version, g.kind, g.names, g.born, g.countries, g.documents
+        from compliance.given_entries(import_list.entries) as g
+        on conflict on constraint list_entries_pkey do update
+        set
+            since = excluded.since, kind = excluded.kind, names = excluded.names, born = excluded.born,
+            countries = excluded.countries, documents = excluded.documents
+        where
+            (e.kind, e.names, e.born, e.countries, e.documents)
+            is distinct from (excluded.kind, excluded.names, excluded.born, excluded.countries, excluded.documents);
+    end if;
+    update compliance.lists as l
+    set version = coalesce(next_version, l.version), entries = given, checked_at = now()
+    where l.source = import_list.source;
+    perform public.resolve_alert('sanctions_list_stale', import_list.source, 'imported');
+    perform public.audit(caller, 'sanctions_list.import', import_list.source, jsonb_build_object(
+        'sha256', import_list.sha256, 'entries', given, 'added', added, 'changed', changed, 'removed', removed
+    ));
+    -- Everybody known is compared with what is new.
+    perform public.poke('compliance');
+    return public.reply(caller, 200, json_build_object(
+        'list', compliance.list_resource(import_list.source),
+        'added', added, 'changed', changed, 'removed', removed
+    ));
+end
+$$;
+comment on function compliance.import_list is
+'Replaces a list by the entries of one file, in one transaction; what reads as before keeps its age. A file with less than half of the entries is refused (42262) unless may_shrink. The same file again changes nothing but checked_at.';
+
+create function compliance.given_entries(entries jsonb)
+returns table (ref text, kind text, names text[], born text[], countries text[], documents text[])
+language plpgsql
+stable
+set search_path = ''
+as $$
+#variable_conflict use_column
+begin
+    -- Files repeat an entry now and then: the last one stands.
+    return query
+    select distinct on (g.ref) g.ref, g.kind, g.names, g.born, g.countries, g.documents
+    from rows from (
+        jsonb_to_recordset(given_entries.entries)
+        as (ref text, kind text, names text[], born text[], countries text[], documents text[])
+    ) with ordinality as g (ref, kind, names, born, countries, documents, place)
+    order by g.ref, g.place desc;
+end
+$$;
+comment on function compliance.given_entries is 'The entries of an import as rows, each reference once.';
+
+create function compliance.index_state()
+returns jsonb
+language plpgsql
+stable
+security definer -- functions may not read lists
+set search_path = ''
+as $$
+begin
+    return (
+        select jsonb_build_object(
+            'version', coalesce(max(l.version), 0),
+            'hold_from', public.setting('compliance.hold_from'),
+            'deny_from', public.setting('compliance.deny_from'),
+            'usable', compliance.lists_usable(),
+            'required', exists (select from compliance.profiles as p where p.screening <> '{}')
+        )
+        from compliance.lists as l
+    );
+end
+$$;
+comment on function compliance.index_state is
+'What the compliance function must know to compare: the version of the index, the thresholds, whether the lists are fresh enough, whether any tenant needs them.';
+
+create function compliance.lists_usable()
+returns boolean
+language plpgsql
+stable
+security definer -- callers may not read lists
+set search_path = ''
+as $$
+begin
+    return not exists (
+        select from compliance.lists as l
+        where
+            l.required
+            and coalesce(
+                l.checked_at < now() - make_interval(secs => (public.setting('compliance.unusable_after_s'))::integer), true
+            )
+    );
+end
+$$;
+comment on function compliance.lists_usable is 'Whether every required list was imported within compliance.unusable_after_s; otherwise nobody is cleared.';
+
+create function compliance.read_index(after_source text, after_ref text, page_size integer)
+returns jsonb
+language plpgsql
+stable
+security definer -- functions may not read lists
+set search_path = ''
+as $$
+begin
+    return (
+        select coalesce(jsonb_agg(to_jsonb(page) order by page.source, page.ref), '[]')
+        from (
+            select e.*
+            from compliance.list_entries as e
+            where (e.source, e.ref) > (coalesce(read_index.after_source, ''), coalesce(read_index.after_ref, ''))
+            order by e.source, e.ref
+            limit read_index.page_size
+        ) as page
+    );
+end
+$$;
+comment on function compliance.read_index is 'A page of the listed, by source and reference.';
+
+create function compliance.watch_lists()
+returns integer
+language plpgsql
+volatile
+security definer -- callers may not write alerts
+set search_path = ''
+as $$
+declare
+    old compliance.lists;
+    stale integer := 0;
+begin
+    for old in
+        select l.* from compliance.lists as l
+        where
+            l.required
+            -- Nobody needs a list while nobody is screened.
+            and exists (select from compliance.profiles as p where p.screening <> '{}')
+            and coalesce(
+                l.checked_at < now() - make_interval(secs => (public.setting('compliance.stale_after_s'))::integer), true
+            )
+        order by l.source
+    loop
+        perform public.raise_alert(
+            'sanctions_list_stale', 'critical', old.source, null, null,
+            jsonb_build_object('checked_at', old.checked_at, 'version', old.version)
+        );
+        stale := stale + 1;
+    end loop;
+    return stale;
+end
+$$;
+comment on function compliance.watch_lists is 'Raises an alert for every required list that nobody imported for a day. A cron task.';
+
+reset role;
+
+-- sql/compliance/functions/people.sql
+
+-- What operators decide about tenants and parties: tiers, screening, freezes. What tenants see of it.
+
+set role stalela_owner;
+
+create function compliance.profile_resource(tenant_id text, environment text)
+returns json
+language plpgsql
+stable
+security definer -- callers may not read tiers
+set search_path = ''
+as $$
+#variable_conflict use_column
+begin
+    return (
+        select json_build_object(
+            'object', 'compliance_profile', 'tenant_id', profile_resource.tenant_id,
+            'environment', profile_resource.environment, 'tier', r.tier, 'label', r.label,
+            'directions', r.directions, 'corridors', r.corridors, 'screening', coalesce(p.screening, '{}'),
+            'limits', (
+                select coalesce(json_agg(json_build_object(
+                    'limit', l.limit_name, 'subject', l.subject, 'direction', l.direction, 'rail', l.rail,
+                    'corridor', l.corridor, 'window_s', l.window_s, 'max_count', l.max_count,
+                    'max_usd', public.format_amount(l.max_usd_minor, 'USD'),
+                    'used_count', case when l.subject = 'tenant' then u.transfers end,
+                    'used_usd', case when l.subject = 'tenant' then public.format_amount(u.usd_micros / 10000, 'USD') end
+                ) order by l.limit_name), '[]')
+                from compliance.limits as l
+                left join lateral compliance.usage(
+                    profile_resource.tenant_id, profile_resource.environment, l.direction, null,
+                    coalesce(l.window_s, 3600)
+                ) as u on l.subject = 'tenant'
+                where l.tier = r.tier
+            )
+        )
+        from compliance.tiers as r
+        left join compliance.profiles as p
+            on p.tenant_id = profile_resource.tenant_id and p.environment = profile_resource.environment
+        where
+            r.tier = coalesce(
+                (
+                    select o.tier from compliance.profiles as o
+                    where o.tenant_id = profile_resource.tenant_id and o.environment = profile_resource.environment
+                ),
+                public.setting('compliance.tier_' || profile_resource.environment) #>> '{}'
+            )
+    );
+end
+$$;
+comment on function compliance.profile_resource is
+'The wire shape of a tenant''s tier and limits, with how full the windows of the tenant itself are; limits in US dollars, as they are compared.';
+
+create function compliance.get_limits()
+returns public.answer
+language plpgsql
+volatile
+security definer -- callers may not read tiers
+set search_path = ''
+as $$
+declare
+    caller public.caller := public.authorize('account:read', 'read');
+begin
+    return public.reply(caller, 200, compliance.profile_resource(caller.tenant_id, caller.environment));
+end
+$$;
+comment on function compliance.get_limits is 'The caller''s own tier and limits.';
+
+create function compliance.set_profile(
+    tenant_id text, environment text, tier text, screening text[], reason text
+)
+returns public.answer
+language plpgsql
+volatile
+security definer -- callers may not write profiles
+set search_path = ''
+as $$
+#variable_conflict use_column
+declare
+    caller public.caller := public.authorize('platform:operate', 'manage');
+    owner public.caller := caller;
+begin
+    perform from public.tenants as t where t.tenant_id = set_profile.tenant_id;
+    if not found then
+        perform public.refuse('40401', format('There is no organisation %s.', set_profile.tenant_id));
+    end if;
+    perform from compliance.tiers as r where r.tier = set_profile.tier;
+    if not found then
+        perform public.refuse_field('42262', '/tier', format('tier is one of %s.', (
+            select string_agg(r.tier, ', ' order by r.tier) from compliance.tiers as r
+        )));
+    end if;
+    insert into compliance.profiles as p (tenant_id, environment, tier, screening, reason, changed_by)
+    values (
+        set_profile.tenant_id, set_profile.environment, set_profile.tier, set_profile.screening, set_profile.reason,
+        caller.actor
+    )
+    on conflict on constraint profiles_pkey do update
+    set
+        tier = excluded.tier, screening = excluded.screening, reason = excluded.reason,
+        changed_by = excluded.changed_by, updated_at = now();
+    owner.tenant_id := set_profile.tenant_id;
+    owner.environment := set_profile.environment;
+    perform public.audit(owner, 'compliance.profile', set_profile.tenant_id, jsonb_build_object(
+        'tier', set_profile.tier, 'screening', set_profile.screening, 'reason', set_profile.reason
+    ));
+    return public.reply(caller, 200, compliance.profile_resource(set_profile.tenant_id, set_profile.environment));
+end
+$$;
+comment on function compliance.set_profile is
+'An operator gives a tenant a tier and says whose parties are screened, with a reason; audited. In force for the next transfer.';
+
+create function compliance.freeze_resource(frozen compliance.freezes)
+returns json
+language plpgsql
+immutable
+set search_path = ''
+as $$
+begin
+    return json_build_object(
+        'id', frozen.freeze_id, 'object', 'freeze', 'tenant_id', frozen.tenant_id, 'environment', frozen.environment,
+        'party', frozen.party_masked, 'reason', frozen.reason, 'frozen_by', frozen.frozen_by,
+        'created_at', frozen.created_at, 'status', case
+            when frozen.lifted_at is not null then 'lifted' when frozen.lift_requested_by is not null then 'lift_requested'
+            else 'frozen'
+        end,
+        'lift_requested_by', frozen.lift_requested_by, 'lift_reason', frozen.lift_reason,
+        'lifted_by', frozen.lifted_by, 'lifted_at', frozen.lifted_at
+    );
+end
+$$;
+comment on function compliance.freeze_resource is 'The wire shape of a freeze.';
+
+create function compliance.freeze_party(
+    tenant_id text, environment text, party_hashes text[], party_masked text, reason text
+)
+returns public.answer
+language plpgsql
+volatile
+security definer -- callers may not write freezes
+set search_path = ''
+as $$
+#variable_conflict use_column
+declare
+    caller public.caller := public.authorize('platform:operate', 'manage');
+    frozen compliance.freezes;
+begin
+    if freeze_party.tenant_id is not null and not exists (
+        select from public.tenants as t where t.tenant_id = freeze_party.tenant_id
+    ) then
+        perform public.refuse('40401', format('There is no organisation %s.', freeze_party.tenant_id));
+    end if;
+    insert into compliance.freezes (
+        freeze_id, tenant_id, environment, party_hashes, party_masked, reason, frozen_by
+    ) values (
+        public.new_id('frz'), freeze_party.tenant_id, freeze_party.environment, freeze_party.party_hashes,
+        freeze_party.party_masked, freeze_party.reason, caller.actor
+    )
+    returning * into frozen;
+    perform public.audit(caller, 'party.freeze', frozen.freeze_id, jsonb_build_object('reason', freeze_party.reason));
+    return public.reply(caller, 201, compliance.freeze_resource(frozen));
+end
+$$;
+comment on function compliance.freeze_party is 'An operator stops all payments with a party, of one tenant or of all, at once; audited.';
+
+create function compliance.list_freezes(page_size integer)
+returns public.answer
+language plpgsql
+volatile
+security definer -- callers may not read freezes
+set search_path = ''
+as $$
+declare
+    caller public.caller := public.authorize('platform:operate', 'read');
+begin
+    return public.reply(caller, 200, json_build_object('data', (
+        select coalesce(json_agg(page.shown order by page.created_at desc), '[]')
+        from (
+            select compliance.freeze_resource(z) as shown, z.created_at
+            from compliance.freezes as z
+            order by z.created_at desc
+            limit list_freezes.page_size
+        ) as page
+    )));
+end
+$$;
+comment on function compliance.list_freezes is 'Freezes, newest first, for operators.';
+
+create function compliance.lift_freeze(freeze_id text, reason text)
+returns public.answer
+language plpgsql
+volatile
+security definer -- callers may not write freezes
+set search_path = ''
+as $$
+#variable_conflict use_column
+declare
+    caller public.caller := public.authorize('platform:operate', 'manage');
+    frozen compliance.freezes;
+begin
+    select z.* into frozen from compliance.freezes as z where z.freeze_id = lift_freeze.freeze_id for update;
+    if not found then
+        perform public.refuse('40401', format('There is no freeze %s.', lift_freeze.freeze_id));
+    elsif frozen.lifted_at is not null then
+        perform public.refuse('40911', 'This freeze is lifted already.', '{"current_state": "lifted", "allowed": []}');
+    elsif frozen.lift_requested_by = caller.actor then
+        perform public.refuse('40911', 'Another operator must lift it: you asked for it.',
+            '{"current_state": "lift_requested", "allowed": []}');
+    end if;
+    update compliance.freezes as z
+    set
+        lift_requested_by = coalesce(z.lift_requested_by, caller.actor),
+        lift_reason = coalesce(z.lift_reason, lift_freeze.reason),
+        lifted_by = case when z.lift_requested_by is not null then caller.actor end,
+        lifted_at = case when z.lift_requested_by is not null then now() end
+    where z.freeze_id = lift_freeze.freeze_id
+    returning z.* into frozen;
+    perform public.audit(
+        caller, case when frozen.lifted_at is null then 'party.ask_to_lift' else 'party.lift' end, frozen.freeze_id,
+        jsonb_build_object('reason', lift_freeze.reason)
+    );
+    return public.reply(caller, 200, compliance.freeze_resource(frozen));
+end
+$$;
+comment on function compliance.lift_freeze is 'Lifting takes two operators: the first asks, another one lifts. Audited.';
+
+reset role;
+
+-- sql/compliance/functions/screening.sql
+
+-- Screening: who is compared with the lists, what came of it, what a transfer needs.
+
+set role stalela_owner;
+
+create function compliance.party_resource(party compliance.parties, show_matches boolean)
+returns json
+language plpgsql
+stable
+security definer -- callers may not read results
+set search_path = ''
+as $$
+begin
+    return (
+        select json_build_object(
+            'id', party.party_id, 'object', 'party', 'reference', party.reference, 'name', party.name_masked,
+            'phone', party.phone_masked, 'payment_intent_id', party.payment_intent_id,
+            'decision', coalesce(party.decision, 'pending'), 'score', party.score,
+            'list_version', party.list_version, 'screened_at', party.screened_at,
+            -- Whoever is told what was found could tell the party.
+            'matches', case when show_matches then coalesce((
+                select r.matches from compliance.screening_results as r
+                where r.party_id = (party_resource.party).party_id
+                order by r.created_at desc, r.screening_id desc
+                limit 1
+            ), '[]') end,
+            'environment', party.environment, 'created_at', party.created_at
+        )
+    );
+end
+$$;
+comment on function compliance.party_resource is 'The wire shape of a party, personal values masked; what matched is for operators only.';
+
+create function compliance.put_party(
+    reference text, profile_sealed text, name_masked text, phone_masked text, party_hashes text[], fingerprint text
+)
+returns jsonb
+language plpgsql
+volatile
+security definer -- callers may not write parties
+set search_path = ''
+as $$
+#variable_conflict use_column
+declare
+    caller public.caller := public.authorize('payments:write', 'write');
+    known text;
+begin
+    select k.party_id into known
+    from compliance.party_keys as k
+    where
+        k.tenant_id = caller.tenant_id and k.environment = caller.environment
+        and k.party_hash = any(put_party.party_hashes)
+    limit 1;
+    if known is null then
+        known := public.new_id('pty');
+        insert into compliance.parties (
+            party_id, tenant_id, environment, reference, profile_sealed, name_masked, phone_masked, fingerprint
+        ) values (
+            known, caller.tenant_id, caller.environment, put_party.reference, put_party.profile_sealed,
+            put_party.name_masked, put_party.phone_masked, put_party.fingerprint
+        );
+        begin
+            insert into compliance.party_keys (tenant_id, environment, party_hash, party_id)
+            select caller.tenant_id, caller.environment, h, known from unnest(put_party.party_hashes) as h;
+        exception when unique_violation then
+            perform public.refuse('40904', 'Somebody is registering this party at this moment.', '{"retry_after": 1}');
+        end;
+    else
+        -- Another name is another party on the same phone: what was decided about the old one is over.
+        update compliance.parties as p
+        set
+            reference = coalesce(put_party.reference, p.reference), profile_sealed = put_party.profile_sealed,
+            name_masked = put_party.name_masked, phone_masked = put_party.phone_masked,
+            decision = case when p.fingerprint = put_party.fingerprint then p.decision end,
+            score = case when p.fingerprint = put_party.fingerprint then p.score end,
+            list_version = case when p.fingerprint = put_party.fingerprint then p.list_version end,
+            fingerprint = put_party.fingerprint, updated_at = now()
+        where p.party_id = known;
+    end if;
+    return jsonb_build_object(
+        'party_id', known, 'tenant_id', caller.tenant_id, 'environment', caller.environment, 'actor', caller.actor,
+        'exempt', compliance.exempt_entries(caller.tenant_id, caller.environment, put_party.fingerprint),
+        'headers', caller.rate
+    );
+end
+$$;
+comment on function compliance.put_party is
+'Registers whom a tenant pays or is paid by, or updates them, found by the hash of their phone. The screening follows; a new name makes the party pending again.';
+
+create function compliance.exempt_entries(tenant_id text, environment text, fingerprint text)
+returns jsonb
+language plpgsql
+stable
+security definer -- callers may not read exemptions
+set search_path = ''
+as $$
+#variable_conflict use_column
+begin
+    return (
+        select coalesce(jsonb_agg(x.source || ':' || x.ref), '[]')
+        from compliance.exemptions as x
+        where
+            x.tenant_id = exempt_entries.tenant_id and x.environment = exempt_entries.environment
+            and x.fingerprint = exempt_entries.fingerprint
+    );
+end
+$$;
+comment on function compliance.exempt_entries is 'The entries ("source:ref") that this party of this tenant is known not to be.';
+
+create function compliance.screening_context(tenant_id text, environment text, fingerprints text[])
+returns jsonb
+language plpgsql
+volatile
+security definer -- callers may not read exemptions
+set search_path = ''
+as $$
+declare
+    caller public.caller := compliance.staff();
+begin
+    return jsonb_build_object('actor', caller.actor, 'headers', caller.rate, 'exempt', (
+        select coalesce(jsonb_object_agg(f, compliance.exempt_entries(
+            screening_context.tenant_id, screening_context.environment, f
+        )), '{}')
+        from unnest(screening_context.fingerprints) as f
+    ));
+end
+$$;
+comment on function compliance.screening_context is 'Before a screening on request: who asks (operators and ourselves), and which matches are known to be false.';
+
+create function compliance.keep_result(result jsonb)
+returns text
+language plpgsql
+volatile
+security definer -- callers may not write results
+set search_path = ''
+as $$
+declare
+    kept text := public.new_id('scr');
+begin
+    insert into compliance.screening_results (
+        screening_id, tenant_id, environment, party_id, transfer_id, role, fingerprint, decision, score, matches,
+        list_version, screened_by
+    ) values (
+        kept, result ->> 'tenant_id', result ->> 'environment', result ->> 'party_id', result ->> 'transfer_id',
+        result ->> 'role', result ->> 'fingerprint', result ->> 'decision', (result ->> 'score')::integer,
+        result -> 'matches', (result ->> 'list_version')::bigint, result ->> 'screened_by'
+    );
+    return kept;
+end
+$$;
+comment on function compliance.keep_result is 'Appends one screening result; its id.';
+
+create function compliance.record_screenings(results jsonb, headers jsonb)
+returns public.answer
+language plpgsql
+volatile
+security definer -- callers may not write results
+set search_path = ''
+as $$
+declare
+    result jsonb;
+    kept jsonb := jsonb_build_array();
+begin
+    for result in select r.value from jsonb_array_elements(record_screenings.results) as r (value) loop
+        kept := kept || jsonb_build_array(jsonb_build_object(
+            'screening_id', compliance.keep_result(result), 'role', result -> 'role', 'decision', result -> 'decision',
+            'score', result -> 'score', 'matches', result -> 'matches'
+        ));
+    end loop;
+    return row(200, (
+        select json_build_object(
+            'object', 'screening',
+            -- All parties must pass.
+            'decision', case
+                when bool_or(r ->> 'decision' = 'deny') then 'deny'
+                when bool_or(r ->> 'decision' = 'hold') then 'hold'
+                else 'clear'
+            end,
+            'score', max((r ->> 'score')::integer),
+            'list_version', min((r ->> 'list_version')::bigint),
+            'parties', kept
+        )
+        from jsonb_array_elements(record_screenings.results) as r
+    )::text, record_screenings.headers)::public.answer;
+end
+$$;
+comment on function compliance.record_screenings is 'Keeps what a screening on request found, and answers it: the worst of its parties decides.';
+
+create function compliance.record_party(result jsonb, show_matches boolean, headers jsonb)
+returns public.answer
+language plpgsql
+volatile
+security definer -- callers may not write parties
+set search_path = ''
+as $$
+#variable_conflict use_column
+declare
+    was compliance.parties;
+    party compliance.parties;
+begin
+    select p.* into was from compliance.parties as p where p.party_id = record_party.result ->> 'party_id' for update;
+    if not found then
+        perform public.refuse('40401', 'There is no such party.');
+    end if;
+    perform compliance.keep_result(
+        result || jsonb_build_object('tenant_id', was.tenant_id, 'environment', was.environment)
+    );
+    update compliance.parties as p
+    set
+        decision = record_party.result ->> 'decision', score = (record_party.result ->> 'score')::integer,
+        list_version = (record_party.result ->> 'list_version')::bigint, screened_at = now(), lease_until = null,
+        fingerprint = record_party.result ->> 'fingerprint',
+        name_masked = coalesce(p.name_masked, record_party.result ->> 'name_masked'), updated_at = now()
+    where
+        p.party_id = was.party_id
+        -- The party was given another name meanwhile: that one is still to be screened.
+        and coalesce(p.fingerprint, record_party.result ->> 'fingerprint') = record_party.result ->> 'fingerprint'
+    returning p.* into party;
+    if not found then
+        party := was;
+    elsif party.decision <> 'clear' and was.decision is distinct from party.decision then
+        perform public.raise_alert(
+            'party_flagged', 'critical', party.party_id, party.tenant_id, party.environment,
+            jsonb_build_object('decision', party.decision, 'score', party.score, 'list_version', party.list_version)
+        );
+    elsif party.decision = 'clear' then
+        perform public.resolve_alert('party_flagged', party.party_id, 'screened clear');
+    end if;
+    return row(200, compliance.party_resource(party, show_matches)::text, headers)::public.answer;
+end
+$$;
+comment on function compliance.record_party is
+'Keeps what the screening of a party found and puts its decision in force; a party that was not flagged before raises an alert.';
+
+create function compliance.claim_parties(list_version bigint, max_rows integer)
+returns jsonb
+language plpgsql
+volatile
+security definer -- functions may not read parties
+set search_path = ''
+as $$
+#variable_conflict use_column
+declare
+    claimed jsonb;
+begin
+    with due as (
+        select p.party_id
+        from compliance.parties as p
+        where
+            (p.list_version is null or p.list_version < claim_parties.list_version)
+            and (p.lease_until is null or p.lease_until <= now())
+        order by p.list_version nulls first, p.party_id
+        limit claim_parties.max_rows
+        for update skip locked
+    ),
+    leased as (
+        update compliance.parties as p
+        set lease_until = now() + interval '60 seconds'
+        from due as d
+        where p.party_id = d.party_id
+        returning p.*
+    )
+    select coalesce(jsonb_agg(jsonb_build_object(
+        'party_id', l.party_id, 'tenant_id', l.tenant_id, 'environment', l.environment,
+        'is_customer', l.payment_intent_id is not null, 'profile_sealed', l.profile_sealed,
+        -- Who was clear is compared with younger entries only; all others with everything.
+        'clear_up_to', case when l.decision = 'clear' then l.list_version end,
+        'exempt', compliance.exempt_entries(l.tenant_id, l.environment, l.fingerprint)
+    )), '[]')
+    into claimed
+    from leased as l;
+    return claimed;
+end
+$$;
+comment on function compliance.claim_parties is
+'Parties that wait for their first screening or for one against this version of the lists, under a lease of a minute.';
+
+create function compliance.poke_screening()
+returns boolean
+language plpgsql
+volatile
+security definer -- callers may not read parties
+set search_path = ''
+as $$
+declare
+    current_version bigint := (compliance.index_state() ->> 'version')::bigint;
+begin
+    if current_version = 0 or not exists (
+        select from compliance.parties as p where p.list_version is null or p.list_version < current_version
+    ) then
+        return false;
+    end if;
+    perform public.poke('compliance');
+    return true;
+end
+$$;
+comment on function compliance.poke_screening is 'Wakes the compliance function when a party is due. A cron task.';
+
+create function compliance.refresh_clear(party_ids text[], list_version bigint)
+returns integer
+language plpgsql
+volatile
+security definer -- callers may not write parties
+set search_path = ''
+as $$
+#variable_conflict use_column
+declare
+    refreshed integer;
+begin
+    update compliance.parties as p
+    set list_version = refresh_clear.list_version, screened_at = now(), lease_until = null
+    where
+        p.party_id = any(refresh_clear.party_ids) and p.decision = 'clear'
+        and p.list_version <= refresh_clear.list_version;
+    get diagnostics refreshed = row_count;
+    return refreshed;
+end
+$$;
+comment on function compliance.refresh_clear is
+'Parties that were clear and match nothing that is new are clear under the newer list too: no result of its own, the version says it.';
+
+create function compliance.get_party(party_id text)
+returns public.answer
+language plpgsql
+volatile
+security definer -- callers may not read parties
+set search_path = ''
+as $$
+#variable_conflict use_column
+declare
+    caller public.caller := public.authorize('payments:read', 'read');
+    is_operator boolean := public.holds_scope(caller.scopes, 'platform:operate');
+    party compliance.parties;
+begin
+    select p.* into party
+    from compliance.parties as p
+    where
+        p.party_id = get_party.party_id
+        and (is_operator or (p.tenant_id = caller.tenant_id and p.environment = caller.environment));
+    if not found then
+        perform public.refuse('40401', format('There is no party %s here.', get_party.party_id));
+    end if;
+    return public.reply(caller, 200, compliance.party_resource(party, is_operator));
+end
+$$;
+comment on function compliance.get_party is 'A party as its tenant sees it, or as an operator does.';
+
+create function compliance.exempt_party(party_id text, entries jsonb, reason text)
+returns jsonb
+language plpgsql
+volatile
+security definer -- callers may not write exemptions
+set search_path = ''
+as $$
+#variable_conflict use_column
+declare
+    caller public.caller := public.authorize('platform:operate', 'manage');
+    owner public.caller := caller;
+    party compliance.parties;
+begin
+    select p.* into party from compliance.parties as p where p.party_id = exempt_party.party_id for update;
+    if not found then
+        perform public.refuse('40401', format('There is no party %s here.', exempt_party.party_id));
+    elsif party.decision is null or party.decision = 'clear' then
+        perform public.refuse('40911', 'This party was not flagged.', jsonb_build_object(
+            'current_state', coalesce(party.decision, 'pending'), 'allowed', '[]'::jsonb
+        ));
+    elsif exists (
+        select from jsonb_to_recordset(exempt_party.entries) as g (source text, ref text)
+        where not exists (
+            select from compliance.screening_results as r
+            where
+                r.party_id = party.party_id
+                and r.matches @> jsonb_build_array(jsonb_build_object('source', g.source, 'ref', g.ref))
+        )
+    ) then
+        perform public.refuse_field('42262', '/entries', 'Only entries that this party was matched with can be cleared.');
+    end if;
+    insert into compliance.exemptions (tenant_id, environment, fingerprint, source, ref, reason, cleared_by)
+    select party.tenant_id, party.environment, party.fingerprint, g.source, g.ref, exempt_party.reason, caller.actor
+    from jsonb_to_recordset(exempt_party.entries) as g (source text, ref text)
+    on conflict on constraint exemptions_pkey do nothing;
+    owner.tenant_id := party.tenant_id;
+    owner.environment := party.environment;
+    perform public.audit(owner, 'party.clear', party.party_id, jsonb_build_object(
+        'entries', exempt_party.entries, 'reason', exempt_party.reason
+    ));
+    return jsonb_build_object(
+        'party_id', party.party_id, 'tenant_id', party.tenant_id, 'environment', party.environment,
+        'is_customer', party.payment_intent_id is not null, 'profile_sealed', party.profile_sealed,
+        'actor', caller.actor, 'headers', caller.rate,
+        'exempt', compliance.exempt_entries(party.tenant_id, party.environment, party.fingerprint)
+    );
+end
+$$;
+comment on function compliance.exempt_party is
+'An operator says that a flagged party is not those entries, and why; audited. It is screened again at once.';
+
+create function compliance.list_screenings(transfer_id text)
+returns public.answer
+language plpgsql
+volatile
+security definer -- callers may not read results
+set search_path = ''
+as $$
+#variable_conflict use_column
+declare
+    caller public.caller := public.authorize('payments:read', 'read');
+    is_operator boolean := public.holds_scope(caller.scopes, 'platform:operate');
+begin
+    perform from payments.transfers as t
+    where
+        t.transfer_id = list_screenings.transfer_id
+        and (is_operator or (t.tenant_id = caller.tenant_id and t.environment = caller.environment));
+    if not found then
+        perform public.refuse('40401', format('There is no transfer %s here.', list_screenings.transfer_id));
+    end if;
+    return public.reply(caller, 200, json_build_object(
+        'transfer_id', list_screenings.transfer_id,
+        'data', (
+            select coalesce(json_agg(row_to_json(s) order by s.screened_at), '[]')
+            from (
+                select
+                    c.party_id, 'party' as role, c.decision, c.score, c.list_version, c.screened_at,
+                    case when is_operator then '[]'::jsonb end as matches
+                from compliance.transfer_clearances as c
+                where c.transfer_id = list_screenings.transfer_id
+                union all
+                select r.party_id, r.role, r.decision, r.score, r.list_version, r.created_at,
+                    case when is_operator then r.matches end
+                from compliance.screening_results as r
+                where r.transfer_id = list_screenings.transfer_id
+            ) as s
+        )
+    ));
+end
+$$;
+comment on function compliance.list_screenings is 'On what a transfer was let through, and every screening that named it.';
+
+create function compliance.require_clear(
+    tenant_id text, environment text, party_hash text, transfer_id text
+)
+returns void
+language plpgsql
+volatile
+security definer -- callers may not read parties
+set search_path = ''
+as $$
+#variable_conflict use_column
+declare
+    party compliance.parties;
+    current_version bigint := (compliance.index_state() ->> 'version')::bigint;
+begin
+    select p.* into party
+    from compliance.party_keys as k
+    inner join compliance.parties as p on p.party_id = k.party_id
+    where
+        k.tenant_id = require_clear.tenant_id and k.environment = require_clear.environment
+        and k.party_hash = require_clear.party_hash;
+    if not found then
+        -- Nobody registered this phone; the intent may name its customer.
+        select p.* into party
+        from payments.transfers as t
+        inner join compliance.parties as p on p.payment_intent_id = t.payment_intent_id
+        where t.transfer_id = require_clear.transfer_id;
+    end if;
+    if party.party_id is null then
+        perform public.refuse('42203', 'The parties of this organisation are screened: register this one with POST /functions/v1/compliance/parties first.');
+    elsif party.decision = 'deny' then
+        perform public.refuse('42201', 'Payments with this party are not possible.', jsonb_build_object(
+            'reason', 'watchlist_hit', 'party_id', party.party_id
+        ));
+    elsif party.decision = 'hold' then
+        perform public.refuse('42201', 'Payments with this party wait for a review.', jsonb_build_object(
+            'reason', 'review_required', 'party_id', party.party_id
+        ));
+    elsif not compliance.lists_usable() or current_version = 0 then
+        -- No decision was made, so nothing is sent.
+        perform public.refuse('50301', 'Screening is not possible at the moment: its lists are too old.', '{"retry_after": 300}');
+    elsif party.decision is null or party.list_version < current_version then
+        perform public.refuse('50301', 'The screening of this party has not finished.', '{"retry_after": 2}');
+    end if;
+    if require_clear.transfer_id is not null then
+        insert into compliance.transfer_clearances (
+            transfer_id, tenant_id, environment, party_id, decision, score, list_version, screened_at
+        ) values (
+            require_clear.transfer_id, require_clear.tenant_id, require_clear.environment, party.party_id,
+            party.decision, party.score, party.list_version, party.screened_at
+        );
+    end if;
+end
+$$;
+comment on function compliance.require_clear is
+'A tenant whose parties are screened may go on only with one that is clear under the lists in force. 42203 nobody registered it, 42201 flagged, 50301 nobody can say. Keeps on what the transfer was let through.';
+
+create function compliance.note_customer()
+returns trigger
+language plpgsql
+volatile
+security definer -- whoever creates an intent may not write parties
+set search_path = ''
+as $$
+begin
+    if exists (
+        select from compliance.profiles as p
+        where p.tenant_id = new.tenant_id and p.environment = new.environment and 'in' = any(p.screening)
+    ) then
+        insert into compliance.parties (
+            party_id, tenant_id, environment, payment_intent_id, reference, profile_sealed, name_masked
+        ) values (
+            public.new_id('pty'), new.tenant_id, new.environment, new.payment_intent_id,
+            new.customer ->> 'reference', new.customer_sealed, new.customer ->> 'name'
+        );
+        perform public.poke('compliance');
+    end if;
+    return null;
+end
+$$;
+comment on function compliance.note_customer is
+'The customer whom a new intent names is screened, when its tenant''s payers are: the compliance function is woken for it.';
 
 reset role;
 
@@ -13824,15 +15025,53 @@ create policy freezes_select_own on compliance.freezes
 for select to authenticated
 using (tenant_id = (select public.tenant_id()) and environment = (select public.environment()));
 
+create policy parties_select_own on compliance.parties
+for select to authenticated
+using (tenant_id = (select public.tenant_id()) and environment = (select public.environment()));
+
+create policy party_keys_select_own on compliance.party_keys
+for select to authenticated
+using (tenant_id = (select public.tenant_id()) and environment = (select public.environment()));
+
+create policy screening_results_select_own on compliance.screening_results
+for select to authenticated
+using (tenant_id = (select public.tenant_id()) and environment = (select public.environment()));
+
+create policy transfer_clearances_select_own on compliance.transfer_clearances
+for select to authenticated
+using (tenant_id = (select public.tenant_id()) and environment = (select public.environment()));
+
+create policy exemptions_select_own on compliance.exemptions
+for select to authenticated
+using (tenant_id = (select public.tenant_id()) and environment = (select public.environment()));
+
 create trigger transfers_give_back_their_limits
 after update of state on payments.transfers
 for each row
-when ((new.state = 'FAILED') <> (old.state = 'FAILED'))
+-- Refunds and deposits were not counted: the one gives back, the other nobody asked for.
+when ((new.state = 'FAILED') <> (old.state = 'FAILED') and new.purpose in ('collection', 'payout', 'direct'))
 execute function compliance.note_outcome();
+
+create trigger payment_intents_have_their_customer_screened
+after insert on payments.payment_intents
+for each row
+when (new.customer ->> 'name' is not null)
+execute function compliance.note_customer();
+
+grant usage on schema public, compliance to fn_compliance;
+grant execute on function
+compliance.show_lists, compliance.import_list, compliance.index_state, compliance.read_index,
+compliance.put_party, compliance.get_party, compliance.exempt_party, compliance.record_party,
+compliance.screening_context, compliance.record_screenings, compliance.list_screenings,
+compliance.claim_parties, compliance.refresh_clear,
+compliance.get_limits, compliance.set_profile, compliance.freeze_party, compliance.list_freezes,
+compliance.lift_freeze
+to fn_compliance;
 
 -- Cron runs as postgres, which may do nothing here but this.
 grant usage on schema compliance to postgres;
-grant execute on function compliance.fold_releases, compliance.purge_velocity to postgres;
+grant execute on function compliance.fold_releases, compliance.purge_velocity, compliance.poke_screening,
+compliance.watch_lists to postgres;
 
 reset role;
 
