@@ -39,7 +39,7 @@ class Seeding:
         # The next token names the tenant.
         refresh = {"refresh_token": session["refresh_token"]}
         session = self._auth("token?grant_type=refresh_token", refresh)
-        self._call("PUT", "/credentials/mpesa", session, _mpesa_credentials())
+        self._call("PUT", "/credentials/mpesa", session, self._mpesa_credentials())
         secret = self._key(session, "Demonstration server", "secret", ["*"])
         publishable = self._key(session, "Demonstration page", "publishable", [])
         self.stack.keys.remember(**{SECRET_KEY: secret, PUBLISHABLE_KEY: publishable})
@@ -53,6 +53,20 @@ class Seeding:
 
     def _auth(self, path: str, body: dict[str, str]) -> dict[str, Any]:
         return _json(self.http.post(f"/auth/v1/{path}", json=body, headers=self.apikey))
+
+    def _mpesa_credentials(self) -> dict[str, str]:
+        """Of a merchant who collects and pays out; the certificate is the simulator's own."""
+        pem = self.http.get(f"{self.stack.daraja_url}/control/certificate").raise_for_status()
+        return {
+            "consumer_key": PAY_BILL.consumer_key,
+            "consumer_secret": PAY_BILL.consumer_secret,
+            "passkey": PAY_BILL.passkey,
+            "shortcode": PAY_BILL.short_code,
+            "type": "paybill",
+            "initiator_name": PAY_BILL.initiator_name,
+            "initiator_password": PAY_BILL.initiator_password,
+            "certificate": pem.text,
+        }
 
     def _key(self, session: dict[str, Any], name: str, kind: str, scopes: list[str]) -> str:
         body = {"name": name, "kind": kind, "scopes": scopes, "environment": "sandbox"}
@@ -68,16 +82,6 @@ class Seeding:
         }
         url = f"/functions/v1/merchants{path}"
         return _json(self.http.request(method, url, json=body, headers=headers))
-
-
-def _mpesa_credentials() -> dict[str, str]:
-    return {
-        "consumer_key": PAY_BILL.consumer_key,
-        "consumer_secret": PAY_BILL.consumer_secret,
-        "passkey": PAY_BILL.passkey,
-        "shortcode": PAY_BILL.short_code,
-        "type": "paybill",
-    }
 
 
 def _works(http: httpx.Client, key: str | None) -> bool:

@@ -897,6 +897,7 @@ def test_log_holds_every_request_with_its_result(customer: Customer) -> None:
 def test_registered_short_code_gets_a_confirmation_twin(
     customer: Customer, receiver: Receiver
 ) -> None:
+    customer.simulator.settings(shape_noise=False)
     customer.authenticate()
     registered = customer.simulator.http.post(
         "/mpesa/c2b/v2/registerurl",

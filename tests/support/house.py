@@ -213,15 +213,7 @@ class House:
     def put_credentials(self, tenant_id: str, environment: str, app: DarajaApp) -> None:
         """Seal the Daraja credentials as functions/merchants does."""
         vault = Vault({n: SecretStr(k) for n, k in self.stack.keys["vault_keys"].items()})
-        document = {
-            "consumer_key": app.consumer_key,
-            "consumer_secret": app.consumer_secret,
-            "passkey": app.passkey,
-            "shortcode": app.short_code,
-            "type": "till" if app.till else "paybill",
-        }
-        if app.till:
-            document["till_number"] = app.till
+        document = self.daraja.credentials(app)
         sealed = vault.seal(
             json.dumps(document).encode(), credentials_context(tenant_id, "mpesa", environment)
         )

@@ -10,9 +10,9 @@ from starlette.responses import JSONResponse, Response
 
 from scripts.stack.daraja.control import control_routes
 from scripts.stack.daraja.daraja import Daraja
+from scripts.stack.daraja.desk import Desk
 from scripts.stack.daraja.edge import Edge
 from scripts.stack.daraja.page import page_routes
-from scripts.stack.daraja.phones import Phones
 from scripts.stack.daraja.refusals import Refusal
 from scripts.stack.daraja.world import World
 
@@ -21,19 +21,19 @@ OURS = ("/control", "/page", "/docs", "/openapi.json")
 
 def create(world: World) -> FastAPI:
     """Serves `world`; on start it resumes what its books left open."""
-    phones = Phones(world)
+    desk = Desk(world)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        phones.resume()
+        desk.resume()
         yield
-        await phones.stop()
+        await desk.stop()
         world.store.close()
 
     app = FastAPI(title="Daraja simulator", version="1", lifespan=lifespan)
-    _add_daraja(app, Daraja(world, phones), Edge(world))
-    app.include_router(control_routes(world, phones))
-    app.include_router(page_routes(world, phones))
+    _add_daraja(app, Daraja(world, desk), Edge(world))
+    app.include_router(control_routes(world, desk))
+    app.include_router(page_routes(world, desk.phones))
 
     async def answer_strangers(request: Request, error: Exception) -> Response:
         """Wrong path or method: in Daraja's shape outside our own paths."""
@@ -66,3 +66,24 @@ def _add_daraja(app: FastAPI, daraja: Daraja, edge: Edge) -> None:
     @app.post("/mpesa/c2b/v2/registerurl", tags=["daraja"])
     async def register_urls(request: Request) -> Response:
         return await edge.answer(request, "register", daraja.register_urls)
+
+    @app.post("/mpesa/c2b/v1/simulate", tags=["daraja"])
+    @app.post("/mpesa/c2b/v2/simulate", tags=["daraja"])
+    async def simulate_deposit(request: Request) -> Response:
+        return await edge.answer(request, "deposit", daraja.simulate_deposit)
+
+    @app.post("/mpesa/b2c/v3/paymentrequest", tags=["daraja"])
+    async def pay_out(request: Request) -> Response:
+        return await edge.answer(request, "payout", daraja.pay_out)
+
+    @app.post("/mpesa/reversal/v1/request", tags=["daraja"])
+    async def reverse(request: Request) -> Response:
+        return await edge.answer(request, "reversal", daraja.reverse)
+
+    @app.post("/mpesa/transactionstatus/v1/query", tags=["daraja"])
+    async def tell_status(request: Request) -> Response:
+        return await edge.answer(request, "status", daraja.tell_status)
+
+    @app.post("/mpesa/accountbalance/v1/query", tags=["daraja"])
+    async def tell_balance(request: Request) -> Response:
+        return await edge.answer(request, "balance", daraja.tell_balance)

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+from scripts.stack.daraja.accounts import Accounts
 from scripts.stack.daraja.clock import wall
 from scripts.stack.daraja.faults import MANY, Selection
 
@@ -63,11 +64,24 @@ class Prompt:
 
 
 @dataclass(frozen=True, slots=True)
+class Registration:
+    """Where a short code has its C2B addresses, and what happens when validation is silent."""
+
+    confirmation_url: str
+    validation_url: str
+    response_type: str
+    version: int
+
+
+@dataclass(frozen=True, slots=True)
 class Delivery:
-    """A callback to be sent once, at virtual time `due_v`, from `source` (None: any address)."""
+    """A callback to be sent once, at virtual time `due_v`, from `source` (None: any address).
+
+    `about`: the prompt, the conversation or the receipt it tells of.
+    """
 
     id: int
-    checkout_request_id: str
+    about: str
     kind: str
     url: str
     source: str | None
@@ -81,6 +95,7 @@ class Books:
 
     def __init__(self, store: sqlite3.Connection) -> None:
         self._store = store
+        self.accounts = Accounts(store)
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
@@ -162,38 +177,35 @@ class Books:
             " receipt = ?, paid_amount = ? where id = ?",
             (paid_at, now_v, receipt, amount, prompt.id),
         )
-        self._insert(
-            "ledger",
-            {
-                "receipt": receipt,
-                "checkout_request_id": prompt.checkout_request_id,
-                "payer": prompt.phone,
-                "short_code": prompt.short_code,
-                "paid_to": prompt.party_b,
-                "amount": amount,
-                "account_reference": prompt.account_reference,
-                "paid_at": paid_at,
-            },
+        self.accounts.enter(
+            "prompt",
+            receipt=receipt,
+            checkout_request_id=prompt.checkout_request_id,
+            payer=prompt.phone,
+            short_code=prompt.short_code,
+            paid_to=prompt.party_b,
+            amount=amount,
+            account_reference=prompt.account_reference,
+            started_at=prompt.opened_at,
+            paid_at=paid_at,
         )
 
     def contradicted(self, prompt: Prompt) -> None:
         self._store.execute("update prompts set contradicted = 1 where id = ?", (prompt.id,))
 
-    def schedule(self, prompt: Prompt, kind: str, **parts: Any) -> int:
-        """A delivery of `kind`; parts: url, source, headers, body, due_v. Returns its id."""
+    def schedule(self, about: str, kind: str, **parts: Any) -> int:
+        """A delivery of `kind`; parts: url, source, headers, body, due_v, phone, …; its id."""
         parts["headers"] = json.dumps(parts["headers"])
-        row = {"checkout_request_id": prompt.checkout_request_id, "kind": kind, **parts}
-        return self._insert("deliveries", row)
+        return self._insert("deliveries", {"about": about, "kind": kind, **parts})
 
-    def waiting(self, checkout_request_id: str | None = None) -> list[Delivery]:
-        """Deliveries that nobody has attempted yet, of one prompt or of all."""
-        columns = "id, checkout_request_id, kind, url, source, headers, body, due_v"
+    def waiting(self, about: str | None = None) -> list[Delivery]:
+        """Deliveries that nobody has attempted yet, of one subject or of all."""
+        columns = "id, about, kind, url, source, headers, body, due_v"
         query = (
             f"select {columns} from deliveries where attempted_at is null"  # noqa: S608
-            " and (? is null or checkout_request_id = ?) order by id"
+            " and (? is null or about = ?) order by id"
         )
-        asked = (checkout_request_id, checkout_request_id)
-        rows = [dict(row) for row in self._store.execute(query, asked)]
+        rows = [dict(row) for row in self._store.execute(query, (about, about))]
         return [Delivery(**{**row, "headers": json.loads(row["headers"])}) for row in rows]
 
     def attempt(self, delivery: Delivery) -> bool:
@@ -215,41 +227,30 @@ class Books:
             {**result, "id": delivery.id},
         )
 
-    def ledger(self, limit: int = -1) -> list[dict[str, Any]]:
-        """Payments, newest first, all of them by default; amounts in whole shillings."""
-        query = "select * from ledger order by paid_at desc, rowid desc limit ?"
-        return [dict(row) for row in self._store.execute(query, (limit,))]
-
-    def received(self, party: str | None = None) -> int:
-        """Whole shillings paid to a till or pay bill so far, or to all of them."""
-        query = "select coalesce(sum(amount), 0) from ledger where ? is null or paid_to = ?"
-        return int(self._store.execute(query, (party, party)).fetchone()[0])
-
     def shown(self) -> int:
         """How many prompts there were."""
         return int(self._store.execute("select count(*) from prompts").fetchone()[0])
 
-    def statement(self) -> dict[str, Any]:
-        """The ledger with what every party gained or lost; balances sum to zero."""
-        entries = self.ledger()[::-1]
-        balances: dict[str, int] = {}
-        for entry in entries:
-            balances[entry["payer"]] = balances.get(entry["payer"], 0) - entry["amount"]
-            balances[entry["paid_to"]] = balances.get(entry["paid_to"], 0) + entry["amount"]
-        total = sum(entry["amount"] for entry in entries)
-        return {"currency": "KES", "total": total, "balances": balances, "entries": entries}
-
-    def register_c2b(self, short_code: str, confirmation_url: str, version: int) -> None:
+    def register_c2b(self, short_code: str, registration: Registration) -> None:
         self._store.execute(
-            "insert or replace into c2b_urls values (?, ?, ?)",
-            (short_code, confirmation_url, version),
+            "insert or replace into c2b_urls values (?, ?, ?, ?, ?)",
+            (
+                short_code,
+                registration.confirmation_url,
+                registration.validation_url,
+                registration.response_type,
+                registration.version,
+            ),
         )
 
-    def c2b(self, short_code: str) -> tuple[str, int] | None:
-        """(confirmation URL, API version) where the short code has registered."""
-        query = "select confirmation_url, version from c2b_urls where short_code = ?"
+    def c2b(self, short_code: str) -> Registration | None:
+        """The addresses of a short code, None when it has registered none."""
+        query = (
+            "select confirmation_url, validation_url, response_type, version from c2b_urls"
+            " where short_code = ?"
+        )
         row = self._store.execute(query, (short_code,)).fetchone()
-        return (row["confirmation_url"], row["version"]) if row else None
+        return Registration(**row) if row else None
 
     def _insert(self, table: str, row: dict[str, Any]) -> int:
         columns, marks = ", ".join(row), ", ".join(f":{name}" for name in row)

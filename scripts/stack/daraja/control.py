@@ -7,8 +7,10 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from scripts.stack.daraja.books import Prompt
 from scripts.stack.daraja.credentials import MERCHANTS
+from scripts.stack.daraja.desk import Desk
 from scripts.stack.daraja.faults import SCENARIOS, Fault
 from scripts.stack.daraja.phones import Action, Closed, Phones
+from scripts.stack.daraja.treasury import add_money
 from scripts.stack.daraja.world import World
 
 
@@ -20,17 +22,18 @@ class Act(BaseModel):
     action: Action
 
 
-def control_routes(world: World, phones: Phones) -> APIRouter:
+def control_routes(world: World, desk: Desk) -> APIRouter:
     """Routes that exist only here, never at the real party."""
     router = APIRouter(prefix="/control", tags=["control"])
     _add_faults(router, world)
-    _add_prompts(router, world, phones)
+    _add_prompts(router, world, desk.phones)
+    add_money(router, world, desk)
     _add_records(router, world)
-    _add_process(router, world, phones)
+    _add_process(router, world, desk)
     return router
 
 
-def _add_process(router: APIRouter, world: World, phones: Phones) -> None:
+def _add_process(router: APIRouter, world: World, desk: Desk) -> None:
 
     @router.get("/health")
     async def read_health() -> dict[str, Any]:
@@ -47,7 +50,7 @@ def _add_process(router: APIRouter, world: World, phones: Phones) -> None:
     @router.post("/reset")
     async def reset() -> dict[str, Any]:
         """Forgets everything: books, log, tokens, faults, settings."""
-        await phones.forget()
+        await desk.forget()
         world.reset()
         return {"status": "empty"}
 
@@ -119,7 +122,7 @@ def _add_records(router: APIRouter, world: World) -> None:
     @router.get("/books")
     async def read_books() -> dict[str, Any]:
         """The statement: every payment with its receipt; whole shillings; balances sum to zero."""
-        return world.books.statement()
+        return world.accounts.statement()
 
     @router.get("/log")
     async def read_log(

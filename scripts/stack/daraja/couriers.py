@@ -21,21 +21,34 @@ class Couriers:
         self._tasks: dict[int, asyncio.Task[None]] = {}
         self._first: dict[str, asyncio.Event] = {}
 
-    def collect(self, checkout_request_id: str | None = None) -> None:
-        """Sends a courier for each waiting delivery (of one prompt or all) that has none yet."""
-        for delivery in self._world.books.waiting(checkout_request_id):
+    def collect(self, about: str | None = None) -> None:
+        """Sends a courier for each waiting delivery (of one subject or all) that has none yet."""
+        for delivery in self._world.books.waiting(about):
             if delivery.id not in self._tasks:
                 self._tasks[delivery.id] = asyncio.create_task(self._carry(delivery))
 
-    async def first(self, checkout_request_id: str, timeout_s: float) -> None:
+    async def first(self, about: str, timeout_s: float) -> None:
         """Waits for the first attempt; call it before anything could have been sent."""
-        arrived = self._first.setdefault(checkout_request_id, asyncio.Event())
+        arrived = self._first.setdefault(about, asyncio.Event())
         try:
             await asyncio.wait_for(arrived.wait(), timeout_s)
         except TimeoutError:
-            say("callback_not_first", checkout=checkout_request_id)
+            say("callback_not_first", about=about)
         finally:
-            self._first.pop(checkout_request_id, None)
+            self._first.pop(about, None)
+
+    async def ask(
+        self, url: str, headers: dict[str, str], body: bytes, deadline_s: float
+    ) -> bytes | None:
+        """The body of a 200 within `deadline_s` wall seconds, None for anything else."""
+        source = self._world.settings.callback_source
+        try:
+            async with asyncio.timeout(deadline_s):
+                answer = await self._client(source).post(url, content=body, headers=headers)
+        except (httpx.HTTPError, httpx.InvalidURL, TimeoutError) as error:
+            say("question_unanswered", error=type(error).__name__)
+            return None
+        return answer.content if answer.status_code == 200 else None
 
     async def forget(self) -> None:
         """Calls every courier back; what was not delivered stays undelivered."""
@@ -70,11 +83,11 @@ class Couriers:
             result = {"error": type(error).__name__}
         latency_ms = round((time.perf_counter() - started) * 1000, 2)
         self._world.books.record(delivery, latency_ms=latency_ms, **result)
-        arrived = self._first.get(delivery.checkout_request_id)
+        arrived = self._first.get(delivery.about)
         if arrived:
             arrived.set()
         self._world.changes.announce()
-        say(f"{delivery.kind}_sent", checkout=delivery.checkout_request_id, **_brief(result))
+        say(f"{delivery.kind}_sent", about=delivery.about, **_brief(result))
 
     def _client(self, source: str | None) -> httpx.AsyncClient:
         """One client per source address. A kept connection could be stale and lose the attempt."""

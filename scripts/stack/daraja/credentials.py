@@ -15,6 +15,8 @@ class Merchant:
     consumer_secret: str
     short_code: str
     passkey: str
+    initiator_name: str
+    initiator_password: str
     till: str | None = None
 
     @property
@@ -34,6 +36,8 @@ PAY_BILL = Merchant(
     consumer_secret="sim-consumer-secret-acacia-0001",  # noqa: S106 - invented, opens nothing
     short_code="600174",
     passkey="sim0passkey0acacia0books0600174",
+    initiator_name="acaciaapi",
+    initiator_password="Acacia#Sim2026",  # noqa: S106 - invented, opens nothing
 )
 
 TILL = Merchant(
@@ -42,6 +46,8 @@ TILL = Merchant(
     consumer_secret="sim-consumer-secret-baobab-0002",  # noqa: S106 - invented, opens nothing
     short_code="600288",
     passkey="sim0passkey0baobab0cafe00600288",
+    initiator_name="baobabapi",
+    initiator_password="Baobab#Sim2026",  # noqa: S106 - invented, opens nothing
     till="880288",
 )
 

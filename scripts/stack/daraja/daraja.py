@@ -1,4 +1,4 @@
-"""The wire of Daraja: token, STK push, STK query and C2B registration."""
+"""The wire of Daraja: token, prompts, payouts, reversals, status, balances and C2B."""
 
 import base64
 import binascii
@@ -6,15 +6,27 @@ import json
 import secrets
 import string
 import time
+from dataclasses import replace
 from typing import Any
 
-from scripts.stack.daraja import wire
+from scripts.stack.daraja import outcomes, wire
+from scripts.stack.daraja.asks import Kind, read_ask
+from scripts.stack.daraja.books import Registration
+from scripts.stack.daraja.conversations import is_told_first
 from scripts.stack.daraja.credentials import BY_KEY, Merchant
+from scripts.stack.daraja.desk import Desk
 from scripts.stack.daraja.edge import Exchange
 from scripts.stack.daraja.faults import CallbackFirst, TokenExpires
-from scripts.stack.daraja.phones import Phones
 from scripts.stack.daraja.refusals import Refusal, invalid
-from scripts.stack.daraja.rules import read_push, read_query
+from scripts.stack.daraja.rules import (
+    AMOUNT_MAX,
+    read_callback_url,
+    read_digits,
+    read_limited,
+    read_push,
+    read_query,
+    read_text,
+)
 from scripts.stack.daraja.world import World
 
 TOKEN_LIFE_S = 3599
@@ -25,9 +37,11 @@ ALPHABET = string.ascii_letters + string.digits
 class Daraja:
     """What each path does with a request that reached it."""
 
-    def __init__(self, world: World, phones: Phones) -> None:
+    def __init__(self, world: World, desk: Desk) -> None:
         self._world = world
-        self._phones = phones
+        self._phones = desk.phones
+        self._conversations = desk.conversations
+        self._deposits = desk.deposits
 
     async def token(self, exchange: Exchange) -> dict[str, Any]:
         """Basic authentication for a bearer; an older one stays good."""
@@ -80,21 +94,102 @@ class Daraja:
         return wire.query_answer(prompt, code, rng)
 
     async def register_urls(self, exchange: Exchange) -> dict[str, Any]:
-        """C2B registration: paid prompts of the short code are confirmed at the URL from now on."""
+        """C2B: payments of the short code are asked about and confirmed from now on."""
+        exchange.pass_edge(None)
         caller = self._caller(exchange, None)
         body = _object(_peek(exchange))
         if str(body.get("ShortCode")) != caller.short_code:
             raise invalid("ShortCode")
-        url = body.get("ConfirmationURL")
-        if not isinstance(url, str) or not url.startswith(("http://", "https://")):
-            raise invalid("ConfirmationURL")
-        version = 1 if "/v1/" in exchange.request.url.path else 2
-        self._world.books.register_c2b(caller.short_code, url, version)
-        return {
-            "OriginatorCoversationID": f"{exchange.id}-{secrets.randbelow(10**8)}-1",
-            "ResponseCode": "0",
-            "ResponseDescription": "Success",
-        }
+        response_type = body.get("ResponseType")
+        if response_type not in ("Completed", "Cancelled"):
+            raise invalid("ResponseType")
+        registration = Registration(
+            confirmation_url=read_callback_url(body, "ConfirmationURL"),
+            validation_url=read_callback_url(body, "ValidationURL"),
+            response_type=response_type,
+            version=1 if "/v1/" in exchange.request.url.path else 2,
+        )
+        known = self._world.books.c2b(caller.short_code)
+        if known and self._world.settings.c2b_register_once:
+            raise Refusal("500.003.1001", "Urls are already registered.")
+        self._world.books.register_c2b(caller.short_code, registration)
+        return _accepted_c2b(exchange.id)
+
+    async def simulate_deposit(self, exchange: Exchange) -> dict[str, Any]:
+        """Sandbox only: a payer pays the short code unasked."""
+        body = _peek(exchange)
+        named = body.get("Msisdn") if isinstance(body, dict) else None
+        phone = None if named is None else str(named)
+        edge = exchange.pass_edge(phone)
+        caller = self._caller(exchange, edge.get(TokenExpires))
+        told = _object(body)
+        if read_digits(told, "ShortCode") not in (caller.short_code, caller.party_b):
+            raise Refusal("400.003.02")
+        if read_text(told, "CommandID") != caller.transaction_type:
+            raise invalid("CommandID")
+        payer = read_digits(told, "Msisdn")
+        amount = int(read_digits(told, "Amount"))
+        if not 1 <= amount <= AMOUNT_MAX:
+            raise invalid("Amount")
+        reference = "" if caller.till else read_limited(told, "BillRefNumber", 20)
+        exchange.seen |= {"phone": payer, "account_reference": reference, "amount": amount}
+        self._deposits.pay(caller, payer, amount, reference, exchange.accept(payer))
+        return _accepted_c2b(exchange.id)
+
+    async def pay_out(self, exchange: Exchange) -> dict[str, Any]:
+        """B2C: accepted, decided later, told to the result address."""
+        return await self._take("payout", exchange)
+
+    async def reverse(self, exchange: Exchange) -> dict[str, Any]:
+        """A payment goes back to its payer, in full or in part."""
+        return await self._take("reversal", exchange)
+
+    async def tell_status(self, exchange: Exchange) -> dict[str, Any]:
+        """What became of a receipt or of a conversation."""
+        return await self._take("status", exchange)
+
+    async def tell_balance(self, exchange: Exchange) -> dict[str, Any]:
+        """What the accounts of the short code hold."""
+        return await self._take("balance", exchange)
+
+    async def _take(self, kind: Kind, exchange: Exchange) -> dict[str, Any]:
+        body = _peek(exchange)
+        phone = self._phone_of(kind, body)
+        edge = exchange.pass_edge(phone)
+        caller = self._caller(exchange, edge.get(TokenExpires))
+        ask = read_ask(
+            kind, _object(body), caller, self._world.certificate.open, self._world.accounts
+        )
+        exchange.seen |= {"phone": phone, "amount": ask.amount}
+        if ask.originator and self._conversations.find(ask.originator):
+            raise Refusal("500.002.1001")
+        taken = self._conversations.take(replace(ask, phone=phone), exchange.accept(phone))
+        if is_told_first(taken):
+            await self._conversations.told(taken)
+        rng = self._world.rng("acknowledgement", exchange.id)
+        return outcomes.acknowledgement(
+            taken.originator,
+            taken.conversation_id,
+            rng,
+            varied=self._world.settings.shape_noise,
+        )
+
+    def _phone_of(self, kind: Kind, body: object) -> str | None:
+        """Whom a request is about, as far as it can be read: their scenario applies."""
+        if not isinstance(body, dict):
+            return None
+        if kind == "payout":
+            return str(body.get("PartyB"))
+        named = body.get("TransactionID") or body.get("OriginalConversationID")
+        if not isinstance(named, str):
+            return None
+        about = self._conversations.find(named)
+        entry = self._world.accounts.entry(named)
+        if about is not None:
+            return about.phone
+        if entry is None:
+            return None
+        return str(entry["paid_to" if entry["kind"] in ("payout", "reversal") else "payer"])
 
     def _caller(self, exchange: Exchange, dies: TokenExpires | None) -> Merchant:
         """The merchant of the bearer token, which dies here if the fault says so."""
@@ -135,6 +230,15 @@ class Daraja:
 
     def _dice(self, exchange: Exchange) -> float:
         return self._world.rng("token shape", exchange.id).random()
+
+
+def _accepted_c2b(number: int) -> dict[str, Any]:
+    """Their spelling, and no ConversationID."""
+    return {
+        "OriginatorCoversationID": f"{number}-{secrets.randbelow(10**8)}-1",
+        "ResponseCode": "0",
+        "ResponseDescription": "Success",
+    }
 
 
 _MISSING = "The transaction does not Exist"

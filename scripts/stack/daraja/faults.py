@@ -2,7 +2,9 @@
 
 A fault is a model: its fields are the parameters of `POST /control/faults`. It fits an endpoint at
 one of two moments: `edge`, before anything is processed, or `work`, once the request was accepted.
-Seconds are virtual (see clock) except the lifetime of a token.
+`at` names the endpoint where there is a choice; "outgoing" is payouts and reversals alike. `phone`
+is the payer, or whom a payout, a reversal or a status is about. Seconds are virtual (see clock)
+except the lifetime of a token.
 """
 
 from collections.abc import Iterable, Mapping
@@ -10,7 +12,10 @@ from typing import Annotated, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
-Endpoint = Literal["push", "query", "token", "register"]
+Endpoint = Literal[
+    "push", "query", "token", "register", "payout", "reversal", "status", "balance", "deposit"
+]
+Work = Literal["push", "payout", "reversal", "outgoing", "status", "balance", "deposit"]
 Moment = Literal["edge", "work"]
 TokenError = Literal["401.002.01", "404.001.03", "400.003.01"]
 
@@ -29,10 +34,20 @@ class Base(BaseModel):
         return (endpoint, moment) == ("push", "work")
 
 
+class AtWork(Base):
+    """A fault of what was accepted, or of what is called back about it."""
+
+    at: Work = "push"
+
+    def fits(self, endpoint: Endpoint, moment: Moment) -> bool:
+        is_outgoing = self.at == "outgoing" and endpoint in ("payout", "reversal")
+        return moment == "work" and (self.at == endpoint or is_outgoing)
+
+
 class AtEdge(Base):
     """Answers in the place of the party's systems: nothing is processed."""
 
-    at: Literal["push", "query", "token", "any"] = "any"
+    at: Endpoint | Literal["any"] = "any"
 
     def fits(self, endpoint: Endpoint, moment: Moment) -> bool:
         return moment == "edge" and self.at in (endpoint, "any")
@@ -41,7 +56,7 @@ class AtEdge(Base):
 class AtAnswer(Base):
     """Spoils the answer of a request that was processed."""
 
-    at: Literal["push", "query", "token"] = "push"
+    at: Endpoint = "push"
 
     def fits(self, endpoint: Endpoint, moment: Moment) -> bool:
         return moment == "work" and self.at == endpoint
@@ -59,7 +74,7 @@ class Refused(AtEdge):
     """A refusal in Daraja's own shape, by default of pushes; `message` replaces the usual text."""
 
     fault: Literal["refused"] = "refused"
-    at: Literal["push", "query", "token", "any"] = "push"
+    at: Endpoint | Literal["any"] = "push"
     code: str = "500.003.02"
     status: int | None = Field(None, ge=400, le=599)
     message: str | None = None
@@ -99,7 +114,7 @@ class Garbage(Base):
     """Processes, and the body (of the answer, or of the callback) is not what was promised."""
 
     fault: Literal["garbage"] = "garbage"
-    at: Literal["push", "query", "token", "callback"] = "push"
+    at: Endpoint | Literal["callback"] = "push"
     kind: Literal["html", "truncated", "empty"] = "html"
 
     def fits(self, endpoint: Endpoint, moment: Moment) -> bool:
@@ -113,7 +128,7 @@ class Restart(Base):
     moment: Literal["before_answer", "after_answer"] = "after_answer"
 
 
-class Pays(Base):
+class Pays(AtWork):
     """The payer enters the PIN."""
 
     fault: Literal["pays"] = "pays"
@@ -121,7 +136,7 @@ class Pays(Base):
     code: Literal["0"] = "0"
 
 
-class Fails(Base):
+class Fails(AtWork):
     """The prompt ends with a result code of the table."""
 
     fault: Literal["fails"] = "fails"
@@ -129,7 +144,7 @@ class Fails(Base):
     after_s: float = Field(2.0, ge=0)
 
 
-class UnknownCode(Base):
+class UnknownCode(AtWork):
     """The prompt ends with a code outside all tables."""
 
     fault: Literal["unknown_code"] = "unknown_code"
@@ -152,13 +167,13 @@ class Contradiction(Base):
         return self.first
 
 
-class CallbackFirst(Base):
+class CallbackFirst(AtWork):
     """The push is answered only when its callback has been delivered (or 10 wall s passed)."""
 
     fault: Literal["callback_first"] = "callback_first"
 
 
-class DuplicateCallback(Base):
+class DuplicateCallback(AtWork):
     """The same callback several times, at once or 0.2 s apart."""
 
     fault: Literal["duplicate_callback"] = "duplicate_callback"
@@ -166,20 +181,20 @@ class DuplicateCallback(Base):
     concurrent: bool = True
 
 
-class LateCallback(Base):
+class LateCallback(AtWork):
     """The payer acts in time, the callback comes much later."""
 
     fault: Literal["late_callback"] = "late_callback"
     after_s: float = Field(600.0, ge=0)
 
 
-class LostCallback(Base):
+class LostCallback(AtWork):
     """No callback at all."""
 
     fault: Literal["lost_callback"] = "lost_callback"
 
 
-class WrongAmount(Base):
+class WrongAmount(AtWork):
     """The payer is charged, and the callback echoes, another amount, or a currency appears."""
 
     fault: Literal["wrong_amount"] = "wrong_amount"
@@ -187,10 +202,22 @@ class WrongAmount(Base):
     currency: str | None = Field(None, pattern=r"^[A-Z]{3}$")
 
 
-class NoReceipt(Base):
+class NoReceipt(AtWork):
     """Success without `MpesaReceiptNumber`; the books do hold one."""
 
     fault: Literal["no_receipt"] = "no_receipt"
+
+
+class QueueTimeOut(AtWork):
+    """The queue gives up and echoes the request to QueueTimeOutURL; that says nothing.
+
+    `then` "paid": it happens nevertheless and the result follows after `gap_s`; "nothing": neither.
+    """
+
+    fault: Literal["queue_timeout"] = "queue_timeout"
+    at: Work = "payout"
+    then: Literal["paid", "nothing"] = "paid"
+    gap_s: float = Field(5.0, ge=0)
 
 
 class Forged(Base):
@@ -224,6 +251,7 @@ Fault = Annotated[
     | LostCallback
     | WrongAmount
     | NoReceipt
+    | QueueTimeOut
     | Forged,
     Field(discriminator="fault"),
 ]
@@ -253,6 +281,13 @@ SCENARIOS: Mapping[str, tuple[Fault, ...]] = {
     "20": (UnknownCode(),),
     "21": (Pays(), Refused(code="500.003.02", status=500, times=3)),
     "22": (Pays(), TokenExpires(mid_flight=True)),
+    "30": (Pays(at="outgoing"),),
+    "31": (Fails(at="outgoing", code="1"),),  # no float
+    "32": (Fails(at="outgoing", code="2040"),),  # not registered
+    "33": (Pays(at="outgoing"), QueueTimeOut(at="outgoing")),
+    "34": (QueueTimeOut(at="outgoing", then="nothing"),),
+    "35": (Pays(at="outgoing", after_s=0.2), CallbackFirst(at="outgoing")),
+    "36": (Pays(at="outgoing"), DuplicateCallback(at="outgoing", copies=2)),
 }
 
 T = TypeVar("T", bound=Base)

@@ -9,8 +9,9 @@ from scripts.stack.daraja.clock import wall
 
 COUNTED = """
 select {column} as name, count(*) as n from {table}
-where {column} is not null group by {column}
+where {column} is not null and {only} group by {column}
 """
+CHARGES = "kind in ('prompt', 'deposit')"
 
 
 def mask(phone: str) -> str:
@@ -56,10 +57,8 @@ class Journal:
             (since, phone, phone, account_reference, account_reference),
         )
         callbacks = self._store.execute(
-            "select d.*, p.phone, p.account_reference from deliveries as d"
-            " join prompts as p using (checkout_request_id)"
-            " where (? is null or p.phone = ?) and (? is null or p.account_reference = ?)"
-            " order by d.id",
+            "select * from deliveries where (? is null or phone = ?)"
+            " and (? is null or account_reference = ?) order by id",
             (phone, phone, account_reference, account_reference),
         )
         return {
@@ -76,12 +75,14 @@ class Journal:
             "results": self._count("requests", "endpoint || ' ' || result"),
             "prompts_by_phone": self._count("prompts", "phone"),
             "prompts_by_reference": self._count("prompts", "account_reference"),
-            "charges_by_phone": self._count("ledger", "payer"),
-            "charges_by_reference": self._count("ledger", "account_reference"),
+            "charges_by_phone": self._count("ledger", "payer", CHARGES),
+            "charges_by_reference": self._count("ledger", "account_reference", CHARGES),
+            "payouts_by_phone": self._count("ledger", "paid_to", "kind = 'payout'"),
+            "reversals_by_phone": self._count("ledger", "paid_to", "kind = 'reversal'"),
         }
 
-    def _count(self, table: str, column: str) -> dict[str, int]:
-        rows = self._store.execute(COUNTED.format(table=table, column=column))
+    def _count(self, table: str, column: str, only: str = "true") -> dict[str, int]:
+        rows = self._store.execute(COUNTED.format(table=table, column=column, only=only))
         return {row["name"]: row["n"] for row in rows}
 
 

@@ -17,8 +17,10 @@ from starlette.responses import (
     StreamingResponse,
 )
 
+from scripts.stack.daraja.credentials import BY_SHORT_CODE
 from scripts.stack.daraja.paint import paint_board, paint_page
 from scripts.stack.daraja.phones import Action, Closed, Phones
+from scripts.stack.daraja.treasury import download
 from scripts.stack.daraja.world import World
 
 HERE = Path(__file__).parent
@@ -78,7 +80,16 @@ def page_routes(world: World, phones: Phones) -> APIRouter:
         world.change_settings({"mode": mode})
         return _back()
 
+    _add_statements(router, world)
     return router
+
+
+def _add_statements(router: APIRouter, world: World) -> None:
+    @router.get("/page/statement/{short_code}")
+    async def download_statement(short_code: str) -> Response:
+        """The organisation statement of today."""
+        merchant = BY_SHORT_CODE.get(short_code)
+        return download(world, merchant) if merchant else _back("There is no such short code")
 
 
 def _read_action(form: dict[str, list[str]]) -> Action | None:

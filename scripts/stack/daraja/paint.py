@@ -5,7 +5,7 @@ from html import escape
 
 from scripts.stack.daraja.books import Prompt
 from scripts.stack.daraja.clock import EAT
-from scripts.stack.daraja.credentials import BY_SHORT_CODE
+from scripts.stack.daraja.credentials import BY_SHORT_CODE, MERCHANTS
 from scripts.stack.daraja.world import World
 
 SHOWN = 30  # rows of each table; the control API has all
@@ -72,6 +72,9 @@ IDLE = """<div class="phone idle" id="idle"><div class="screen">
 <p class="wait">No prompt is open.<br>
 <small>Confirm a payment with a phone whose last two digits are not a scenario,
 for example 0712 345 678, and it appears here.</small></p></div></div>"""
+
+
+STATEMENT = """<a href="/page/statement/{code}" download>Statement of {code}, today</a> """
 
 
 def paint_page(world: World, problem: str = "") -> str:
@@ -159,13 +162,20 @@ def _outcome(prompt: Prompt) -> str:
 def _paint_books(world: World) -> str:
     rows = "".join(
         f'<tr><td><time datetime="{each["paid_at"]}">{_time(each["paid_at"])}</time></td>'
-        f"<td><code>{escape(each['receipt'])}</code></td><td>+{escape(each['payer'])}</td>"
-        f"<td>{escape(each['paid_to'])}</td><td>{escape(each['account_reference'])}</td>"
+        f"<td><code>{escape(each['receipt'])}</code></td><td>{_party(each['payer'])}</td>"
+        f"<td>{_party(each['paid_to'])}</td><td>{escape(each['account_reference'])}</td>"
         f'<td class="n">{each["amount"]:,}</td></tr>'
-        for each in world.books.ledger(SHOWN)
+        for each in world.accounts.entries(SHOWN)
     )
     columns = ("Paid", "Receipt", "From", "To", "Account", "KSh")
-    return _table("books", "Books", f"KSh {world.books.received():,} in all", columns, rows)
+    note = f"KSh {world.accounts.collected():,} in all"
+    links = "".join(STATEMENT.format(code=each.short_code) for each in MERCHANTS)
+    return _table("books", "Books", note, columns, rows) + f'<p id="statements">{links}</p>'
+
+
+def _party(number: str) -> str:
+    """A phone, a short code or the bank."""
+    return f"{'+' * number.startswith('254')}{escape(number)}"
 
 
 def _table(name: str, title: str, note: str, columns: tuple[str, ...], rows: str) -> str:

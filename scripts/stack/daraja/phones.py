@@ -5,6 +5,7 @@ Whatever is decided is in the books before anything waits, so a restart carries 
 
 import asyncio
 import sqlite3
+from datetime import datetime
 from typing import Any, Literal
 
 from scripts.stack.daraja import wire
@@ -39,9 +40,9 @@ class Closed(Exception):
 class Phones:
     """All prompts that are open, and those that still have something to say."""
 
-    def __init__(self, world: World) -> None:
+    def __init__(self, world: World, couriers: Couriers) -> None:
         self._world = world
-        self._couriers = Couriers(world)
+        self._couriers = couriers
         self._wakes: dict[str, asyncio.Event] = {}
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -49,19 +50,12 @@ class Phones:
         """After a start: prompts and callbacks of the last run go on."""
         for prompt in self._world.books.unsettled():
             self._live(prompt)
-        self._couriers.collect()
 
     async def forget(self) -> None:
         """Before the books are emptied: nobody acts any more."""
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        await self._couriers.forget()
-
-    async def stop(self) -> None:
-        """For good."""
-        await self.forget()
-        await self._couriers.stop()
 
     def show(self, order: Order, selection: Selection) -> Prompt:
         """A new prompt on the payer's phone, with everything that will go wrong with it."""
@@ -186,8 +180,10 @@ class Phones:
         for copy in range(duplicate.copies if duplicate else 1):
             is_spaced = duplicate is not None and not duplicate.concurrent
             self._world.books.schedule(
-                prompt,
+                prompt.checkout_request_id,
                 "callback",
+                phone=prompt.phone,
+                account_reference=prompt.account_reference,
                 url=prompt.callback_url,
                 source=settings.callback_source,
                 headers=CALLBACK_HEADERS | {"Businessshortcode": prompt.short_code},
@@ -204,8 +200,10 @@ class Phones:
         if forged.how in ("token", "both"):
             url = url.rstrip("/").rpartition("/")[0] + "/" + rng.randbytes(16).hex()
         self._world.books.schedule(
-            prompt,
+            prompt.checkout_request_id,
             "forged",
+            phone=prompt.phone,
+            account_reference=prompt.account_reference,
             url=url,
             source=source if forged.how == "token" else forged.source,
             headers=CALLBACK_HEADERS | {"Businessshortcode": prompt.short_code} | forged.headers,
@@ -219,15 +217,29 @@ class Phones:
         registered = self._world.books.c2b(prompt.short_code)
         if registered is None:
             return
-        url, version = registered
-        balance = self._world.books.received(prompt.party_b)
+        paid = wire.Paid(
+            receipt=prompt.receipt or "",
+            at=datetime.fromisoformat(prompt.closed_at or prompt.opened_at),
+            amount=prompt.paid_amount or prompt.amount,
+            short_code=prompt.short_code,
+            account_reference=prompt.account_reference,
+            phone=prompt.phone,
+        )
         self._world.books.schedule(
-            prompt,
+            prompt.checkout_request_id,
             "c2b_confirmation",
-            url=url,
+            phone=prompt.phone,
+            account_reference=prompt.account_reference,
+            url=registered.confirmation_url,
             source=self._world.settings.callback_source,
             headers=CALLBACK_HEADERS,
-            body=wire.c2b_confirmation(prompt, version, balance),
+            body=wire.c2b(
+                paid,
+                registered.version,
+                self._world.accounts.working(prompt.short_code),
+                self._world.rng("c2b", prompt.id),
+                varied=self._world.settings.shape_noise,
+            ),
             due_v=self._world.clock.now(),
         )
 

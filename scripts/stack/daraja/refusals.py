@@ -17,6 +17,7 @@ ERRORS: Mapping[str, tuple[int, str]] = {
     "404.001.04": (404, "Invalid Authentication Header"),
     "405.001": (405, "Method Not Allowed"),
     "500.001.1001": (500, ""),
+    "500.002.1001": (500, "Duplicate OriginatorConversationID"),
     "500.003.02": (429, "Error Occurred: Spike Arrest Violation"),
     "500.003.03": (500, "Error Occurred: Quota Violation"),
     "500.003.1001": (500, "Internal Server Error"),

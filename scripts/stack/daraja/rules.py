@@ -24,14 +24,14 @@ AMOUNT_MAX = 250_000  # whole shillings, per transaction
 def read_push(body: Mapping[str, Any], caller: Merchant, skew_s: int) -> Order:
     """Raises Refusal naming the first field that breaks its rule."""
     merchant = _merchant(body, caller, skew_s)
-    kind = _text(body, "TransactionType")
+    kind = read_text(body, "TransactionType")
     if kind not in TYPES:
         raise invalid("TransactionType")
-    amount = _digits(body, "Amount")
+    amount = read_digits(body, "Amount")
     if not 1 <= int(amount) <= AMOUNT_MAX:
         raise invalid("Amount")
-    party_a, party_b = _digits(body, "PartyA"), _digits(body, "PartyB")
-    phone = _digits(body, "PhoneNumber")
+    party_a, party_b = read_digits(body, "PartyA"), read_digits(body, "PartyB")
+    phone = read_digits(body, "PhoneNumber")
     if not re.fullmatch(r"254[17]\d{8}", phone):
         raise invalid("PhoneNumber")
     if party_a != phone:
@@ -43,8 +43,8 @@ def read_push(body: Mapping[str, Any], caller: Merchant, skew_s: int) -> Order:
         party_b=party_b,
         phone=phone,
         amount=int(amount),
-        callback_url=_callback_url(body),
-        account_reference=_limited(body, "AccountReference", 12),
+        callback_url=read_callback_url(body, "CallBackURL"),
+        account_reference=read_limited(body, "AccountReference", 12),
         description=_description(body),
         well_paired=(kind, party_b) == (merchant.transaction_type, merchant.party_b),
     )
@@ -53,14 +53,14 @@ def read_push(body: Mapping[str, Any], caller: Merchant, skew_s: int) -> Order:
 def read_query(body: Mapping[str, Any], caller: Merchant, skew_s: int) -> str:
     """The CheckoutRequestID asked for."""
     _merchant(body, caller, skew_s)
-    return _limited(body, "CheckoutRequestID", 100)
+    return read_limited(body, "CheckoutRequestID", 100)
 
 
 def _merchant(body: Mapping[str, Any], caller: Merchant, skew_s: int) -> Merchant:
     """Who signs: short code, time stamp and password, in the order the party checks them."""
-    short_code = _digits(body, "BusinessShortCode")
+    short_code = read_digits(body, "BusinessShortCode")
     timestamp = _timestamp(body, skew_s)
-    given = _text(body, "Password")
+    given = read_text(body, "Password")
     merchant = BY_SHORT_CODE.get(short_code)
     if merchant is None or merchant != caller:
         raise Refusal("500.001.1001", "Merchant does not exist")
@@ -72,7 +72,7 @@ def _merchant(body: Mapping[str, Any], caller: Merchant, skew_s: int) -> Merchan
 
 def _timestamp(body: Mapping[str, Any], skew_s: int) -> str:
     """YyyyMMddHHmmss in EAT. The skew is ours: it shows a client that sends UTC."""
-    text = _digits(body, "Timestamp")
+    text = read_digits(body, "Timestamp")
     try:
         at = datetime.strptime(text, "%Y%m%d%H%M%S").replace(tzinfo=EAT)
     except ValueError as error:
@@ -82,37 +82,38 @@ def _timestamp(body: Mapping[str, Any], skew_s: int) -> str:
     return text
 
 
-def _callback_url(body: Mapping[str, Any]) -> str:
+def read_callback_url(body: Mapping[str, Any], field: str) -> str:
     """Https with a lower-case host; http too, because this simulator runs on one machine."""
-    url = _text(body, "CallBackURL")
+    url = read_text(body, field)
     try:
         parts = urlsplit(url)
         host = parts.hostname
     except ValueError as error:
-        raise invalid("CallBackURL") from error
+        raise invalid(field) from error
     is_web = parts.scheme in ("https", "http") and bool(host)
     is_lower = parts.netloc == parts.netloc.lower()
     if not is_web or not is_lower or any(word in url.lower() for word in FORBIDDEN):
-        raise invalid("CallBackURL")
+        raise invalid(field)
     return url
 
 
 def _description(body: Mapping[str, Any]) -> str:
     """Specials fail silently over there; here they fail loudly."""
-    text = _limited(body, "TransactionDesc", 13)
+    text = read_limited(body, "TransactionDesc", 13)
     if re.search(r"[@#&<>%]", text):
         raise invalid("TransactionDesc")
     return text
 
 
-def _limited(body: Mapping[str, Any], field: str, length_max: int) -> str:
-    text = _text(body, field)
-    if not 1 <= len(text) <= length_max:
+def read_limited(body: Mapping[str, Any], field: str, length_max: int, length_min: int = 1) -> str:
+    """Text of that many characters, else a Refusal that names the field."""
+    text = read_text(body, field)
+    if not length_min <= len(text) <= length_max:
         raise invalid(field)
     return text
 
 
-def _digits(body: Mapping[str, Any], field: str) -> str:
+def read_digits(body: Mapping[str, Any], field: str) -> str:
     """A whole number, as number or text. True, 10.0 and "1e3" are none."""
     value = body.get(field)
     if isinstance(value, bool) or not isinstance(value, int | str):
@@ -122,7 +123,8 @@ def _digits(body: Mapping[str, Any], field: str) -> str:
     return str(value)
 
 
-def _text(body: Mapping[str, Any], field: str) -> str:
+def read_text(body: Mapping[str, Any], field: str) -> str:
+    """Text that is not empty, else a Refusal that names the field."""
     value = body.get(field)
     if not isinstance(value, str) or not value:
         raise invalid(field)

@@ -28,6 +28,10 @@ class Settings(BaseModel):
     spike_arrest_per_s: int | None = Field(None, ge=1)
     callback_source: str | None = Field(None, pattern=r"^127\.\d+\.\d+\.\d+$")
     timestamp_skew_s: int = Field(600, ge=1)
+    payout_charge: int = Field(0, ge=0, description="whole shillings of each payout, from utility")
+    c2b_validation: bool = Field(default=True, description="external validation is switched on")
+    validation_deadline_s: float = Field(8.0, gt=0, le=60, description="wall seconds")
+    c2b_register_once: bool = Field(default=False, description="as production: no second time")
 
 
 def load_settings(store: sqlite3.Connection) -> Settings:

@@ -52,6 +52,41 @@ class Simulator:
     def books(self) -> list[dict[str, Any]]:
         return list(self.control("GET", "books")["entries"])
 
+    def certificate(self) -> str:
+        """PEM; what our merchants seal the initiator's password with."""
+        return self.http.get("/control/certificate").raise_for_status().text
+
+    def credentials(self, merchant: Merchant = PAY_BILL, **changes: str) -> dict[str, str]:
+        """The document a merchant gives us: it may collect, pay out and ask."""
+        till = {"type": "till", "till_number": merchant.till} if merchant.till else {}
+        return {
+            "consumer_key": merchant.consumer_key,
+            "consumer_secret": merchant.consumer_secret,
+            "passkey": merchant.passkey,
+            "shortcode": merchant.short_code,
+            "initiator_name": merchant.initiator_name,
+            "initiator_password": merchant.initiator_password,
+            "certificate": self.certificate(),
+            **till,
+            **changes,
+        }
+
+    def balances(self, merchant: Merchant = PAY_BILL) -> dict[str, int]:
+        """Whole shillings by account."""
+        params = {"short_code": merchant.short_code}
+        answer = self.http.get("/control/balances", params=params)
+        return dict(answer.raise_for_status().json())
+
+    def statement(self, merchant: Merchant = PAY_BILL) -> bytes:
+        """Today's organisation statement, CSV."""
+        params = {"short_code": merchant.short_code}
+        return self.http.get("/control/statement", params=params).raise_for_status().content
+
+    def deposit(self, phone: str, amount: int, reference: str = "") -> dict[str, Any]:
+        """A payer pays the pay bill unasked."""
+        body = {"phone": phone, "amount": amount, "account_reference": reference}
+        return dict(self.control("POST", "deposits", body))
+
     def prompt(self, phone: str) -> dict[str, Any]:
         """The newest prompt on a phone."""
         answer = self.http.get("/control/prompts", params={"phone": phone})
@@ -128,10 +163,12 @@ class Received:
 
 @dataclass
 class Receiver:
-    """Takes callbacks on a port of its own and answers with `status`."""
+    """Takes callbacks on a port of its own and answers with `status` and what it `says`."""
 
     url: str = ""
     status: int = 200
+    says: bytes = b""
+    slow_s: float = 0.0
     received: list[Received] = field(default_factory=list)
 
     def wait(self, count: int = 1) -> list[Received]:
@@ -162,9 +199,11 @@ def receiving() -> Iterator[Receiver]:
             source = self.client_address[0]
             seen = Received(self.path, headers, body, source, time.monotonic())
             receiver.received.append(seen)
+            time.sleep(receiver.slow_s)
             self.send_response(receiver.status)
-            self.send_header("content-length", "0")
+            self.send_header("content-length", str(len(receiver.says)))
             self.end_headers()
+            self.wfile.write(receiver.says)
 
         def log_message(self, *_: object) -> None:
             """Quiet."""

@@ -8,6 +8,7 @@ import hashlib
 import json
 import string
 from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import datetime
 from random import Random
 from typing import Any
@@ -15,6 +16,7 @@ from typing import Any
 from scripts.stack.daraja.books import Prompt
 from scripts.stack.daraja.clock import EAT
 from scripts.stack.daraja.faults import Garbage, NoReceipt, WrongAmount
+from scripts.stack.daraja.outcomes import person
 
 DESCRIPTIONS: Mapping[str, tuple[str, ...]] = {
     "0": ("The service request is processed successfully.",),
@@ -148,26 +150,48 @@ def _vary(items: list[dict[str, Any]], prompt: Prompt, rng: Random) -> list[dict
     return items
 
 
-def c2b_confirmation(prompt: Prompt, version: int, balance: int) -> bytes:
-    """The twin of a paid prompt on a registered short code; every field is a string."""
-    at = datetime.fromisoformat(prompt.closed_at or prompt.opened_at).astimezone(EAT)
-    hashed = hashlib.sha256(prompt.phone.encode()).hexdigest()
+@dataclass(frozen=True, slots=True)
+class Paid:
+    """A payment as C2B tells it, whoever started it."""
+
+    receipt: str
+    at: datetime
+    amount: int
+    short_code: str
+    account_reference: str
+    phone: str
+    third_party_id: str = ""
+
+
+def c2b(paid: Paid, version: int, balance: int | None, rng: Random, *, varied: bool) -> bytes:
+    """A confirmation, or without `balance` a validation; every field is a string."""
+    dice = rng.random if varied else lambda: 1.0
+    name = paid.phone if dice() < 0.1 else person(paid.phone).split()[0]
     body = {
-        "TransactionType": "Pay Bill",
-        "TransID": prompt.receipt,
-        "TransTime": f"{at:%Y%m%d%H%M%S}",
-        "TransAmount": f"{prompt.paid_amount}.00",
-        "BusinessShortCode": prompt.short_code,
-        "BillRefNumber": prompt.account_reference,
+        "TransactionType": "" if dice() < 0.2 else "Pay Bill",
+        "TransID": paid.receipt,
+        "TransTime": f"{paid.at.astimezone(EAT):%Y%m%d%H%M%S}",
+        "TransAmount": str(paid.amount) if dice() < 0.3 else f"{paid.amount}.00",
+        "BusinessShortCode": paid.short_code,
+        "BillRefNumber": paid.account_reference,
         "InvoiceNumber": "",
-        "OrgAccountBalance": f"{balance}.00",
-        "ThirdPartyTransID": "",
-        "MSISDN": hashed if version == 1 else f"{prompt.phone[:4]}****{prompt.phone[-3:]}",
-        "FirstName": "WANJIKU",
+        "OrgAccountBalance": "" if balance is None else f"{balance}.00",
+        "ThirdPartyTransID": paid.third_party_id,
+        "MSISDN": _hidden(paid.phone, version, dice()),
+        "FirstName": name,
         "MiddleName": "",
-        "LastName": "",
+        "LastName": "" if dice() < 0.5 else person(paid.phone).split()[1],
     }
     return json.dumps(body, separators=(",", ":")).encode()
+
+
+def _hidden(phone: str, version: int, dice: float) -> str:
+    """Hashed in version 1; masked in one of three ways in version 2."""
+    if version == 1:
+        return hashlib.sha256(phone.encode()).hexdigest()
+    if dice < 0.2:
+        return f"{phone[:5]}****{phone[-3:]}"
+    return f"{phone[:4]} ***** {phone[-3:]}" if dice < 0.4 else f"{phone[:4]}****{phone[-3:]}"
 
 
 def password(short_code: str, passkey: str, timestamp: str) -> str:

@@ -8,8 +8,10 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
+from scripts.stack.daraja.accounts import Accounts
 from scripts.stack.daraja.armoury import Armoury
 from scripts.stack.daraja.books import Books
+from scripts.stack.daraja.certificate import Certificate
 from scripts.stack.daraja.clock import Clock
 from scripts.stack.daraja.journal import Journal
 from scripts.stack.daraja.settings import Settings, load_clock, load_settings, save_settings
@@ -48,9 +50,14 @@ class World:
     books: Books
     journal: Journal
     armoury: Armoury
+    certificate: Certificate
     stopping: Callable[[], bool]
     restart: Callable[[], None]
     changes: Changes = field(default_factory=Changes)
+
+    @property
+    def accounts(self) -> Accounts:
+        return self.books.accounts
 
     def rng(self, *purpose: object) -> Random:
         """Chance that a seed repeats: the same purpose always gets the same numbers."""
@@ -84,6 +91,7 @@ def build(
         books=Books(store),
         journal=Journal(store),
         armoury=Armoury(store),
+        certificate=Certificate(state),
         stopping=stopping,
         restart=restart,
     )
