@@ -19,6 +19,7 @@
           · CredentialsRefused · EntityDenied · KycTierInsufficient · LimitExceeded
           · RefundExceedsRefundable · StatementNotAccepted
           · IdentityVerificationRequired
+          · JournalUnbalanced
           · TaxGroupInvalid · ClassificationRuleBroken · TotalsMismatch · ManifestNotInForce
           · InvoiceRuleBroken
         · RateLimited                     429
@@ -355,6 +356,12 @@ class StatementNotAccepted(Unprocessable):
     """A statement's totals are wrong or a line cannot be read. Extras carry `line` and `kind`."""
 
     code, title = "42270", "Statement is not accepted"
+
+
+class JournalUnbalanced(Unprocessable):
+    """Debits and credits of a manual journal differ; `currency` and `difference` say where."""
+
+    code, title = "42280", "Journal does not balance"
 
 
 class RateLimited(RequestRefused):

@@ -25,10 +25,12 @@ on conflict (app_role) do update set
     description = excluded.description,
     is_platform = excluded.is_platform;
 
+-- shared/ledger/public.scopes.csv
 -- shared/public.scopes.csv
 -- shared/recon/public.scopes.csv
 insert into public.scopes (scope, included_in, key_kinds, description)
 values
+('ledger:adjust', null, '{}', 'Adjust the books by hand and close periods; what one person writes another approves'),
 ('*', null, '{secret}', 'Everything a tenant may do'),
 ('payments:read', null, '{secret}', 'See payment intents and their events'),
 ('payments:write', null, '{secret}', 'Create and confirm and cancel payment intents'),
@@ -55,10 +57,13 @@ on conflict (scope) do update set
     key_kinds = excluded.key_kinds,
     description = excluded.description;
 
+-- shared/ledger/public.role_scopes.csv
 -- shared/public.role_scopes.csv
 -- shared/recon/public.role_scopes.csv
 insert into public.role_scopes (app_role, scope)
 values
+('finance', 'ledger:adjust'),
+('admin', 'ledger:adjust'),
 ('owner', '*'),
 ('admin', 'payments:read'),
 ('admin', 'payments:write'),
@@ -125,7 +130,8 @@ values
 ('fn_payouts', 'true'),
 ('fn_transfers', 'true'),
 ('fn_recon', 'true'),
-('fn_compliance', 'true')
+('fn_compliance', 'true'),
+('fn_ledger', 'true')
 on conflict (db_role) do update set
     may_pass_user = excluded.may_pass_user;
 
@@ -192,6 +198,7 @@ on conflict (plan, bucket) do update set
     burst = excluded.burst;
 
 -- shared/compliance/public.settings.csv
+-- shared/ledger/public.settings.csv
 -- shared/public.settings.csv
 -- shared/webhooks/public.settings.csv
 insert into public.settings (key, value, comment)
@@ -202,6 +209,8 @@ values
 ('compliance.deny_from', '90', 'Screening score from which a party is refused'),
 ('compliance.stale_after_s', '86400', 'A list that nobody imported for so long raises an alert'),
 ('compliance.unusable_after_s', '259200', 'A list that nobody imported for so long clears nobody any more'),
+('ledger.rules_version', '1', 'Version of ledger.posting_rules that new journals are booked by'),
+('ledger.hold_lifetime_s', '604800', 'Seconds until an authorisation that was not captured is released'),
 ('api_keys.max_per_tenant', '50', 'Active API keys of one tenant in one environment'),
 ('invitations.valid_s', '604800', 'Seconds an invitation may be accepted'),
 ('payments.four_eyes_above_minor', '{"KES": 5000000}', 'Refunds and payouts above this wait for a second person; by currency in minor units'),
@@ -268,6 +277,7 @@ values
 ('42273', 'TotalsMismatch', '422', 'Totals do not match', 'false', 'Leave computed values out or send the values named in errors.'),
 ('42274', 'ManifestNotInForce', '422', 'Tax manifest is not in force', 'false', 'Use the manifest version that was in force at the invoice''s timestamp.'),
 ('42275', 'InvoiceRuleBroken', '422', 'Invoice breaks a rule', 'false', 'Correct the fields named in errors and send the invoice again.'),
+('42280', 'JournalUnbalanced', '422', 'Journal does not balance', 'false', 'Make debits and credits equal in the currency named.'),
 ('42901', 'RateLimited', '429', 'Too many requests', 'true', 'Wait for Retry-After seconds.'),
 ('50000', 'InternalError', '500', 'Internal error', 'false', 'Report the request_id; repeat only with the same Idempotency-Key.'),
 ('50301', 'DependencyUnavailable', '503', 'A dependency is unavailable', 'true', 'Repeat with the same Idempotency-Key after Retry-After.'),
@@ -311,6 +321,7 @@ on conflict (pattern, destination) do update set
     description = excluded.description;
 
 -- shared/compliance/public.cron_tasks.csv
+-- shared/ledger/public.cron_tasks.csv
 -- shared/public.cron_tasks.csv
 -- shared/recon/public.cron_tasks.csv
 -- shared/webhooks/public.cron_tasks.csv
@@ -320,6 +331,11 @@ values
 ('compliance.purge', 'slow', '3600', '120', 'compliance.purge_velocity', 'true', 'Removes counters that no window reaches any more'),
 ('compliance.screen', 'fast', '5', '60', 'compliance.poke_screening', 'true', 'Wakes compliance when a party waits for its first screening or for one against a new list'),
 ('compliance.lists', 'slow', '300', '60', 'compliance.watch_lists', 'true', 'Raises an alert when a sanctions list is a day old'),
+('ledger.check_balances', 'slow', '60', '60', 'ledger.check_balances', 'true', 'Compares balances that moved with their entries'),
+('ledger.check_trial_balances', 'slow', '300', '60', 'ledger.check_trial_balances', 'true', 'Compares debits with credits in each tenant''s books'),
+('ledger.check_chains', 'slow', '300', '60', 'ledger.check_chains', 'true', 'Verifies the chains of journals'),
+('ledger.release_reserves', 'slow', '600', '60', 'ledger.release_reserves', 'true', 'Gives held-back shares to merchants when their time is over'),
+('ledger.expire_holds', 'slow', '600', '60', 'ledger.expire_holds', 'true', 'Releases authorisations that were never captured'),
 ('idempotency.purge', 'fast', '30', '60', 'public.purge_idempotency_keys', 'true', 'Removes idempotency keys after 36 hours'),
 ('rate_buckets.purge', 'slow', '600', '60', 'public.purge_rate_buckets', 'true', 'Removes token buckets that are full again'),
 ('intents.expire', 'fast', '15', '60', 'payments.expire_intents', 'true', 'Expires unpaid intents whose time is over'),

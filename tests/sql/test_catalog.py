@@ -229,6 +229,8 @@ def test_the_records_of_what_happened_are_append_only(books: Books) -> None:
         "compliance.list_versions",
         "compliance.screening_results",
         "compliance.transfer_clearances",
+        "ledger.journal_entries",
+        "ledger.journals",
         "payments.intent_events",
         "payments.outbox",
         "payments.transfer_events",

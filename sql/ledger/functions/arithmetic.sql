@@ -1,0 +1,115 @@
+-- Exact arithmetic in minor units, and the links of the chain.
+
+set role stalela_owner;
+
+create function ledger.half_even(amount_minor bigint, numerator bigint, denominator bigint)
+returns bigint
+language plpgsql
+immutable
+set search_path = ''
+as $$
+declare
+    product numeric := amount_minor::numeric * numerator;
+    whole numeric := div(product, denominator);
+    twice_rest numeric := 2 * (product - whole * denominator);
+begin
+    -- Half to even, because fees are summed by the day and half-up drifts in our favour.
+    if twice_rest > denominator or (twice_rest = denominator and whole % 2 = 1) then
+        whole := whole + 1;
+    end if;
+    return whole::bigint;
+end
+$$;
+comment on function ledger.half_even is 'amount × numerator / denominator in whole minor units, half to even. Nothing negative goes in.';
+
+create function ledger.minor(amount text, scale smallint)
+returns bigint
+language plpgsql
+immutable
+set search_path = ''
+as $$
+begin
+    if amount ~ '^[0-9]{1,15}(\.[0-9]{1,18})?$' and length(split_part(amount, '.', 2)) = scale then
+        return replace(amount, '.', '')::bigint;
+    end if;
+    return null;
+end
+$$;
+comment on function ledger.minor is 'The minor units of a decimal string with exactly the currency''s decimals; null for any other text.';
+
+create function ledger.genesis(tenant_id text, environment text)
+returns bytea
+language plpgsql
+immutable
+set search_path = ''
+as $$
+begin
+    return sha256(convert_to(concat_ws(E'\n', 'stalela.ledger.v1', tenant_id, environment), 'utf8'));
+end
+$$;
+comment on function ledger.genesis is 'What the first journal of a chain is linked to: no two chains begin alike.';
+
+create function ledger.link(previous bytea, content text)
+returns bytea
+language plpgsql
+immutable
+set search_path = ''
+as $$
+begin
+    return sha256(previous || convert_to(content, 'utf8'));
+end
+$$;
+comment on function ledger.link is 'The hash of a journal: SHA-256 of the hash before it and of its own content.';
+
+create function ledger.link_all(heads bytea[], contents text[])
+returns table (line bigint, hash bytea)
+language plpgsql
+immutable
+set search_path = ''
+as $$
+#variable_conflict use_column
+declare
+    one record;
+    head bytea;
+begin
+    for one in
+        select c.head, c.content, c.ordinality
+        from unnest(heads, contents) with ordinality as c (head, content, ordinality)
+    loop
+        -- Another head: the next chain begins. No two chains have the same.
+        if head is distinct from one.head then
+            head := one.head;
+            hash := one.head;
+        end if;
+        -- As ledger.link, without the call.
+        hash := sha256(hash || convert_to(one.content, 'utf8'));
+        line := one.ordinality;
+        return next;
+    end loop;
+end
+$$;
+comment on function ledger.link_all is
+'The hashes of a batch, one chain after the other, each in its order; heads holds for every content the head that its chain had before the batch.';
+
+create function ledger.journal_content(journal ledger.journals, lines text)
+returns text
+language plpgsql
+stable
+set search_path = ''
+set timezone = 'UTC'
+set datestyle = 'ISO'
+as $$
+begin
+    -- Nothing here can hold a line break, so no two journals have the same content.
+    return concat_ws(
+        E'\n', 'stalela.journal.v1', journal.tenant_id, journal.environment, journal.event_type, journal.period_id,
+        journal.rules_version, journal.memo, journal.number, journal.journal_id, journal.journal_key,
+        coalesce(journal.event_id, ''), coalesce(journal.transfer_id, ''), journal.occurred_at, journal.posted_at,
+        coalesce(journal.related_journal_id, ''), journal.is_memo::text, lines
+    );
+end
+$$;
+comment on function ledger.journal_content is
+'What a journal''s hash covers: every column but the internal number and the hash itself, then a line per entry. ledger.write and scripts/verify-ledger build the same text.';
+
+reset role;

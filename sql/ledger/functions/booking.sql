@@ -1,0 +1,240 @@
+-- The consumer of the outbox: take events, book them, in one transaction; and bookings that nobody sent as an event.
+
+set role stalela_owner;
+
+create function ledger.book(max_rows integer)
+returns integer
+language plpgsql
+volatile
+security definer -- callers may not take events
+set search_path = ''
+as $$
+#variable_conflict use_column
+declare
+    batch payments.delivery[] := array(select d from payments.take_events('ledger', max_rows) as d);
+    refused ledger.booking;
+    held bigint[] := '{}'::bigint[];
+begin
+    for refused in select r.* from unnest(ledger.book_events(batch)) as r order by r.outbox_id loop
+        -- What waits behind a failed event of its transfer comes again after it; booked twice is booked once.
+        if not refused.outbox_id = any(held) then
+            held := held || payments.fail_event('ledger', refused.outbox_id, refused.problem, refused.is_final);
+        end if;
+    end loop;
+    return cardinality(batch);
+end
+$$;
+comment on function ledger.book is
+'Takes up to so many transfer events and books them set-based, all in this transaction; returns how many were taken. An event that cannot be booked is failed alone.';
+
+create function ledger.book_events(batch payments.delivery[])
+returns ledger.booking[]
+language plpgsql
+volatile
+security definer -- callers may not write the books
+set search_path = ''
+as $$
+#variable_conflict use_column
+begin
+    return ledger.post(ledger.read_events(batch));
+exception when data_exception or integrity_constraint_violation then
+    -- Somebody in the batch spoils it, or comes a second time. One by one, each stands for itself.
+    return ledger.post_each(ledger.read_each(batch));
+end
+$$;
+comment on function ledger.book_events is
+'Books deliveries in the order given and returns those that could not be, each with its problem. Duplicates have no effect.';
+
+create function ledger.read_each(batch payments.delivery[])
+returns ledger.booking[]
+language plpgsql
+stable
+security definer -- callers may not read currencies
+set search_path = ''
+as $$
+#variable_conflict use_column
+declare
+    delivery payments.delivery;
+    read ledger.booking[];
+    unread ledger.booking;
+    bookings ledger.booking[] := '{}'::ledger.booking[];
+begin
+    foreach delivery in array batch loop
+        begin
+            read := ledger.read_events(array[delivery]);
+        exception when data_exception or integrity_constraint_violation then
+            unread.outbox_id := delivery.outbox_id;
+            unread.problem := sqlerrm;
+            unread.is_final := true;
+            read := array[unread];
+        end;
+        if cardinality(read) > 0 then
+            read[1].position := cardinality(bookings) + 1;
+            bookings := bookings || read;
+        end if;
+    end loop;
+    return bookings;
+end
+$$;
+comment on function ledger.read_each is 'Reads deliveries one by one; what cannot be read has a problem.';
+
+create function ledger.post_each(bookings ledger.booking[])
+returns ledger.booking[]
+language plpgsql
+volatile
+security definer -- callers may not write the books
+set search_path = ''
+as $$
+#variable_conflict use_column
+declare
+    one ledger.booking;
+    refused ledger.booking[] := '{}'::ledger.booking[];
+begin
+    -- As in a batch: what is undone is booked before what undoes it.
+    for one in select b.* from unnest(bookings) as b order by b.wave, b.position loop
+        perform ledger.lock_chains(array[one]);
+        continue when exists (select from ledger.journals as j where j.journal_key = one.journal_key);
+        begin
+            refused := refused || ledger.post(array[one]);
+        exception when data_exception or integrity_constraint_violation then
+            one.problem := sqlerrm;
+            -- A floor is there until money comes in; anything else stays wrong.
+            one.is_final := sqlstate <> '23514' or sqlerrm not like '%balances_floor%';
+            refused := refused || one;
+        end;
+    end loop;
+    return refused;
+end
+$$;
+comment on function ledger.post_each is
+'Books one by one, each for itself; returns those that failed. What is booked already has no effect.';
+
+create function ledger.book_fact(
+    tenant_id text, environment text, event_type text, key text, purpose text, rail text, currency text,
+    gross_minor bigint, fee_minor bigint, occurred_at timestamptz, transfer_id text, memo text
+)
+returns text
+language plpgsql
+volatile
+security definer -- callers may not write the books
+set search_path = ''
+as $$
+#variable_conflict use_column
+declare
+    one ledger.booking;
+    refused ledger.booking[];
+begin
+    one.kind := concat_ws(
+        '|', tenant_id, environment, event_type, purpose, '*', rail, currency, '',
+        to_char(occurred_at at time zone 'UTC', 'YYYY-MM-DD')
+    );
+    perform ledger.lock_chains(array[one]);
+    one.journal_key := concat_ws(':', event_type, tenant_id, environment, rail, key);
+    select j.journal_id into one.journal_id from ledger.journals as j where j.journal_key = one.journal_key;
+    if found then
+        return one.journal_id;
+    end if;
+    one.journal_id := public.new_id('jrnl');
+    one.wave := 2;
+    one.position := 1;
+    one.transfer_id := transfer_id;
+    one.occurred_at := occurred_at;
+    one.gross_minor := gross_minor;
+    one.fee_minor := fee_minor;
+    one.tax_minor := 0;
+    one.surcharge_minor := 0;
+    one.reserve_minor := 0;
+    one.memo := memo;
+    refused := ledger.post(array[one]);
+    if cardinality(refused) > 0 then
+        raise exception '%', refused[1].problem using errcode = 'check_violation';
+    end if;
+    return one.journal_id;
+end
+$$;
+comment on function ledger.book_fact is
+'Books one fact that is no event of a transfer, by the rules of its type; once per type, tenant, rail and key. The journal''s id, of the first time when it was booked before.';
+
+create function ledger.clear_settlement(
+    tenant_id text, environment text, rail text, currency text, amount_minor bigint, fee_minor bigint,
+    reference text, occurred_at timestamptz
+)
+returns text
+language plpgsql
+volatile
+security definer -- callers may not write the books
+set search_path = ''
+as $$
+#variable_conflict use_column
+begin
+    return ledger.book_fact(
+        tenant_id, environment, 'settlement.cleared', reference, case when amount_minor < 0 then 'out' else 'in' end,
+        rail, currency, abs(amount_minor), coalesce(fee_minor, 0), occurred_at, null,
+        left(regexp_replace('statement ' || reference, '[[:cntrl:]]', ' ', 'g'), 200)
+    );
+end
+$$;
+comment on function ledger.clear_settlement is
+'Books that a statement showed what a rail owed us (amount above zero, fee withheld from it) or we owed it (below zero, fee on top): SETTLEMENT against LIQUIDITY. Idempotent by reference; the journal''s id.';
+
+create function ledger.release_reserves()
+returns integer
+language plpgsql
+volatile
+security definer -- a cron task, which may not write the books
+set search_path = ''
+as $$
+#variable_conflict use_column
+declare
+    due ledger.reserves;
+    released integer := 0;
+begin
+    for due in
+        select r.* from ledger.reserves as r
+        where r.released_at is null and r.due_at <= now()
+        order by r.tenant_id, r.environment, r.journal_no
+        limit 500
+        for update skip locked
+    loop
+        perform ledger.book_fact(
+            due.tenant_id, due.environment, 'reserve.released', due.journal_no::text, 'reserve', due.rail, due.currency,
+            due.amount_minor, 0, due.due_at, null, ''
+        );
+        update ledger.reserves as r set released_at = now() where r.journal_no = due.journal_no;
+        released := released + 1;
+    end loop;
+    return released;
+end
+$$;
+comment on function ledger.release_reserves is 'Gives up to 500 held-back shares whose time is over to their merchants. A cron task.';
+
+create function ledger.expire_holds()
+returns integer
+language plpgsql
+volatile
+security definer -- a cron task, which may not write the books
+set search_path = ''
+as $$
+#variable_conflict use_column
+declare
+    due ledger.holds;
+    expired integer := 0;
+begin
+    for due in
+        select h.* from ledger.holds as h
+        where h.released_at is null and h.expires_at <= now()
+        order by h.tenant_id, h.environment, h.transfer_id
+        limit 500
+    loop
+        perform ledger.book_fact(
+            due.tenant_id, due.environment, 'hold.expired', due.transfer_id, 'hold', due.rail, due.currency,
+            due.amount_minor, 0, due.expires_at, due.transfer_id, ''
+        );
+        expired := expired + 1;
+    end loop;
+    return expired;
+end
+$$;
+comment on function ledger.expire_holds is 'Releases up to 500 authorisations that were never captured in their time. A cron task.';
+
+reset role;

@@ -1,0 +1,305 @@
+-- Posting: entries, journals, chain and balances of a batch, in one statement.
+
+set role stalela_owner;
+
+create function ledger.post(bookings ledger.booking[])
+returns ledger.booking[]
+language plpgsql
+volatile
+security definer -- callers may not write the books
+set search_path = ''
+as $$
+#variable_conflict use_column
+declare
+    refused ledger.booking[] := array(select b from unnest(bookings) as b where b.problem is not null);
+    waves smallint[];
+    this_wave smallint;
+    batch ledger.booking[] := bookings;
+    kinds ledger.kind[];
+    legs ledger.planned_leg[];
+begin
+    perform ledger.lock_chains(bookings);
+    waves := array(select distinct b.wave from unnest(bookings) as b where b.problem is null order by 1);
+    foreach this_wave in array waves loop
+        if cardinality(waves) > 1 or cardinality(refused) > 0 then
+            batch := array(select b from unnest(bookings) as b where b.problem is null and b.wave = this_wave);
+        end if;
+        if this_wave > 2 then
+            batch := ledger.price_returns(batch);
+        elsif this_wave = 2 then
+            batch := ledger.price_releases(batch);
+        end if;
+        kinds := ledger.kinds(batch);
+        legs := ledger.plan(kinds);
+        refused := refused || array(
+            select jsonb_populate_record(b, jsonb_build_object('problem', coalesce(
+                b.problem, format('no posting rule for %s', b.kind)
+            )))
+            from unnest(batch) as b
+            where
+                b.problem is not null
+                or b.kind in (select k.kind from unnest(kinds) as k except select l.kind from unnest(legs) as l)
+        );
+        if exists (select from unnest(batch) as b where b.problem is not null) then
+            batch := array(select b from unnest(batch) as b where b.problem is null);
+        end if;
+        perform ledger.write(batch, kinds, legs);
+    end loop;
+    return refused;
+end
+$$;
+comment on function ledger.post is
+'Books a batch, and returns those bookings that could not be, each with its problem. Raises when the books would be wrong, and then nothing of the batch is booked.';
+
+create function ledger.write(bookings ledger.booking[], kinds ledger.kind[], legs ledger.planned_leg[])
+returns void
+language plpgsql
+volatile
+security definer -- callers may not write the books
+set search_path = ''
+set timezone = 'UTC'
+set datestyle = 'ISO'
+set plan_cache_mode = 'force_custom_plan'
+as $$
+#variable_conflict use_column
+declare
+    moment timestamptz := clock_timestamp();
+    crossed record;
+begin
+    for crossed in
+        with ordered as (
+            select
+                b.*, k.tenant_id, k.environment, k.event_type, k.rail, k.period_id, k.rules_version, k.reserve_days,
+                coalesce(k.fx_currency, k.currency) as fee_currency, k.currency,
+                k.memo || b.memo as words,
+                concat_ws(
+                    E'\n', 'stalela.journal.v1', k.tenant_id, k.environment, k.event_type, k.period_id, k.rules_version,
+                    k.memo || b.memo, ''
+                ) as head,
+                c.head_hash, c.head_number, greatest(moment, c.posted_at) as posted_at,
+                coalesce(b.fx_minor, b.gross_minor) as base_minor, k.rate_bps, k.fixed_minor, k.tax_bps, k.reserve_bps
+            from unnest(bookings) as b
+            -- Outer joins that always match: the planner then expects what is there, not one row.
+            left join unnest(kinds) as k on k.kind = b.kind
+            left join ledger.chains as c on c.tenant_id = k.tenant_id and c.environment = k.environment
+            order by b.position
+        ), charged as (
+            select
+                o.*,
+                coalesce(
+                    o.fee_minor,
+                    case o.rate_bps when 0 then 0 else ledger.half_even(o.base_minor, o.rate_bps, 10000) end + o.fixed_minor
+                ) as fee
+            from ordered as o
+        ), booked as materialized (
+            select
+                h.*, nextval('ledger.journal_no') as journal_no,
+                coalesce(h.tax_minor, case h.tax_bps when 0 then 0 else ledger.half_even(h.fee, h.tax_bps, 10000) end) as tax,
+                coalesce(
+                    h.reserve_minor,
+                    case h.reserve_bps when 0 then 0 else ledger.half_even(h.base_minor, h.reserve_bps, 10000) end
+                ) as reserve
+            from charged as h
+        ), entries as materialized (
+            select
+                b.journal_no, l.leg_no, l.leg, l.debit_account_id, l.credit_account_id, l.currency, l.is_memo, a.minor,
+                l.leg_no || E'\t' || l.leg || E'\t' || l.debit_code || E'\t' || l.credit_code || E'\t' || l.currency
+                || E'\t' || a.minor as line
+            from booked as b
+            left join unnest(legs) as l on l.kind = b.kind
+            cross join lateral (
+                select case l.amount
+                    when 'gross' then b.gross_minor
+                    when 'net' then b.gross_minor - b.fee - b.tax - b.surcharge_minor
+                    when 'fee' then b.fee
+                    when 'tax' then b.tax
+                    when 'surcharge' then b.surcharge_minor
+                    when 'reserve' then b.reserve
+                    when 'held' then b.held_minor
+                    when 'fx_settled' then b.fx_minor
+                    when 'fx_loss' then b.fx_quoted_minor - b.fx_minor
+                    when 'fx_gain' then b.fx_minor - b.fx_quoted_minor
+                    else l.amount_minor
+                end as minor
+            ) as a
+            where a.minor > 0
+        ), entries_written as (
+            insert into ledger.journal_entries (
+                journal_no, leg_no, leg, debit_account_id, credit_account_id, amount_minor, currency
+            )
+            select e.journal_no, e.leg_no, e.leg, e.debit_account_id, e.credit_account_id, e.minor, e.currency
+            from entries as e
+        ), lined as (
+            select e.journal_no, string_agg(e.line, E'\n' order by e.leg_no) as lines, bool_and(e.is_memo) as is_memo
+            from entries as e
+            group by e.journal_no
+        ), numbered as (
+            select
+                b.*, l.lines, l.is_memo,
+                b.head_number + row_number() over (partition by b.tenant_id, b.environment order by b.journal_no) as number
+            from booked as b
+            inner join lined as l on l.journal_no = b.journal_no
+        ), told as materialized (
+            select
+                n.*, row_number() over (order by n.tenant_id, n.environment, n.number) as line,
+                -- As ledger.journal_content, with which verification compares every word of this.
+                n.head || n.number || E'\n' || n.journal_id || E'\n' || n.journal_key || E'\n' || coalesce(n.event_id, '')
+                || E'\n' || coalesce(n.transfer_id, '') || E'\n' || n.occurred_at || E'\n' || n.posted_at || E'\n'
+                || coalesce(n.related_journal_id, '') || E'\n' || n.is_memo::text || E'\n' || n.lines as content
+            from numbered as n
+        ), chained as (
+            select t.*, h.hash
+            from (
+                select array_agg(t.head_hash order by t.line) as heads, array_agg(t.content order by t.line) as contents
+                from told as t
+            ) as a
+            cross join lateral ledger.link_all(a.heads, a.contents) as h
+            inner join told as t on t.line = h.line
+        ), journals_written as (
+            insert into ledger.journals (
+                journal_no, journal_id, journal_key, tenant_id, environment, number, event_id, event_type, transfer_id,
+                occurred_at, posted_at, period_id, rules_version, related_journal_id, is_memo, memo, hash
+            )
+            select
+                c.journal_no, c.journal_id, c.journal_key, c.tenant_id, c.environment, c.number, c.event_id, c.event_type,
+                c.transfer_id, c.occurred_at, c.posted_at, c.period_id, c.rules_version, c.related_journal_id, c.is_memo,
+                c.words, c.hash
+            from chained as c
+            order by c.journal_no
+            returning tenant_id, environment, number, hash, posted_at
+        ), linked as (
+            update ledger.chains as c
+            set head_number = w.number, head_hash = w.hash, posted_at = w.posted_at
+            from (
+                select distinct on (w.tenant_id, w.environment) w.*
+                from journals_written as w
+                order by w.tenant_id, w.environment, w.number desc
+            ) as w
+            where c.tenant_id = w.tenant_id and c.environment = w.environment
+        ), held as (
+            insert into ledger.holds (
+                transfer_id, tenant_id, environment, rail, currency, amount_minor, placed_at, expires_at
+            )
+            select
+                b.transfer_id, b.tenant_id, b.environment, b.rail, b.currency, b.held_minor, b.occurred_at,
+                b.occurred_at + make_interval(secs => public.setting('ledger.hold_lifetime_s')::integer)
+            from booked as b
+            where b.event_type = 'transfer.accepted'
+        ), reserved as (
+            insert into ledger.reserves (journal_no, tenant_id, environment, rail, currency, amount_minor, due_at)
+            select
+                b.journal_no, b.tenant_id, b.environment, b.rail, b.fee_currency, e.minor,
+                b.occurred_at + make_interval(days => b.reserve_days)
+            from booked as b
+            inner join entries as e on e.journal_no = b.journal_no and e.leg = 'reserve'
+            where b.reserve > 0
+        ), deltas as (
+            select m.account_id, sum(m.minor)::bigint as delta
+            from (
+                select e.debit_account_id as account_id, e.minor from entries as e
+                union all
+                select e.credit_account_id, -e.minor from entries as e
+            ) as m
+            group by m.account_id
+            having sum(m.minor) <> 0
+            order by m.account_id
+        ), moved as (
+            update ledger.balances as b
+            set balance_minor = b.balance_minor + d.delta, as_of = moment, version = b.version + 1
+            from deltas as d
+            where b.account_id = d.account_id
+            returning b.account_id, b.balance_minor, d.delta
+        )
+        select a.*
+        from moved as m
+        inner join ledger.accounts as a on a.account_id = m.account_id
+        cross join lateral (select case a.normal_side when 'debit' then 1 else -1 end as side) as s
+        where
+            a.when_negative = 'warn'
+            and m.balance_minor * s.side < 0 and (m.balance_minor - m.delta) * s.side >= 0
+    loop
+        perform public.raise_alert(
+            'ledger_balance_negative', 'warning',
+            concat_ws(':', crossed.tenant_id, crossed.environment, crossed.code, crossed.currency),
+            crossed.tenant_id, crossed.environment,
+            jsonb_build_object('account', crossed.code, 'currency', crossed.currency)
+        );
+    end loop;
+end
+$$;
+comment on function ledger.write is
+'Writes a batch: entries, chained journals, and the change of each balance, once per account in the order of their ids. Not for callers: ledger.post and the manual journals prepare what it is given, under the locks of its chains.';
+
+-- What the shape of the tables cannot say, once per statement.
+
+create function ledger.check_entries()
+returns trigger
+language plpgsql
+volatile
+security definer -- reads accounts for whoever writes
+set search_path = ''
+as $$
+#variable_conflict use_column
+declare
+    wrong bigint;
+begin
+    select e.journal_no into wrong
+    from (
+        select w.debit_account_id, w.credit_account_id, w.currency, min(w.journal_no) as journal_no
+        from written as w
+        group by w.debit_account_id, w.credit_account_id, w.currency
+    ) as e
+    left join ledger.accounts as d on d.account_id = e.debit_account_id
+    left join ledger.accounts as c on c.account_id = e.credit_account_id
+    where
+        coalesce(
+            d.tenant_id <> c.tenant_id or d.environment <> c.environment
+            or d.currency <> e.currency or c.currency <> e.currency
+            or d.status <> 'active' or c.status <> 'active'
+            or (d.class = 'memo') <> (c.class = 'memo'),
+            true
+        )
+    limit 1;
+    if found then
+        raise exception 'an entry of journal % joins accounts that do not belong together', wrong
+            using errcode = 'check_violation';
+    end if;
+    return null;
+end
+$$;
+comment on function ledger.check_entries is
+'Both accounts of an entry exist, are active, belong to one tenant and environment, have the entry''s currency, and are both memo accounts or neither.';
+
+create function ledger.check_journals()
+returns trigger
+language plpgsql
+volatile
+security definer -- reads entries for whoever writes
+set search_path = ''
+as $$
+#variable_conflict use_column
+declare
+    wrong bigint;
+begin
+    select t.journal_no into wrong
+    from (
+        select w.tenant_id, w.environment, e.debit_account_id, min(w.journal_no) as journal_no
+        from written as w
+        left join ledger.journal_entries as e
+            on e.journal_no = w.journal_no
+            -- Their entries stand together: one range instead of a look for each.
+            and e.journal_no between (select min(r.journal_no) from written as r) and (select max(r.journal_no) from written as r)
+        group by w.tenant_id, w.environment, e.debit_account_id
+    ) as t
+    left join ledger.accounts as a on a.account_id = t.debit_account_id
+    where coalesce(a.tenant_id <> t.tenant_id or a.environment <> t.environment, true)
+    limit 1;
+    if found then
+        raise exception 'journal % has no entries of its tenant', wrong using errcode = 'check_violation';
+    end if;
+    return null;
+end
+$$;
+comment on function ledger.check_journals is 'A journal is written together with its entries, which are in accounts of its tenant and environment.';
+
+reset role;
