@@ -16,6 +16,7 @@ begin
         from (
             values
             ('fn_compliance', '30s'),
+            ('fn_ledger', '30s'),
             ('fn_merchants', '5s'),
             ('fn_momo_callback', '5s'),
             ('fn_payment_intents', '5s'),
@@ -996,7 +997,343 @@ reset role;
 
 -- sql/ledger/tables.sql
 
+-- Double-entry books of each tenant: chart, rules, journals in pairs of debit and credit, balances, chain.
+-- No foreign keys from journals, entries and balances: a batch would lock the same few parents again and again.
+-- What they would hold is held by one check per statement (ledger.check_entries, ledger.check_journals).
+
 set role stalela_owner;
+
+-- Reference rows
+
+create table ledger.chart (
+    name text primary key check (name ~ '^[A-Z_]+$'),
+    number text not null unique check (number ~ '^(M?[0-9]{3,4})$'),
+    type text not null check (
+        type in (
+            'USER', 'MERCHANT', 'LIQUIDITY', 'FEES', 'FX', 'SETTLEMENT', 'RESERVE', 'NOSTRO', 'VOSTRO',
+            'MEMO', 'TAX', 'EQUITY', 'EXPENSE', 'RECEIVABLE', 'PAYABLE'
+        )
+    ),
+    class text not null check (class in ('asset', 'liability', 'equity', 'revenue', 'expense', 'memo')),
+    normal_side text not null check (normal_side in ('debit', 'credit')),
+    when_negative text not null check (when_negative in ('allow', 'warn', 'block')),
+    description text not null
+);
+comment on table ledger.chart is
+'The chart of accounts. when_negative: block refuses the journal and parks its event, warn books and raises an alert, allow expects it.';
+alter table ledger.chart enable row level security;
+
+create table ledger.event_types (
+    event_type text primary key,
+    wave smallint check (wave between 1 and 3),
+    condition text not null check (condition in ('always', 'authorises', 'holds', 'not_by_refund')),
+    description text not null,
+    check (wave is not null or condition = 'always')
+);
+comment on table ledger.event_types is
+'Events the books know. wave: within a batch, holds (1) come before what is settled (2) and that before what undoes it (3); null books nothing. condition: when it books at all.';
+alter table ledger.event_types enable row level security;
+
+create table ledger.posting_rules (
+    rules_version integer not null,
+    event_type text not null,
+    purpose text not null,
+    intent text not null,
+    rail text not null,
+    is_fx boolean not null,
+    leg_no smallint not null check (leg_no > 0),
+    leg text not null check (leg ~ '^[a-z_]+$'),
+    debit text not null,
+    credit text not null,
+    amount text not null check (
+        amount in (
+            'gross', 'net', 'fee', 'tax', 'surcharge', 'reserve', 'held', 'fx_settled', 'fx_loss', 'fx_gain'
+        )
+    ),
+    amount_currency text not null check (amount_currency in ('payment', 'settlement')),
+    primary key (rules_version, event_type, purpose, intent, rail, is_fx, leg_no),
+    check (debit <> credit)
+);
+comment on table ledger.posting_rules is
+'What an event books: per leg a debit and a credit account (a name of the chart with {rail}, {tenant}, {currency} or {jurisdiction}) and one of a closed set of amounts. * is any; intent and rail that are named win.';
+alter table ledger.posting_rules enable row level security;
+
+create table ledger.tariffs (
+    tariff_id text primary key,
+    tenant_id text,
+    purpose text not null,
+    rail text not null,
+    currency text not null,
+    rate_bps integer not null check (rate_bps between 0 and 10000),
+    fixed_minor bigint not null check (fixed_minor >= 0),
+    tax_bps integer not null check (tax_bps between 0 and 10000),
+    reserve_bps integer not null check (reserve_bps between 0 and 10000),
+    reserve_days integer not null check (reserve_days between 0 and 3650),
+    is_fee_returned boolean not null,
+    valid_from date not null,
+    valid_until date,
+    -- A fixed amount means nothing without its currency.
+    check (currency <> '*' or fixed_minor = 0),
+    check (valid_until > valid_from)
+);
+comment on table ledger.tariffs is
+'Our fee and the tax on it, held-back share, and whether returns give the fee back. tenant_id null is everybody''s; the more particular row wins, then the later. Rates are succeeded, never edited.';
+alter table ledger.tariffs enable row level security;
+create index tariffs_of_tenant on ledger.tariffs (tenant_id, purpose);
+
+-- Books
+
+create sequence ledger.account_id;
+comment on sequence ledger.account_id is 'Numbers of accounts, the order in which balances are locked.';
+
+create table ledger.accounts (
+    account_id bigint primary key default nextval('ledger.account_id'),
+    tenant_id text not null,
+    environment text not null check (environment in ('sandbox', 'production')),
+    code text not null check (code ~ '^[A-Z_]+(:[A-Za-z0-9_.-]+)?$'),
+    currency text not null,
+    name text not null references ledger.chart (name),
+    type text not null,
+    class text not null,
+    normal_side text not null check (normal_side in ('debit', 'credit')),
+    when_negative text not null,
+    status text not null default 'active' check (status in ('active', 'closed')),
+    created_at timestamptz not null default now(),
+    unique (tenant_id, environment, code, currency)
+);
+comment on table ledger.accounts is
+'Accounts of one tenant in one environment and one currency, opened when first needed; class and side are those of the chart on that day.';
+alter table ledger.accounts enable row level security;
+create index accounts_of_chart on ledger.accounts (name);
+
+create table ledger.balances (
+    account_id bigint primary key,
+    balance_minor bigint not null default 0,
+    -- 1: a debit account that must not go negative, -1: a credit account that must not; 0: no floor.
+    floor smallint not null check (floor between -1 and 1),
+    as_of timestamptz not null default now(),
+    version bigint not null default 0,
+    constraint balances_floor check (balance_minor * floor >= 0)
+) with (fillfactor = 50, autovacuum_vacuum_scale_factor = 0.01);
+comment on table ledger.balances is
+'The sum of an account''s entries, debits positive: all balances of a tenant and currency sum to zero. One row per account, touched once per batch.';
+alter table ledger.balances enable row level security;
+
+create table ledger.chains (
+    tenant_id text not null,
+    environment text not null check (environment in ('sandbox', 'production')),
+    head_number bigint not null default 0,
+    head_hash bytea not null check (length(head_hash) = 32),
+    posted_at timestamptz not null default '-infinity',
+    primary key (tenant_id, environment)
+) with (fillfactor = 50);
+comment on table ledger.chains is
+'The last link of a tenant''s chain of journals. Whoever posts locks this row first, so its tenant''s balances, entries and periods stand still meanwhile.';
+alter table ledger.chains enable row level security;
+
+create sequence ledger.journal_no;
+comment on sequence ledger.journal_no is 'Numbers of journals, taken under the lock of their chain: of one tenant a greater one was always committed later.';
+
+create table ledger.journals (
+    journal_no bigint primary key,
+    journal_id text not null unique,
+    -- One journal per cause: transfer, type and number of an event, or a reference of another kind. Bytewise, for ranges.
+    journal_key text collate "C" not null unique,
+    tenant_id text not null,
+    environment text not null check (environment in ('sandbox', 'production')),
+    number bigint not null check (number > 0),
+    event_id text,
+    event_type text not null,
+    transfer_id text,
+    occurred_at timestamptz not null,
+    posted_at timestamptz not null,
+    period_id text not null,
+    rules_version integer not null,
+    related_journal_id text,
+    is_memo boolean not null,
+    memo text not null default '' check (memo !~ '[[:cntrl:]]'),
+    hash bytea not null check (length(hash) = 32),
+    unique (tenant_id, environment, number),
+    -- The journal of an event has its name, so an event cannot have two.
+    check (event_id is null or journal_id = 'jrnl_' || substr(event_id, 5))
+);
+comment on table ledger.journals is
+'Append-only: what was booked for one event, numbered and hash-chained per tenant and environment. Corrections are new journals.';
+alter table ledger.journals enable row level security;
+create index journals_related on ledger.journals (related_journal_id) where related_journal_id is not null;
+
+create table ledger.journal_entries (
+    journal_no bigint not null,
+    leg_no smallint not null,
+    leg text not null check (leg ~ '^[a-z_]+$'),
+    debit_account_id bigint not null,
+    credit_account_id bigint not null,
+    amount_minor bigint not null check (amount_minor > 0),
+    currency text not null,
+    primary key (journal_no, leg_no),
+    check (debit_account_id <> credit_account_id)
+);
+comment on table ledger.journal_entries is
+'Append-only: a debit and a credit of the same amount, so a journal cannot be out of balance in any currency.';
+alter table ledger.journal_entries enable row level security;
+create index journal_entries_debits on ledger.journal_entries (debit_account_id, journal_no);
+create index journal_entries_credits on ledger.journal_entries (credit_account_id, journal_no);
+
+create table ledger.holds (
+    transfer_id text primary key,
+    tenant_id text not null,
+    environment text not null,
+    rail text not null,
+    currency text not null,
+    amount_minor bigint not null check (amount_minor > 0),
+    placed_at timestamptz not null,
+    expires_at timestamptz not null,
+    released_at timestamptz
+);
+comment on table ledger.holds is
+'Authorised and not yet captured: memo only, outside the balance sheet. Released by capture, failure or time.';
+alter table ledger.holds enable row level security;
+create index holds_of_tenant on ledger.holds (tenant_id, environment);
+create index holds_to_expire on ledger.holds (expires_at) where released_at is null;
+
+create table ledger.reserves (
+    journal_no bigint primary key,
+    tenant_id text not null,
+    environment text not null,
+    rail text not null,
+    currency text not null,
+    amount_minor bigint not null check (amount_minor > 0),
+    due_at timestamptz not null,
+    released_at timestamptz
+);
+comment on table ledger.reserves is 'Shares held back from a merchant, and when they go back.';
+alter table ledger.reserves enable row level security;
+create index reserves_of_tenant on ledger.reserves (tenant_id, environment);
+create index reserves_due on ledger.reserves (due_at) where released_at is null;
+
+create table ledger.periods (
+    tenant_id text not null,
+    environment text not null check (environment in ('sandbox', 'production')),
+    period_id text not null check (period_id ~ '^[0-9]{4}-(0[1-9]|1[0-2])$'),
+    status text not null check (status in ('open', 'closing', 'closed')),
+    changed_by text not null,
+    changed_at timestamptz not null default now(),
+    snapshot jsonb,
+    primary key (tenant_id, environment, period_id),
+    check ((status = 'closed') = (snapshot is not null))
+);
+comment on table ledger.periods is
+'Months (UTC) that are not simply open. closing and closed take nothing but their closing entries; what occurred in them is booked into the open one with a memo. snapshot: balances at the close.';
+alter table ledger.periods enable row level security;
+
+create table ledger.manual_journals (
+    manual_journal_id text primary key,
+    tenant_id text not null,
+    environment text not null check (environment in ('sandbox', 'production')),
+    status text not null default 'pending' check (status in ('pending', 'posted', 'rejected')),
+    memo text not null check (length(memo) between 3 and 500 and memo !~ '[[:cntrl:]]'),
+    occurred_at timestamptz not null,
+    lines jsonb not null,
+    created_by text not null,
+    decided_by text,
+    decision_reason text,
+    journal_id text,
+    created_at timestamptz not null default now(),
+    decided_at timestamptz,
+    -- Four eyes: whoever wrote it does not decide on it.
+    check (decided_by <> created_by),
+    check ((status = 'pending') = (decided_by is null)),
+    check ((status = 'posted') = (journal_id is not null))
+);
+comment on table ledger.manual_journals is 'Adjustments by hand; each is posted by another person than the one who wrote it.';
+alter table ledger.manual_journals enable row level security;
+create index manual_journals_of_tenant on ledger.manual_journals (tenant_id, environment, created_at);
+
+create table ledger.balance_checks (
+    account_id bigint primary key,
+    journal_no bigint not null,
+    balance_minor bigint not null,
+    checked_at timestamptz not null default now()
+);
+comment on table ledger.balance_checks is 'How far an account''s entries were added up again, and to what.';
+alter table ledger.balance_checks enable row level security;
+
+create table ledger.chain_checks (
+    tenant_id text not null,
+    environment text not null,
+    number bigint not null,
+    checked_at timestamptz not null default now(),
+    primary key (tenant_id, environment)
+);
+comment on table ledger.chain_checks is 'How far a chain was verified.';
+alter table ledger.chain_checks enable row level security;
+
+-- What posting hands from step to step
+
+create type ledger.booking as (
+    kind text,
+    wave smallint,
+    position bigint,
+    outbox_id bigint,
+    event_id text,
+    journal_id text,
+    journal_key text,
+    transfer_id text,
+    related_transfer_id text,
+    occurred_at timestamptz,
+    gross_minor bigint,
+    fee_minor bigint,
+    tax_minor bigint,
+    surcharge_minor bigint,
+    reserve_minor bigint,
+    held_minor bigint,
+    fx_minor bigint,
+    fx_quoted_minor bigint,
+    related_journal_id text,
+    memo text,
+    problem text,
+    is_final boolean
+);
+comment on type ledger.booking is
+'One event on its way into the books. Amounts that are null are the tariff''s to say. problem: why it cannot be booked; is_final: no later try will do better.';
+
+create type ledger.kind as (
+    kind text,
+    tenant_id text,
+    environment text,
+    event_type text,
+    purpose text,
+    intent text,
+    rail text,
+    currency text,
+    fx_currency text,
+    period_id text,
+    memo text,
+    rate_bps integer,
+    fixed_minor bigint,
+    tax_bps integer,
+    reserve_bps integer,
+    reserve_days integer,
+    rules_version integer
+);
+comment on type ledger.kind is
+'What events of a batch have in common that move the same accounts by the same rules on the same day: looked up once. kind: tenant|environment|type|purpose|intent|rail|currency|settlement currency|day.';
+
+create type ledger.planned_leg as (
+    kind text,
+    leg_no smallint,
+    leg text,
+    amount text,
+    amount_minor bigint,
+    currency text,
+    debit_code text,
+    credit_code text,
+    debit_account_id bigint,
+    credit_account_id bigint,
+    is_memo boolean
+);
+comment on type ledger.planned_leg is
+'A leg of a posting rule for one kind of event in a batch, its accounts found. amount: which of the closed set, or null and amount_minor itself.';
 
 reset role;
 
@@ -1898,10 +2235,12 @@ on conflict (app_role) do update set
     description = excluded.description,
     is_platform = excluded.is_platform;
 
+-- shared/ledger/public.scopes.csv
 -- shared/public.scopes.csv
 -- shared/recon/public.scopes.csv
 insert into public.scopes (scope, included_in, key_kinds, description)
 values
+('ledger:adjust', null, '{}', 'Adjust the books by hand and close periods; what one person writes another approves'),
 ('*', null, '{secret}', 'Everything a tenant may do'),
 ('payments:read', null, '{secret}', 'See payment intents and their events'),
 ('payments:write', null, '{secret}', 'Create and confirm and cancel payment intents'),
@@ -1928,10 +2267,13 @@ on conflict (scope) do update set
     key_kinds = excluded.key_kinds,
     description = excluded.description;
 
+-- shared/ledger/public.role_scopes.csv
 -- shared/public.role_scopes.csv
 -- shared/recon/public.role_scopes.csv
 insert into public.role_scopes (app_role, scope)
 values
+('finance', 'ledger:adjust'),
+('admin', 'ledger:adjust'),
 ('owner', '*'),
 ('admin', 'payments:read'),
 ('admin', 'payments:write'),
@@ -1998,7 +2340,8 @@ values
 ('fn_payouts', 'true'),
 ('fn_transfers', 'true'),
 ('fn_recon', 'true'),
-('fn_compliance', 'true')
+('fn_compliance', 'true'),
+('fn_ledger', 'true')
 on conflict (db_role) do update set
     may_pass_user = excluded.may_pass_user;
 
@@ -2065,6 +2408,7 @@ on conflict (plan, bucket) do update set
     burst = excluded.burst;
 
 -- shared/compliance/public.settings.csv
+-- shared/ledger/public.settings.csv
 -- shared/public.settings.csv
 -- shared/webhooks/public.settings.csv
 insert into public.settings (key, value, comment)
@@ -2075,6 +2419,8 @@ values
 ('compliance.deny_from', '90', 'Screening score from which a party is refused'),
 ('compliance.stale_after_s', '86400', 'A list that nobody imported for so long raises an alert'),
 ('compliance.unusable_after_s', '259200', 'A list that nobody imported for so long clears nobody any more'),
+('ledger.rules_version', '1', 'Version of ledger.posting_rules that new journals are booked by'),
+('ledger.hold_lifetime_s', '604800', 'Seconds until an authorisation that was not captured is released'),
 ('api_keys.max_per_tenant', '50', 'Active API keys of one tenant in one environment'),
 ('invitations.valid_s', '604800', 'Seconds an invitation may be accepted'),
 ('payments.four_eyes_above_minor', '{"KES": 5000000}', 'Refunds and payouts above this wait for a second person; by currency in minor units'),
@@ -2141,6 +2487,7 @@ values
 ('42273', 'TotalsMismatch', '422', 'Totals do not match', 'false', 'Leave computed values out or send the values named in errors.'),
 ('42274', 'ManifestNotInForce', '422', 'Tax manifest is not in force', 'false', 'Use the manifest version that was in force at the invoice''s timestamp.'),
 ('42275', 'InvoiceRuleBroken', '422', 'Invoice breaks a rule', 'false', 'Correct the fields named in errors and send the invoice again.'),
+('42280', 'JournalUnbalanced', '422', 'Journal does not balance', 'false', 'Make debits and credits equal in the currency named.'),
 ('42901', 'RateLimited', '429', 'Too many requests', 'true', 'Wait for Retry-After seconds.'),
 ('50000', 'InternalError', '500', 'Internal error', 'false', 'Report the request_id; repeat only with the same Idempotency-Key.'),
 ('50301', 'DependencyUnavailable', '503', 'A dependency is unavailable', 'true', 'Repeat with the same Idempotency-Key after Retry-After.'),
@@ -2184,6 +2531,7 @@ on conflict (pattern, destination) do update set
     description = excluded.description;
 
 -- shared/compliance/public.cron_tasks.csv
+-- shared/ledger/public.cron_tasks.csv
 -- shared/public.cron_tasks.csv
 -- shared/recon/public.cron_tasks.csv
 -- shared/webhooks/public.cron_tasks.csv
@@ -2193,6 +2541,11 @@ values
 ('compliance.purge', 'slow', '3600', '120', 'compliance.purge_velocity', 'true', 'Removes counters that no window reaches any more'),
 ('compliance.screen', 'fast', '5', '60', 'compliance.poke_screening', 'true', 'Wakes compliance when a party waits for its first screening or for one against a new list'),
 ('compliance.lists', 'slow', '300', '60', 'compliance.watch_lists', 'true', 'Raises an alert when a sanctions list is a day old'),
+('ledger.check_balances', 'slow', '60', '60', 'ledger.check_balances', 'true', 'Compares balances that moved with their entries'),
+('ledger.check_trial_balances', 'slow', '300', '60', 'ledger.check_trial_balances', 'true', 'Compares debits with credits in each tenant''s books'),
+('ledger.check_chains', 'slow', '300', '60', 'ledger.check_chains', 'true', 'Verifies the chains of journals'),
+('ledger.release_reserves', 'slow', '600', '60', 'ledger.release_reserves', 'true', 'Gives held-back shares to merchants when their time is over'),
+('ledger.expire_holds', 'slow', '600', '60', 'ledger.expire_holds', 'true', 'Releases authorisations that were never captured'),
 ('idempotency.purge', 'fast', '30', '60', 'public.purge_idempotency_keys', 'true', 'Removes idempotency keys after 36 hours'),
 ('rate_buckets.purge', 'slow', '600', '60', 'public.purge_rate_buckets', 'true', 'Removes token buckets that are full again'),
 ('intents.expire', 'fast', '15', '60', 'payments.expire_intents', 'true', 'Expires unpaid intents whose time is over'),
@@ -2514,6 +2867,236 @@ on conflict (rail) do update set
     fx_spread_bps = excluded.fx_spread_bps,
     health = excluded.health,
     priority = excluded.priority;
+
+reset role;
+
+-- sql/ledger/data.sql
+
+-- Reference rows. Written by scripts/data from shared/; edit the files named below.
+
+set role stalela_owner;
+
+-- shared/ledger/ledger.chart.csv
+insert into ledger.chart (name, number, type, class, normal_side, when_negative, description)
+values
+('LIQUIDITY', '1000', 'LIQUIDITY', 'asset', 'debit', 'allow', 'Pooled cash or stablecoin of a currency'),
+('SETTLEMENT', '1100', 'SETTLEMENT', 'asset', 'debit', 'allow', 'In transit: what a rail owes us (debit) or we owe it (credit)'),
+('RECEIVABLES', '1200', 'RECEIVABLE', 'asset', 'debit', 'warn', 'Unsettled merchant payments'),
+('COLLATERAL', '1300', 'RECEIVABLE', 'asset', 'debit', 'warn', 'Collateral of product extensions'),
+('NOSTRO', '1400', 'NOSTRO', 'asset', 'debit', 'warn', 'Our money at other banks'),
+('USER', '2000', 'USER', 'liability', 'credit', 'block', 'Owed to end users; payers and payees of a rail pass through it'),
+('MERCHANT', '2100', 'MERCHANT', 'liability', 'credit', 'warn', 'Owed to the merchant; negative when money went out that came in elsewhere'),
+('RESERVE', '2150', 'RESERVE', 'liability', 'credit', 'allow', 'Held back from the merchant'),
+('DEFERRED_REVENUE', '2200', 'PAYABLE', 'liability', 'credit', 'warn', 'Collected and not yet earned'),
+('RETURNS_PAYABLE', '2300', 'PAYABLE', 'liability', 'credit', 'warn', 'Chargebacks and returns owed'),
+('FEES_PARTNER', '2400', 'FEES', 'liability', 'credit', 'warn', 'Surcharges of a rail until paid out'),
+('PARTNER_PAYABLE', '2410', 'PAYABLE', 'liability', 'credit', 'warn', 'Owed to a partner'),
+('FEES_VAT', '2500', 'TAX', 'liability', 'credit', 'warn', 'Output tax on our fees'),
+('VOSTRO', '2600', 'VOSTRO', 'liability', 'credit', 'warn', 'Other banks'' money with us'),
+('CONTRIBUTED_CAPITAL', '3000', 'EQUITY', 'equity', 'credit', 'warn', 'Paid in by the owners'),
+('RETAINED_EARNINGS', '3100', 'EQUITY', 'equity', 'credit', 'allow', 'Results of closed periods'),
+('NET_INCOME', '3200', 'EQUITY', 'equity', 'credit', 'allow', 'Result of the period being closed'),
+('FEES_NET', '4000', 'FEES', 'revenue', 'credit', 'warn', 'Our fees without tax'),
+('FX_SPREAD_INCOME', '4100', 'FX', 'revenue', 'credit', 'warn', 'Income from exchange spreads'),
+('SERVICE_FEES', '4200', 'FEES', 'revenue', 'credit', 'warn', 'Other service fees'),
+('PROCESSING_COSTS', '5000', 'EXPENSE', 'expense', 'debit', 'warn', 'What rails charge us'),
+('CHARGEBACK_LOSSES', '5100', 'EXPENSE', 'expense', 'debit', 'warn', 'Chargebacks nobody else bears'),
+('OPERATING', '5200', 'EXPENSE', 'expense', 'debit', 'warn', 'Operating expenses'),
+('FEES_REVERSAL', '5300', 'FEES', 'revenue', 'debit', 'warn', 'Contra revenue: fees given back on returns'),
+('FX_PNL', '5900', 'FX', 'expense', 'debit', 'allow', 'Quoted against realised rates'),
+('FX_PNL_ROUNDING', '5910', 'FX', 'expense', 'debit', 'allow', 'Rounding of conversions; stays near zero'),
+('USER_AUTH_HOLD', 'M100', 'MEMO', 'memo', 'debit', 'block', 'Authorised by payers and not captured'),
+('LIQUIDITY_AUTH_PENDING', 'M110', 'MEMO', 'memo', 'credit', 'block', 'The other side of authorisations')
+on conflict (name) do update set
+    number = excluded.number,
+    type = excluded.type,
+    class = excluded.class,
+    normal_side = excluded.normal_side,
+    when_negative = excluded.when_negative,
+    description = excluded.description;
+
+-- shared/ledger/ledger.event_types.csv
+insert into ledger.event_types (event_type, wave, condition, description)
+values
+('transfer.initiated', null, 'always', 'Nothing moved yet'),
+('transfer.submitted', null, 'always', 'Nothing moved yet'),
+('transfer.accepted', '1', 'authorises', 'An authorisation is held in memo accounts; other rails only took the order'),
+('transfer.settled', '2', 'always', 'Money moved'),
+('transfer.failed', '2', 'holds', 'Nothing moved; an authorisation is released'),
+('transfer.returned', '3', 'not_by_refund', 'The rail sent money back; refunds are booked by their own transfer'),
+('transfer.needs_review', null, 'always', 'A person decides; nothing is booked before'),
+('transfer.review_resolved', null, 'always', 'What a person decided comes as an event of its own'),
+('transfer.receipt_recorded', null, 'always', 'A reference that came later'),
+('transfer.partially_returned', null, 'always', 'Refunds are booked by their own transfer'),
+('transfer.unallocated', null, 'always', 'Booked as a deposit already'),
+('transfer.allocated', null, 'always', 'Booked as a deposit already'),
+('settlement.cleared', '2', 'always', 'A statement line of the rail was matched'),
+('reserve.released', '2', 'always', 'The time of a held-back share is over'),
+('hold.expired', '2', 'always', 'An authorisation was never captured'),
+('journal.adjusted', '2', 'always', 'An adjustment that two people agreed on'),
+('period.closed', '2', 'always', 'Closing entries of a month')
+on conflict (event_type) do update set
+    wave = excluded.wave,
+    condition = excluded.condition,
+    description = excluded.description;
+
+-- shared/ledger/ledger.posting_rules.csv
+insert into ledger.posting_rules (rules_version, event_type, purpose, intent, rail, is_fx, leg_no, leg, debit, credit, amount, amount_currency)
+values
+('1', 'transfer.settled', 'collection', '*', '*', 'false', '1', 'fund_in', 'SETTLEMENT:{rail}', 'USER:{rail}', 'gross', 'payment'),
+('1', 'transfer.settled', 'collection', '*', '*', 'false', '2', 'principal', 'USER:{rail}', 'MERCHANT:{tenant}', 'gross', 'payment'),
+('1', 'transfer.settled', 'collection', '*', '*', 'false', '3', 'fee', 'MERCHANT:{tenant}', 'FEES_NET', 'fee', 'payment'),
+('1', 'transfer.settled', 'collection', '*', '*', 'false', '4', 'fee_tax', 'MERCHANT:{tenant}', 'FEES_VAT:{jurisdiction}', 'tax', 'payment'),
+('1', 'transfer.settled', 'collection', '*', '*', 'false', '5', 'surcharge', 'MERCHANT:{tenant}', 'FEES_PARTNER:{rail}', 'surcharge', 'payment'),
+('1', 'transfer.settled', 'collection', '*', '*', 'false', '6', 'reserve', 'MERCHANT:{tenant}', 'RESERVE:{tenant}', 'reserve', 'payment'),
+('1', 'transfer.settled', 'c2b', '*', '*', 'false', '1', 'fund_in', 'SETTLEMENT:{rail}', 'USER:{rail}', 'gross', 'payment'),
+('1', 'transfer.settled', 'c2b', '*', '*', 'false', '2', 'principal', 'USER:{rail}', 'MERCHANT:{tenant}', 'gross', 'payment'),
+('1', 'transfer.settled', 'c2b', '*', '*', 'false', '3', 'fee', 'MERCHANT:{tenant}', 'FEES_NET', 'fee', 'payment'),
+('1', 'transfer.settled', 'c2b', '*', '*', 'false', '4', 'fee_tax', 'MERCHANT:{tenant}', 'FEES_VAT:{jurisdiction}', 'tax', 'payment'),
+('1', 'transfer.settled', 'c2b', '*', '*', 'false', '5', 'surcharge', 'MERCHANT:{tenant}', 'FEES_PARTNER:{rail}', 'surcharge', 'payment'),
+('1', 'transfer.settled', 'c2b', '*', '*', 'false', '6', 'reserve', 'MERCHANT:{tenant}', 'RESERVE:{tenant}', 'reserve', 'payment'),
+('1', 'transfer.settled', 'direct', 'PULL', '*', 'false', '1', 'fund_in', 'SETTLEMENT:{rail}', 'USER:{rail}', 'gross', 'payment'),
+('1', 'transfer.settled', 'direct', 'PULL', '*', 'false', '2', 'principal', 'USER:{rail}', 'MERCHANT:{tenant}', 'gross', 'payment'),
+('1', 'transfer.settled', 'direct', 'PULL', '*', 'false', '3', 'fee', 'MERCHANT:{tenant}', 'FEES_NET', 'fee', 'payment'),
+('1', 'transfer.settled', 'direct', 'PULL', '*', 'false', '4', 'fee_tax', 'MERCHANT:{tenant}', 'FEES_VAT:{jurisdiction}', 'tax', 'payment'),
+('1', 'transfer.settled', 'direct', 'PULL', '*', 'false', '5', 'surcharge', 'MERCHANT:{tenant}', 'FEES_PARTNER:{rail}', 'surcharge', 'payment'),
+('1', 'transfer.settled', 'direct', 'PULL', '*', 'false', '6', 'reserve', 'MERCHANT:{tenant}', 'RESERVE:{tenant}', 'reserve', 'payment'),
+('1', 'transfer.settled', 'direct', 'PUSH', '*', 'false', '1', 'principal', 'MERCHANT:{tenant}', 'USER:{rail}', 'gross', 'payment'),
+('1', 'transfer.settled', 'direct', 'PUSH', '*', 'false', '2', 'pay_out', 'USER:{rail}', 'SETTLEMENT:{rail}', 'gross', 'payment'),
+('1', 'transfer.settled', 'direct', 'PUSH', '*', 'false', '3', 'fee', 'MERCHANT:{tenant}', 'FEES_NET', 'fee', 'payment'),
+('1', 'transfer.settled', 'direct', 'PUSH', '*', 'false', '4', 'fee_tax', 'MERCHANT:{tenant}', 'FEES_VAT:{jurisdiction}', 'tax', 'payment'),
+('1', 'transfer.settled', 'direct', 'PUSH', '*', 'false', '5', 'surcharge', 'MERCHANT:{tenant}', 'FEES_PARTNER:{rail}', 'surcharge', 'payment'),
+('1', 'transfer.settled', '*', 'CAPTURE', '*', 'false', '1', 'hold_release', 'LIQUIDITY_AUTH_PENDING', 'USER_AUTH_HOLD', 'held', 'payment'),
+('1', 'transfer.settled', '*', 'CAPTURE', '*', 'false', '2', 'fund_in', 'SETTLEMENT:{rail}', 'USER:{rail}', 'gross', 'payment'),
+('1', 'transfer.settled', '*', 'CAPTURE', '*', 'false', '3', 'principal', 'USER:{rail}', 'MERCHANT:{tenant}', 'gross', 'payment'),
+('1', 'transfer.settled', '*', 'CAPTURE', '*', 'false', '4', 'fee', 'MERCHANT:{tenant}', 'FEES_NET', 'fee', 'payment'),
+('1', 'transfer.settled', '*', 'CAPTURE', '*', 'false', '5', 'fee_tax', 'MERCHANT:{tenant}', 'FEES_VAT:{jurisdiction}', 'tax', 'payment'),
+('1', 'transfer.settled', '*', 'CAPTURE', '*', 'false', '6', 'surcharge', 'MERCHANT:{tenant}', 'FEES_PARTNER:{rail}', 'surcharge', 'payment'),
+('1', 'transfer.settled', '*', 'CAPTURE', '*', 'false', '7', 'reserve', 'MERCHANT:{tenant}', 'RESERVE:{tenant}', 'reserve', 'payment'),
+('1', 'transfer.settled', 'payout', '*', '*', 'false', '1', 'principal', 'MERCHANT:{tenant}', 'USER:{rail}', 'gross', 'payment'),
+('1', 'transfer.settled', 'payout', '*', '*', 'false', '2', 'pay_out', 'USER:{rail}', 'SETTLEMENT:{rail}', 'gross', 'payment'),
+('1', 'transfer.settled', 'payout', '*', '*', 'false', '3', 'fee', 'MERCHANT:{tenant}', 'FEES_NET', 'fee', 'payment'),
+('1', 'transfer.settled', 'payout', '*', '*', 'false', '4', 'fee_tax', 'MERCHANT:{tenant}', 'FEES_VAT:{jurisdiction}', 'tax', 'payment'),
+('1', 'transfer.settled', 'payout', '*', '*', 'false', '5', 'surcharge', 'MERCHANT:{tenant}', 'FEES_PARTNER:{rail}', 'surcharge', 'payment'),
+('1', 'transfer.settled', 'refund', '*', '*', 'false', '1', 'return', 'MERCHANT:{tenant}', 'USER:{rail}', 'gross', 'payment'),
+('1', 'transfer.settled', 'refund', '*', '*', 'false', '2', 'pay_back', 'USER:{rail}', 'SETTLEMENT:{rail}', 'gross', 'payment'),
+('1', 'transfer.settled', 'refund', '*', '*', 'false', '3', 'fee_return', 'FEES_REVERSAL', 'MERCHANT:{tenant}', 'fee', 'payment'),
+('1', 'transfer.settled', 'refund', '*', '*', 'false', '4', 'fee_tax_return', 'FEES_VAT:{jurisdiction}', 'MERCHANT:{tenant}', 'tax', 'payment'),
+('1', 'transfer.settled', 'refund', '*', '*', 'false', '5', 'surcharge', 'MERCHANT:{tenant}', 'FEES_PARTNER:{rail}', 'surcharge', 'payment'),
+('1', 'transfer.returned', 'collection', '*', '*', 'false', '1', 'return', 'MERCHANT:{tenant}', 'USER:{rail}', 'gross', 'payment'),
+('1', 'transfer.returned', 'collection', '*', '*', 'false', '2', 'pay_back', 'USER:{rail}', 'SETTLEMENT:{rail}', 'gross', 'payment'),
+('1', 'transfer.returned', 'collection', '*', '*', 'false', '3', 'fee_return', 'FEES_REVERSAL', 'MERCHANT:{tenant}', 'fee', 'payment'),
+('1', 'transfer.returned', 'collection', '*', '*', 'false', '4', 'fee_tax_return', 'FEES_VAT:{jurisdiction}', 'MERCHANT:{tenant}', 'tax', 'payment'),
+('1', 'transfer.returned', 'collection', '*', '*', 'false', '5', 'return_charge', 'PROCESSING_COSTS', 'SETTLEMENT:{rail}', 'surcharge', 'payment'),
+('1', 'transfer.returned', 'c2b', '*', '*', 'false', '1', 'return', 'MERCHANT:{tenant}', 'USER:{rail}', 'gross', 'payment'),
+('1', 'transfer.returned', 'c2b', '*', '*', 'false', '2', 'pay_back', 'USER:{rail}', 'SETTLEMENT:{rail}', 'gross', 'payment'),
+('1', 'transfer.returned', 'c2b', '*', '*', 'false', '3', 'fee_return', 'FEES_REVERSAL', 'MERCHANT:{tenant}', 'fee', 'payment'),
+('1', 'transfer.returned', 'c2b', '*', '*', 'false', '4', 'fee_tax_return', 'FEES_VAT:{jurisdiction}', 'MERCHANT:{tenant}', 'tax', 'payment'),
+('1', 'transfer.returned', 'c2b', '*', '*', 'false', '5', 'return_charge', 'PROCESSING_COSTS', 'SETTLEMENT:{rail}', 'surcharge', 'payment'),
+('1', 'transfer.returned', 'direct', 'PULL', '*', 'false', '1', 'return', 'MERCHANT:{tenant}', 'USER:{rail}', 'gross', 'payment'),
+('1', 'transfer.returned', 'direct', 'PULL', '*', 'false', '2', 'pay_back', 'USER:{rail}', 'SETTLEMENT:{rail}', 'gross', 'payment'),
+('1', 'transfer.returned', 'direct', 'PULL', '*', 'false', '3', 'fee_return', 'FEES_REVERSAL', 'MERCHANT:{tenant}', 'fee', 'payment'),
+('1', 'transfer.returned', 'direct', 'PULL', '*', 'false', '4', 'fee_tax_return', 'FEES_VAT:{jurisdiction}', 'MERCHANT:{tenant}', 'tax', 'payment'),
+('1', 'transfer.returned', 'direct', 'PULL', '*', 'false', '5', 'return_charge', 'PROCESSING_COSTS', 'SETTLEMENT:{rail}', 'surcharge', 'payment'),
+('1', 'transfer.returned', '*', 'CAPTURE', '*', 'false', '1', 'return', 'MERCHANT:{tenant}', 'USER:{rail}', 'gross', 'payment'),
+('1', 'transfer.returned', '*', 'CAPTURE', '*', 'false', '2', 'pay_back', 'USER:{rail}', 'SETTLEMENT:{rail}', 'gross', 'payment'),
+('1', 'transfer.returned', '*', 'CAPTURE', '*', 'false', '3', 'fee_return', 'FEES_REVERSAL', 'MERCHANT:{tenant}', 'fee', 'payment'),
+('1', 'transfer.returned', '*', 'CAPTURE', '*', 'false', '4', 'fee_tax_return', 'FEES_VAT:{jurisdiction}', 'MERCHANT:{tenant}', 'tax', 'payment'),
+('1', 'transfer.returned', '*', 'CAPTURE', '*', 'false', '5', 'return_charge', 'PROCESSING_COSTS', 'SETTLEMENT:{rail}', 'surcharge', 'payment'),
+('1', 'transfer.returned', 'payout', '*', '*', 'false', '1', 'pay_out_return', 'SETTLEMENT:{rail}', 'USER:{rail}', 'gross', 'payment'),
+('1', 'transfer.returned', 'payout', '*', '*', 'false', '2', 'return', 'USER:{rail}', 'MERCHANT:{tenant}', 'gross', 'payment'),
+('1', 'transfer.returned', 'payout', '*', '*', 'false', '3', 'fee_return', 'FEES_REVERSAL', 'MERCHANT:{tenant}', 'fee', 'payment'),
+('1', 'transfer.returned', 'payout', '*', '*', 'false', '4', 'fee_tax_return', 'FEES_VAT:{jurisdiction}', 'MERCHANT:{tenant}', 'tax', 'payment'),
+('1', 'transfer.returned', 'direct', 'PUSH', '*', 'false', '1', 'pay_out_return', 'SETTLEMENT:{rail}', 'USER:{rail}', 'gross', 'payment'),
+('1', 'transfer.returned', 'direct', 'PUSH', '*', 'false', '2', 'return', 'USER:{rail}', 'MERCHANT:{tenant}', 'gross', 'payment'),
+('1', 'transfer.returned', 'direct', 'PUSH', '*', 'false', '3', 'fee_return', 'FEES_REVERSAL', 'MERCHANT:{tenant}', 'fee', 'payment'),
+('1', 'transfer.returned', 'direct', 'PUSH', '*', 'false', '4', 'fee_tax_return', 'FEES_VAT:{jurisdiction}', 'MERCHANT:{tenant}', 'tax', 'payment'),
+('1', 'transfer.returned', 'refund', '*', '*', 'false', '1', 'pay_back_undone', 'SETTLEMENT:{rail}', 'USER:{rail}', 'gross', 'payment'),
+('1', 'transfer.returned', 'refund', '*', '*', 'false', '2', 'return_undone', 'USER:{rail}', 'MERCHANT:{tenant}', 'gross', 'payment'),
+('1', 'transfer.returned', 'refund', '*', '*', 'false', '3', 'fee_again', 'MERCHANT:{tenant}', 'FEES_REVERSAL', 'fee', 'payment'),
+('1', 'transfer.returned', 'refund', '*', '*', 'false', '4', 'fee_tax_again', 'MERCHANT:{tenant}', 'FEES_VAT:{jurisdiction}', 'tax', 'payment'),
+('1', 'transfer.settled', 'collection', '*', '*', 'true', '1', 'fund_in', 'SETTLEMENT:{rail}', 'USER:{rail}', 'gross', 'payment'),
+('1', 'transfer.settled', 'collection', '*', '*', 'true', '2', 'fx_out', 'USER:{rail}', 'LIQUIDITY:{currency}', 'gross', 'payment'),
+('1', 'transfer.settled', 'collection', '*', '*', 'true', '3', 'principal', 'LIQUIDITY:{currency}', 'MERCHANT:{tenant}', 'fx_settled', 'settlement'),
+('1', 'transfer.settled', 'collection', '*', '*', 'true', '4', 'fx_loss', 'FX_PNL', 'MERCHANT:{tenant}', 'fx_loss', 'settlement'),
+('1', 'transfer.settled', 'collection', '*', '*', 'true', '5', 'fx_gain', 'MERCHANT:{tenant}', 'FX_PNL', 'fx_gain', 'settlement'),
+('1', 'transfer.settled', 'collection', '*', '*', 'true', '6', 'fee', 'MERCHANT:{tenant}', 'FEES_NET', 'fee', 'settlement'),
+('1', 'transfer.settled', 'collection', '*', '*', 'true', '7', 'fee_tax', 'MERCHANT:{tenant}', 'FEES_VAT:{jurisdiction}', 'tax', 'settlement'),
+('1', 'transfer.settled', 'c2b', '*', '*', 'true', '1', 'fund_in', 'SETTLEMENT:{rail}', 'USER:{rail}', 'gross', 'payment'),
+('1', 'transfer.settled', 'c2b', '*', '*', 'true', '2', 'fx_out', 'USER:{rail}', 'LIQUIDITY:{currency}', 'gross', 'payment'),
+('1', 'transfer.settled', 'c2b', '*', '*', 'true', '3', 'principal', 'LIQUIDITY:{currency}', 'MERCHANT:{tenant}', 'fx_settled', 'settlement'),
+('1', 'transfer.settled', 'c2b', '*', '*', 'true', '4', 'fx_loss', 'FX_PNL', 'MERCHANT:{tenant}', 'fx_loss', 'settlement'),
+('1', 'transfer.settled', 'c2b', '*', '*', 'true', '5', 'fx_gain', 'MERCHANT:{tenant}', 'FX_PNL', 'fx_gain', 'settlement'),
+('1', 'transfer.settled', 'c2b', '*', '*', 'true', '6', 'fee', 'MERCHANT:{tenant}', 'FEES_NET', 'fee', 'settlement'),
+('1', 'transfer.settled', 'c2b', '*', '*', 'true', '7', 'fee_tax', 'MERCHANT:{tenant}', 'FEES_VAT:{jurisdiction}', 'tax', 'settlement'),
+('1', 'transfer.returned', 'collection', '*', '*', 'true', '1', 'return', 'MERCHANT:{tenant}', 'LIQUIDITY:{currency}', 'fx_settled', 'settlement'),
+('1', 'transfer.returned', 'collection', '*', '*', 'true', '2', 'fx_return', 'LIQUIDITY:{currency}', 'USER:{rail}', 'gross', 'payment'),
+('1', 'transfer.returned', 'collection', '*', '*', 'true', '3', 'pay_back', 'USER:{rail}', 'SETTLEMENT:{rail}', 'gross', 'payment'),
+('1', 'transfer.returned', 'collection', '*', '*', 'true', '4', 'fx_loss_return', 'MERCHANT:{tenant}', 'FX_PNL', 'fx_loss', 'settlement'),
+('1', 'transfer.returned', 'collection', '*', '*', 'true', '5', 'fx_gain_return', 'FX_PNL', 'MERCHANT:{tenant}', 'fx_gain', 'settlement'),
+('1', 'transfer.returned', 'collection', '*', '*', 'true', '6', 'fee_return', 'FEES_REVERSAL', 'MERCHANT:{tenant}', 'fee', 'settlement'),
+('1', 'transfer.returned', 'collection', '*', '*', 'true', '7', 'fee_tax_return', 'FEES_VAT:{jurisdiction}', 'MERCHANT:{tenant}', 'tax', 'settlement'),
+('1', 'transfer.returned', 'c2b', '*', '*', 'true', '1', 'return', 'MERCHANT:{tenant}', 'LIQUIDITY:{currency}', 'fx_settled', 'settlement'),
+('1', 'transfer.returned', 'c2b', '*', '*', 'true', '2', 'fx_return', 'LIQUIDITY:{currency}', 'USER:{rail}', 'gross', 'payment'),
+('1', 'transfer.returned', 'c2b', '*', '*', 'true', '3', 'pay_back', 'USER:{rail}', 'SETTLEMENT:{rail}', 'gross', 'payment'),
+('1', 'transfer.returned', 'c2b', '*', '*', 'true', '4', 'fx_loss_return', 'MERCHANT:{tenant}', 'FX_PNL', 'fx_loss', 'settlement'),
+('1', 'transfer.returned', 'c2b', '*', '*', 'true', '5', 'fx_gain_return', 'FX_PNL', 'MERCHANT:{tenant}', 'fx_gain', 'settlement'),
+('1', 'transfer.returned', 'c2b', '*', '*', 'true', '6', 'fee_return', 'FEES_REVERSAL', 'MERCHANT:{tenant}', 'fee', 'settlement'),
+('1', 'transfer.returned', 'c2b', '*', '*', 'true', '7', 'fee_tax_return', 'FEES_VAT:{jurisdiction}', 'MERCHANT:{tenant}', 'tax', 'settlement'),
+('1', 'transfer.settled', 'collection', '*', 'usdc_algo', 'false', '1', 'fund_in', 'LIQUIDITY:{currency}', 'USER:{rail}', 'gross', 'payment'),
+('1', 'transfer.settled', 'collection', '*', 'usdc_algo', 'false', '2', 'principal', 'USER:{rail}', 'MERCHANT:{tenant}', 'gross', 'payment'),
+('1', 'transfer.settled', 'collection', '*', 'usdc_algo', 'false', '3', 'fee', 'MERCHANT:{tenant}', 'FEES_NET', 'fee', 'payment'),
+('1', 'transfer.settled', 'collection', '*', 'usdc_algo', 'false', '4', 'fee_tax', 'MERCHANT:{tenant}', 'FEES_VAT:{jurisdiction}', 'tax', 'payment'),
+('1', 'transfer.settled', 'collection', '*', 'usdc_algo', 'false', '5', 'surcharge', 'MERCHANT:{tenant}', 'FEES_PARTNER:{rail}', 'surcharge', 'payment'),
+('1', 'transfer.settled', 'collection', '*', 'usdc_algo', 'false', '6', 'reserve', 'MERCHANT:{tenant}', 'RESERVE:{tenant}', 'reserve', 'payment'),
+('1', 'transfer.settled', 'payout', '*', 'usdc_algo', 'false', '1', 'principal', 'MERCHANT:{tenant}', 'USER:{rail}', 'gross', 'payment'),
+('1', 'transfer.settled', 'payout', '*', 'usdc_algo', 'false', '2', 'pay_out', 'USER:{rail}', 'LIQUIDITY:{currency}', 'gross', 'payment'),
+('1', 'transfer.settled', 'payout', '*', 'usdc_algo', 'false', '3', 'fee', 'MERCHANT:{tenant}', 'FEES_NET', 'fee', 'payment'),
+('1', 'transfer.settled', 'payout', '*', 'usdc_algo', 'false', '4', 'fee_tax', 'MERCHANT:{tenant}', 'FEES_VAT:{jurisdiction}', 'tax', 'payment'),
+('1', 'transfer.settled', 'payout', '*', 'usdc_algo', 'false', '5', 'surcharge', 'MERCHANT:{tenant}', 'FEES_PARTNER:{rail}', 'surcharge', 'payment'),
+('1', 'transfer.settled', 'refund', '*', 'usdc_algo', 'false', '1', 'return', 'MERCHANT:{tenant}', 'USER:{rail}', 'gross', 'payment'),
+('1', 'transfer.settled', 'refund', '*', 'usdc_algo', 'false', '2', 'pay_back', 'USER:{rail}', 'LIQUIDITY:{currency}', 'gross', 'payment'),
+('1', 'transfer.settled', 'refund', '*', 'usdc_algo', 'false', '3', 'fee_return', 'FEES_REVERSAL', 'MERCHANT:{tenant}', 'fee', 'payment'),
+('1', 'transfer.settled', 'refund', '*', 'usdc_algo', 'false', '4', 'fee_tax_return', 'FEES_VAT:{jurisdiction}', 'MERCHANT:{tenant}', 'tax', 'payment'),
+('1', 'transfer.accepted', '*', 'AUTH', '*', 'false', '1', 'hold', 'USER_AUTH_HOLD', 'LIQUIDITY_AUTH_PENDING', 'held', 'payment'),
+('1', 'transfer.failed', '*', '*', '*', 'false', '1', 'hold_release', 'LIQUIDITY_AUTH_PENDING', 'USER_AUTH_HOLD', 'held', 'payment'),
+('1', 'hold.expired', '*', '*', '*', 'false', '1', 'hold_release', 'LIQUIDITY_AUTH_PENDING', 'USER_AUTH_HOLD', 'held', 'payment'),
+('1', 'reserve.released', '*', '*', '*', 'false', '1', 'reserve_release', 'RESERVE:{tenant}', 'MERCHANT:{tenant}', 'gross', 'payment'),
+('1', 'settlement.cleared', 'in', '*', '*', 'false', '1', 'cleared', 'LIQUIDITY:{currency}', 'SETTLEMENT:{rail}', 'net', 'payment'),
+('1', 'settlement.cleared', 'in', '*', '*', 'false', '2', 'commission', 'PROCESSING_COSTS', 'SETTLEMENT:{rail}', 'fee', 'payment'),
+('1', 'settlement.cleared', 'out', '*', '*', 'false', '1', 'cleared', 'SETTLEMENT:{rail}', 'LIQUIDITY:{currency}', 'gross', 'payment'),
+('1', 'settlement.cleared', 'out', '*', '*', 'false', '2', 'commission', 'PROCESSING_COSTS', 'LIQUIDITY:{currency}', 'fee', 'payment'),
+('1', 'transfer.settled', 'refund', '*', '*', 'true', '1', 'return', 'MERCHANT:{tenant}', 'LIQUIDITY:{currency}', 'fx_settled', 'settlement'),
+('1', 'transfer.settled', 'refund', '*', '*', 'true', '2', 'fx_return', 'LIQUIDITY:{currency}', 'USER:{rail}', 'gross', 'payment'),
+('1', 'transfer.settled', 'refund', '*', '*', 'true', '3', 'pay_back', 'USER:{rail}', 'SETTLEMENT:{rail}', 'gross', 'payment'),
+('1', 'transfer.settled', 'refund', '*', '*', 'true', '4', 'fx_loss_return', 'MERCHANT:{tenant}', 'FX_PNL', 'fx_loss', 'settlement'),
+('1', 'transfer.settled', 'refund', '*', '*', 'true', '5', 'fx_gain_return', 'FX_PNL', 'MERCHANT:{tenant}', 'fx_gain', 'settlement'),
+('1', 'transfer.settled', 'refund', '*', '*', 'true', '6', 'fee_return', 'FEES_REVERSAL', 'MERCHANT:{tenant}', 'fee', 'settlement'),
+('1', 'transfer.settled', 'refund', '*', '*', 'true', '7', 'fee_tax_return', 'FEES_VAT:{jurisdiction}', 'MERCHANT:{tenant}', 'tax', 'settlement')
+on conflict (rules_version, event_type, purpose, intent, rail, is_fx, leg_no) do update set
+    leg = excluded.leg,
+    debit = excluded.debit,
+    credit = excluded.credit,
+    amount = excluded.amount,
+    amount_currency = excluded.amount_currency;
+
+-- shared/ledger/ledger.tariffs.csv
+insert into ledger.tariffs (tariff_id, tenant_id, purpose, rail, currency, rate_bps, fixed_minor, tax_bps, reserve_bps, reserve_days, is_fee_returned, valid_from, valid_until)
+values
+('default', null, '*', '*', '*', '0', '0', '0', '0', '0', 'true', '2026-01-01', null)
+on conflict (tariff_id) do update set
+    tenant_id = excluded.tenant_id,
+    purpose = excluded.purpose,
+    rail = excluded.rail,
+    currency = excluded.currency,
+    rate_bps = excluded.rate_bps,
+    fixed_minor = excluded.fixed_minor,
+    tax_bps = excluded.tax_bps,
+    reserve_bps = excluded.reserve_bps,
+    reserve_days = excluded.reserve_days,
+    is_fee_returned = excluded.is_fee_returned,
+    valid_from = excluded.valid_from,
+    valid_until = excluded.valid_until;
 
 reset role;
 
@@ -9916,6 +10499,2530 @@ comment on function rails.failure_of is
 
 reset role;
 
+-- sql/ledger/functions/accounts.sql
+
+-- Accounts: which ones a batch moves, opened when they are first needed.
+
+set role stalela_owner;
+
+create function ledger.lock_chains(bookings ledger.booking[])
+returns void
+language plpgsql
+volatile
+security definer -- callers may not write chains
+set search_path = ''
+as $$
+#variable_conflict use_column
+declare
+    place record;
+begin
+    for place in
+        select distinct split_part(b.kind, '|', 1) as tenant_id, split_part(b.kind, '|', 2) as environment
+        from unnest(bookings) as b
+        where b.problem is null
+        order by 1, 2
+    loop
+        perform from ledger.chains as c
+        where c.tenant_id = place.tenant_id and c.environment = place.environment
+        for no key update;
+        if not found then
+            -- Somebody who begins the same chain at this moment is waited for.
+            insert into ledger.chains (tenant_id, environment, head_hash)
+            values (place.tenant_id, place.environment, ledger.genesis(place.tenant_id, place.environment))
+            on conflict on constraint chains_pkey do nothing;
+            perform from ledger.chains as c
+            where c.tenant_id = place.tenant_id and c.environment = place.environment
+            for no key update;
+        end if;
+    end loop;
+end
+$$;
+comment on function ledger.lock_chains is
+'The first step of every posting: locks the chains of a batch in their order, beginning those that are new. Whoever holds a chain holds its tenant''s balances.';
+
+create function ledger.plan(kinds ledger.kind[])
+returns ledger.planned_leg[]
+language plpgsql
+volatile
+security definer -- callers may not open accounts
+set search_path = ''
+set plan_cache_mode = 'force_custom_plan'
+as $$
+#variable_conflict use_column
+declare
+    legs ledger.planned_leg[];
+begin
+    legs := array(
+        with sorts as (
+            select distinct k.rules_version, k.event_type, k.purpose, k.intent, k.rail, k.fx_currency is not null as is_fx
+            from unnest(kinds) as k
+        ), ruled as (
+            -- One set of legs per sort of event: the named intent, then rail, then purpose before "any".
+            select s.purpose as of_purpose, s.intent as of_intent, s.rail as of_rail, r.*
+            from sorts as s
+            cross join lateral (
+                select o.*, rank() over (order by o.intent = '*', o.rail = '*', o.purpose = '*') as place
+                from ledger.posting_rules as o
+                where
+                    o.rules_version = s.rules_version and o.event_type = s.event_type and o.is_fx = s.is_fx
+                    and o.intent in (s.intent, '*') and o.rail in (s.rail, '*') and o.purpose in (s.purpose, '*')
+            ) as r
+            where r.place = 1
+        )
+        select row(
+            k.kind, r.leg_no, r.leg, r.amount, null, c.currency,
+            ledger.account_code(r.debit, k.tenant_id, k.rail, c.currency),
+            ledger.account_code(r.credit, k.tenant_id, k.rail, c.currency),
+            null, null, null
+        )::ledger.planned_leg
+        from unnest(kinds) as k
+        inner join ruled as r
+            on r.event_type = k.event_type and r.of_purpose = k.purpose and r.of_intent = k.intent
+            and r.of_rail = k.rail and r.is_fx = (k.fx_currency is not null)
+        cross join lateral (
+            select case when r.amount_currency = 'settlement' then k.fx_currency else k.currency end as currency
+        ) as c
+    );
+    return ledger.find_accounts(kinds, legs);
+end
+$$;
+comment on function ledger.plan is
+'The legs of each kind of event in a batch, their accounts found or opened: the rules are read once per kind, not once per event.';
+
+create function ledger.find_accounts(kinds ledger.kind[], legs ledger.planned_leg[])
+returns ledger.planned_leg[]
+language plpgsql
+volatile
+security definer -- callers may not open accounts
+set search_path = ''
+set plan_cache_mode = 'force_custom_plan'
+as $$
+#variable_conflict use_column
+begin
+    perform ledger.open_account(w.tenant_id, w.environment, w.code, w.currency)
+    from (
+        select distinct k.tenant_id, k.environment, a.code, l.currency
+        from unnest(legs) as l
+        inner join unnest(kinds) as k on k.kind = l.kind
+        cross join unnest(array[l.debit_code, l.credit_code]) as a (code)
+        where not exists (
+            select from ledger.accounts as o
+            where
+                o.tenant_id = k.tenant_id and o.environment = k.environment
+                and o.code = a.code and o.currency = l.currency
+        )
+        order by k.tenant_id, k.environment, a.code, l.currency
+    ) as w;
+    return array(
+        select row(
+            l.kind, l.leg_no, l.leg, l.amount, l.amount_minor, l.currency, l.debit_code, l.credit_code,
+            d.account_id, c.account_id, d.class = 'memo'
+        )::ledger.planned_leg
+        from unnest(legs) as l
+        inner join unnest(kinds) as k on k.kind = l.kind
+        inner join ledger.accounts as d
+            on d.tenant_id = k.tenant_id and d.environment = k.environment
+            and d.code = l.debit_code and d.currency = l.currency
+        inner join ledger.accounts as c
+            on c.tenant_id = k.tenant_id and c.environment = k.environment
+            and c.code = l.credit_code and c.currency = l.currency
+    );
+end
+$$;
+comment on function ledger.find_accounts is 'The same legs with the ids of their accounts; accounts that do not exist are opened.';
+
+create function ledger.account_code(template text, tenant_id text, rail text, currency text)
+returns text
+language plpgsql
+stable
+security definer -- callers may not read tenants
+set search_path = ''
+as $$
+#variable_conflict use_column
+begin
+    return case split_part(template, ':', 2)
+        when '' then template
+        when '{rail}' then replace(template, '{rail}', rail)
+        when '{tenant}' then replace(template, '{tenant}', account_code.tenant_id)
+        when '{currency}' then replace(template, '{currency}', currency)
+        when '{jurisdiction}' then replace(template, '{jurisdiction}', coalesce((
+            select t.country from public.tenants as t where t.tenant_id = account_code.tenant_id
+        ), 'ZZ'))
+    end;
+end
+$$;
+comment on function ledger.account_code is
+'The code of an account from its template; null for a place holder that does not exist, which fails the batch.';
+
+create function ledger.open_account(tenant_id text, environment text, code text, currency text)
+returns void
+language plpgsql
+volatile
+security definer -- callers may not write accounts
+set search_path = ''
+as $$
+#variable_conflict use_column
+begin
+    with opened as (
+        insert into ledger.accounts (
+            tenant_id, environment, code, currency, name, type, class, normal_side, when_negative
+        )
+        select
+            open_account.tenant_id, open_account.environment, open_account.code, open_account.currency,
+            c.name, c.type, c.class, c.normal_side, c.when_negative
+        from ledger.chart as c
+        where c.name = split_part(open_account.code, ':', 1)
+        returning account_id, normal_side, when_negative
+    )
+    insert into ledger.balances (account_id, floor)
+    select
+        o.account_id,
+        case when o.when_negative <> 'block' then 0 when o.normal_side = 'debit' then 1 else -1 end
+    from opened as o;
+    if not found then
+        raise exception 'the chart has no account %', code using errcode = 'check_violation';
+    end if;
+end
+$$;
+comment on function ledger.open_account is
+'Opens an account with a balance of zero, as the chart describes it. Under the lock of its chain, so nobody else opens it meanwhile.';
+
+reset role;
+
+-- sql/ledger/functions/arithmetic.sql
+
+-- Exact arithmetic in minor units, and the links of the chain.
+
+set role stalela_owner;
+
+create function ledger.half_even(amount_minor bigint, numerator bigint, denominator bigint)
+returns bigint
+language plpgsql
+immutable
+set search_path = ''
+as $$
+declare
+    product numeric := amount_minor::numeric * numerator;
+    whole numeric := div(product, denominator);
+    twice_rest numeric := 2 * (product - whole * denominator);
+begin
+    -- Half to even, because fees are summed by the day and half-up drifts in our favour.
+    if twice_rest > denominator or (twice_rest = denominator and whole % 2 = 1) then
+        whole := whole + 1;
+    end if;
+    return whole::bigint;
+end
+$$;
+comment on function ledger.half_even is 'amount × numerator / denominator in whole minor units, half to even. Nothing negative goes in.';
+
+create function ledger.minor(amount text, scale smallint)
+returns bigint
+language plpgsql
+immutable
+set search_path = ''
+as $$
+begin
+    if amount ~ '^[0-9]{1,15}(\.[0-9]{1,18})?$' and length(split_part(amount, '.', 2)) = scale then
+        return replace(amount, '.', '')::bigint;
+    end if;
+    return null;
+end
+$$;
+comment on function ledger.minor is 'The minor units of a decimal string with exactly the currency''s decimals; null for any other text.';
+
+create function ledger.genesis(tenant_id text, environment text)
+returns bytea
+language plpgsql
+immutable
+set search_path = ''
+as $$
+begin
+    return sha256(convert_to(concat_ws(E'\n', 'stalela.ledger.v1', tenant_id, environment), 'utf8'));
+end
+$$;
+comment on function ledger.genesis is 'What the first journal of a chain is linked to: no two chains begin alike.';
+
+create function ledger.link(previous bytea, content text)
+returns bytea
+language plpgsql
+immutable
+set search_path = ''
+as $$
+begin
+    return sha256(previous || convert_to(content, 'utf8'));
+end
+$$;
+comment on function ledger.link is 'The hash of a journal: SHA-256 of the hash before it and of its own content.';
+
+create function ledger.link_all(heads bytea[], contents text[])
+returns table (line bigint, hash bytea)
+language plpgsql
+immutable
+set search_path = ''
+as $$
+#variable_conflict use_column
+declare
+    one record;
+    head bytea;
+begin
+    for one in
+        select c.head, c.content, c.ordinality
+        from unnest(heads, contents) with ordinality as c (head, content, ordinality)
+    loop
+        -- Another head: the next chain begins. No two chains have the same.
+        if head is distinct from one.head then
+            head := one.head;
+            hash := one.head;
+        end if;
+        -- As ledger.link, without the call.
+        hash := sha256(hash || convert_to(one.content, 'utf8'));
+        line := one.ordinality;
+        return next;
+    end loop;
+end
+$$;
+comment on function ledger.link_all is
+'The hashes of a batch, one chain after the other, each in its order; heads holds for every content the head that its chain had before the batch.';
+
+create function ledger.journal_content(journal ledger.journals, lines text)
+returns text
+language plpgsql
+stable
+set search_path = ''
+set timezone = 'UTC'
+set datestyle = 'ISO'
+as $$
+begin
+    -- Nothing here can hold a line break, so no two journals have the same content.
+    return concat_ws(
+        E'\n', 'stalela.journal.v1', journal.tenant_id, journal.environment, journal.event_type, journal.period_id,
+        journal.rules_version, journal.memo, journal.number, journal.journal_id, journal.journal_key,
+        coalesce(journal.event_id, ''), coalesce(journal.transfer_id, ''), journal.occurred_at, journal.posted_at,
+        coalesce(journal.related_journal_id, ''), journal.is_memo::text, lines
+    );
+end
+$$;
+comment on function ledger.journal_content is
+'What a journal''s hash covers: every column but the internal number and the hash itself, then a line per entry. ledger.write and scripts/verify-ledger build the same text.';
+
+reset role;
+
+-- sql/ledger/functions/booking.sql
+
+-- The consumer of the outbox: take events, book them, in one transaction; and bookings that nobody sent as an event.
+
+set role stalela_owner;
+
+create function ledger.book(max_rows integer)
+returns integer
+language plpgsql
+volatile
+security definer -- callers may not take events
+set search_path = ''
+as $$
+#variable_conflict use_column
+declare
+    batch payments.delivery[] := array(select d from payments.take_events('ledger', max_rows) as d);
+    refused ledger.booking;
+    held bigint[] := '{}'::bigint[];
+begin
+    for refused in select r.* from unnest(ledger.book_events(batch)) as r order by r.outbox_id loop
+        -- What waits behind a failed event of its transfer comes again after it; booked twice is booked once.
+        if not refused.outbox_id = any(held) then
+            held := held || payments.fail_event('ledger', refused.outbox_id, refused.problem, refused.is_final);
+        end if;
+    end loop;
+    return cardinality(batch);
+end
+$$;
+comment on function ledger.book is
+'Takes up to so many transfer events and books them set-based, all in this transaction; returns how many were taken. An event that cannot be booked is failed alone.';
+
+create function ledger.book_events(batch payments.delivery[])
+returns ledger.booking[]
+language plpgsql
+volatile
+security definer -- callers may not write the books
+set search_path = ''
+as $$
+#variable_conflict use_column
+begin
+    return ledger.post(ledger.read_events(batch));
+exception when data_exception or integrity_constraint_violation then
+    -- Somebody in the batch spoils it, or comes a second time. One by one, each stands for itself.
+    return ledger.post_each(ledger.read_each(batch));
+end
+$$;
+comment on function ledger.book_events is
+'Books deliveries in the order given and returns those that could not be, each with its problem. Duplicates have no effect.';
+
+create function ledger.read_each(batch payments.delivery[])
+returns ledger.booking[]
+language plpgsql
+stable
+security definer -- callers may not read currencies
+set search_path = ''
+as $$
+#variable_conflict use_column
+declare
+    delivery payments.delivery;
+    read ledger.booking[];
+    unread ledger.booking;
+    bookings ledger.booking[] := '{}'::ledger.booking[];
+begin
+    foreach delivery in array batch loop
+        begin
+            read := ledger.read_events(array[delivery]);
+        exception when data_exception or integrity_constraint_violation then
+            unread.outbox_id := delivery.outbox_id;
+            unread.problem := sqlerrm;
+            unread.is_final := true;
+            read := array[unread];
+        end;
+        if cardinality(read) > 0 then
+            read[1].position := cardinality(bookings) + 1;
+            bookings := bookings || read;
+        end if;
+    end loop;
+    return bookings;
+end
+$$;
+comment on function ledger.read_each is 'Reads deliveries one by one; what cannot be read has a problem.';
+
+create function ledger.post_each(bookings ledger.booking[])
+returns ledger.booking[]
+language plpgsql
+volatile
+security definer -- callers may not write the books
+set search_path = ''
+as $$
+#variable_conflict use_column
+declare
+    one ledger.booking;
+    refused ledger.booking[] := '{}'::ledger.booking[];
+begin
+    -- As in a batch: what is undone is booked before what undoes it.
+    for one in select b.* from unnest(bookings) as b order by b.wave, b.position loop
+        perform ledger.lock_chains(array[one]);
+        continue when exists (select from ledger.journals as j where j.journal_key = one.journal_key);
+        begin
+            refused := refused || ledger.post(array[one]);
+        exception when data_exception or integrity_constraint_violation then
+            one.problem := sqlerrm;
+            -- A floor is there until money comes in; anything else stays wrong.
+            one.is_final := sqlstate <> '23514' or sqlerrm not like '%balances_floor%';
+            refused := refused || one;
+        end;
+    end loop;
+    return refused;
+end
+$$;
+comment on function ledger.post_each is
+'Books one by one, each for itself; returns those that failed. What is booked already has no effect.';
+
+create function ledger.book_fact(
+    tenant_id text, environment text, event_type text, key text, purpose text, rail text, currency text,
+    gross_minor bigint, fee_minor bigint, occurred_at timestamptz, transfer_id text, memo text
+)
+returns text
+language plpgsql
+volatile
+security definer -- callers may not write the books
+set search_path = ''
+as $$
+#variable_conflict use_column
+declare
+    one ledger.booking;
+    refused ledger.booking[];
+begin
+    one.kind := concat_ws(
+        '|', tenant_id, environment, event_type, purpose, '*', rail, currency, '',
+        to_char(occurred_at at time zone 'UTC', 'YYYY-MM-DD')
+    );
+    perform ledger.lock_chains(array[one]);
+    one.journal_key := concat_ws(':', event_type, tenant_id, environment, rail, key);
+    select j.journal_id into one.journal_id from ledger.journals as j where j.journal_key = one.journal_key;
+    if found then
+        return one.journal_id;
+    end if;
+    one.journal_id := public.new_id('jrnl');
+    one.wave := 2;
+    one.position := 1;
+    one.transfer_id := transfer_id;
+    one.occurred_at := occurred_at;
+    one.gross_minor := gross_minor;
+    one.fee_minor := fee_minor;
+    one.tax_minor := 0;
+    one.surcharge_minor := 0;
+    one.reserve_minor := 0;
+    one.memo := memo;
+    refused := ledger.post(array[one]);
+    if cardinality(refused) > 0 then
+        raise exception '%', refused[1].problem using errcode = 'check_violation';
+    end if;
+    return one.journal_id;
+end
+$$;
+comment on function ledger.book_fact is
+'Books one fact that is no event of a transfer, by the rules of its type; once per type, tenant, rail and key. The journal''s id, of the first time when it was booked before.';
+
+create function ledger.clear_settlement(
+    tenant_id text, environment text, rail text, currency text, amount_minor bigint, fee_minor bigint,
+    reference text, occurred_at timestamptz
+)
+returns text
+language plpgsql
+volatile
+security definer -- callers may not write the books
+set search_path = ''
+as $$
+#variable_conflict use_column
+begin
+    return ledger.book_fact(
+        tenant_id, environment, 'settlement.cleared', reference, case when amount_minor < 0 then 'out' else 'in' end,
+        rail, currency, abs(amount_minor), coalesce(fee_minor, 0), occurred_at, null,
+        left(regexp_replace('statement ' || reference, '[[:cntrl:]]', ' ', 'g'), 200)
+    );
+end
+$$;
+comment on function ledger.clear_settlement is
+'Books that a statement showed what a rail owed us (amount above zero, fee withheld from it) or we owed it (below zero, fee on top): SETTLEMENT against LIQUIDITY. Idempotent by reference; the journal''s id.';
+
+create function ledger.release_reserves()
+returns integer
+language plpgsql
+volatile
+security definer -- a cron task, which may not write the books
+set search_path = ''
+as $$
+#variable_conflict use_column
+declare
+    due ledger.reserves;
+    released integer := 0;
+begin
+    for due in
+        select r.* from ledger.reserves as r
+        where r.released_at is null and r.due_at <= now()
+        order by r.tenant_id, r.environment, r.journal_no
+        limit 500
+        for update skip locked
+    loop
+        perform ledger.book_fact(
+            due.tenant_id, due.environment, 'reserve.released', due.journal_no::text, 'reserve', due.rail, due.currency,
+            due.amount_minor, 0, due.due_at, null, ''
+        );
+        update ledger.reserves as r set released_at = now() where r.journal_no = due.journal_no;
+        released := released + 1;
+    end loop;
+    return released;
+end
+$$;
+comment on function ledger.release_reserves is 'Gives up to 500 held-back shares whose time is over to their merchants. A cron task.';
+
+create function ledger.expire_holds()
+returns integer
+language plpgsql
+volatile
+security definer -- a cron task, which may not write the books
+set search_path = ''
+as $$
+#variable_conflict use_column
+declare
+    due ledger.holds;
+    expired integer := 0;
+begin
+    for due in
+        select h.* from ledger.holds as h
+        where h.released_at is null and h.expires_at <= now()
+        order by h.tenant_id, h.environment, h.transfer_id
+        limit 500
+    loop
+        perform ledger.book_fact(
+            due.tenant_id, due.environment, 'hold.expired', due.transfer_id, 'hold', due.rail, due.currency,
+            due.amount_minor, 0, due.expires_at, due.transfer_id, ''
+        );
+        expired := expired + 1;
+    end loop;
+    return expired;
+end
+$$;
+comment on function ledger.expire_holds is 'Releases up to 500 authorisations that were never captured in their time. A cron task.';
+
+reset role;
+
+-- sql/ledger/functions/checks.sql
+
+-- Proof that the books are what was booked: chain, balances, trial balance.
+
+set role stalela_owner;
+
+create function ledger.journal_lines(journal_no bigint)
+returns text
+language plpgsql
+stable
+security definer -- callers may not read entries
+set search_path = ''
+as $$
+begin
+    return (
+        select string_agg(
+            concat_ws(E'\t', e.leg_no, e.leg, d.code, c.code, e.currency, e.amount_minor), E'\n' order by e.leg_no
+        )
+        from ledger.journal_entries as e
+        left join ledger.accounts as d on d.account_id = e.debit_account_id
+        left join ledger.accounts as c on c.account_id = e.credit_account_id
+        where e.journal_no = journal_lines.journal_no
+    );
+end
+$$;
+comment on function ledger.journal_lines is 'The entries of a journal as its hash covers them.';
+
+create function ledger.verify_chain(tenant_id text, environment text, first_number bigint, last_number bigint)
+returns jsonb
+language plpgsql
+stable
+security definer -- callers may not read journals
+set search_path = ''
+as $$
+#variable_conflict use_column
+declare
+    head record;
+    first_hash bytea;
+    checked bigint;
+    wrong record;
+begin
+    select c.head_number, c.head_hash into head
+    from ledger.chains as c
+    where c.tenant_id = verify_chain.tenant_id and c.environment = verify_chain.environment;
+    if not found then
+        return jsonb_build_object('verified', 0, 'bad', null);
+    end if;
+    last_number := least(last_number, head.head_number);
+    if first_number = 1 then
+        first_hash := ledger.genesis(tenant_id, environment);
+    else
+        select j.hash into first_hash
+        from ledger.journals as j
+        where
+            j.tenant_id = verify_chain.tenant_id and j.environment = verify_chain.environment
+            and j.number = first_number - 1;
+    end if;
+
+    -- Each is compared with the hash that stands before it, so the first that is wrong is the one that was touched.
+    select j.number, j.journal_id, j.hash, case
+        when j.number <> j.previous_number + 1 then format('number %s is missing before it', j.previous_number + 1)
+        else 'its hash is not that of its content'
+    end as reason
+    into wrong
+    from (
+        select
+            j.number, j.journal_id, j.hash, j as journal,
+            lag(j.number, 1, first_number - 1) over (order by j.number) as previous_number,
+            lag(j.hash, 1, first_hash) over (order by j.number) as previous_hash
+        from ledger.journals as j
+        where
+            j.tenant_id = verify_chain.tenant_id and j.environment = verify_chain.environment
+            and j.number between first_number and last_number
+    ) as j
+    where
+        j.number <> j.previous_number + 1
+        or j.hash is distinct from ledger.link(
+            j.previous_hash,
+            ledger.journal_content(j.journal, coalesce(ledger.journal_lines((j.journal).journal_no), ''))
+        )
+    order by j.number
+    limit 1;
+    if found then
+        return jsonb_build_object('verified', wrong.number - first_number, 'bad', jsonb_build_object(
+            'number', wrong.number, 'journal_id', wrong.journal_id, 'reason', wrong.reason
+        ));
+    end if;
+
+    select max(j.number) into checked
+    from ledger.journals as j
+    where
+        j.tenant_id = verify_chain.tenant_id and j.environment = verify_chain.environment
+        and j.number between first_number and last_number;
+    checked := coalesce(checked, first_number - 1);
+    if checked < last_number then
+        return jsonb_build_object('verified', checked - first_number + 1, 'bad', jsonb_build_object(
+            'number', checked + 1, 'journal_id', null, 'reason', format('number %s is missing', checked + 1)
+        ));
+    elsif last_number = head.head_number and last_number >= first_number and not exists (
+        select from ledger.journals as j
+        where
+            j.tenant_id = verify_chain.tenant_id and j.environment = verify_chain.environment
+            and j.number = last_number and j.hash = head.head_hash
+    ) then
+        return jsonb_build_object('verified', checked - first_number, 'bad', jsonb_build_object(
+            'number', last_number, 'journal_id', null, 'reason', 'the head of the chain is another'
+        ));
+    end if;
+    return jsonb_build_object('verified', checked - first_number + 1, 'bad', null);
+end
+$$;
+comment on function ledger.verify_chain is
+'Computes the hash of every journal again: {verified, bad: null or {number, journal_id, reason}}, bad being the first that is missing or is not what was booked.';
+
+create function ledger.check_chains()
+returns integer
+language plpgsql
+volatile
+security definer -- a cron task, which may not read journals
+set search_path = ''
+as $$
+#variable_conflict use_column
+declare
+    due record;
+    result jsonb;
+    last_number bigint;
+    checked integer := 0;
+begin
+    for due in
+        select c.tenant_id, c.environment, c.head_number, coalesce(k.number, 0) as done
+        from ledger.chains as c
+        left join ledger.chain_checks as k on k.tenant_id = c.tenant_id and k.environment = c.environment
+        where c.head_number > coalesce(k.number, 0)
+        order by k.checked_at nulls first, c.tenant_id, c.environment
+        limit 100
+    loop
+        last_number := least(due.head_number, due.done + 2000);
+        result := ledger.verify_chain(due.tenant_id, due.environment, due.done + 1, last_number);
+        if jsonb_typeof(result -> 'bad') = 'object' then
+            perform public.raise_alert(
+                'ledger_chain_broken', 'critical', concat_ws(':', due.tenant_id, due.environment),
+                due.tenant_id, due.environment, result
+            );
+            -- Stays where it is: the alert stays open until the chain verifies.
+            last_number := due.done;
+        end if;
+        insert into ledger.chain_checks as k (tenant_id, environment, number)
+        values (due.tenant_id, due.environment, last_number)
+        on conflict on constraint chain_checks_pkey do update
+        set number = excluded.number, checked_at = clock_timestamp();
+        checked := checked + 1;
+        exit when checked * 2000 >= 10000;
+    end loop;
+    return checked;
+end
+$$;
+comment on function ledger.check_chains is 'Verifies what was added to each chain since the last time, some thousand journals a run; a broken one is an alert. A cron task.';
+
+create function ledger.check_balances()
+returns integer
+language plpgsql
+volatile
+security definer -- a cron task, which may not read entries
+set search_path = ''
+as $$
+#variable_conflict use_column
+declare
+    one record;
+    checked integer := 0;
+begin
+    for one in
+        -- Balances, checkpoints and entries as one snapshot shows them: they were committed together.
+        select
+            a.account_id, a.tenant_id, a.environment, a.code, a.currency, b.balance_minor,
+            coalesce(k.balance_minor, 0) + s.added as summed, coalesce(s.journal_no, k.journal_no, 0) as journal_no
+        from ledger.balances as b
+        inner join ledger.accounts as a on a.account_id = b.account_id
+        left join ledger.balance_checks as k on k.account_id = b.account_id
+        cross join lateral (
+            select coalesce(sum(e.minor), 0)::bigint as added, max(e.journal_no) as journal_no
+            from (
+                select d.amount_minor as minor, d.journal_no
+                from ledger.journal_entries as d
+                where d.debit_account_id = b.account_id and d.journal_no > coalesce(k.journal_no, 0)
+                union all
+                select -c.amount_minor, c.journal_no
+                from ledger.journal_entries as c
+                where c.credit_account_id = b.account_id and c.journal_no > coalesce(k.journal_no, 0)
+            ) as e
+        ) as s
+        where k.account_id is null or b.as_of >= k.checked_at or b.balance_minor <> k.balance_minor
+        order by k.checked_at nulls first
+        limit 500
+    loop
+        checked := checked + 1;
+        if one.summed <> one.balance_minor then
+            perform public.raise_alert(
+                'ledger_balance_drift', 'critical',
+                concat_ws(':', one.tenant_id, one.environment, one.code, one.currency), one.tenant_id, one.environment,
+                jsonb_build_object('balance_minor', one.balance_minor, 'entries_minor', one.summed)
+            );
+            continue;
+        end if;
+        insert into ledger.balance_checks as k (account_id, journal_no, balance_minor, checked_at)
+        values (one.account_id, one.journal_no, one.summed, clock_timestamp())
+        on conflict on constraint balance_checks_pkey do update
+        set journal_no = excluded.journal_no, balance_minor = excluded.balance_minor, checked_at = excluded.checked_at;
+    end loop;
+    return checked;
+end
+$$;
+comment on function ledger.check_balances is
+'Adds up the entries of accounts that moved since they were last checked, and compares with their balances; drift is an alert. A cron task.';
+
+create function ledger.trial_balance(tenant_id text, environment text)
+returns table (currency text, is_memo boolean, debit_minor bigint, credit_minor bigint)
+language plpgsql
+stable
+security definer -- callers may not read balances
+set search_path = ''
+as $$
+#variable_conflict use_column
+begin
+    return query
+    select
+        a.currency, a.class = 'memo',
+        coalesce(sum(b.balance_minor) filter (where b.balance_minor > 0), 0)::bigint,
+        coalesce(-sum(b.balance_minor) filter (where b.balance_minor < 0), 0)::bigint
+    from ledger.accounts as a
+    inner join ledger.balances as b on b.account_id = a.account_id
+    where a.tenant_id = trial_balance.tenant_id and a.environment = trial_balance.environment
+    group by a.currency, a.class = 'memo'
+    order by 1, 2;
+end
+$$;
+comment on function ledger.trial_balance is 'Debits and credits of a tenant''s books by currency, memo accounts apart. They are equal, or something is wrong.';
+
+create function ledger.check_trial_balances()
+returns integer
+language plpgsql
+volatile
+security definer -- a cron task, which may not read balances
+set search_path = ''
+as $$
+#variable_conflict use_column
+declare
+    uneven record;
+    found_uneven integer := 0;
+begin
+    for uneven in
+        select a.tenant_id, a.environment, a.currency, sum(b.balance_minor)::bigint as difference
+        from ledger.accounts as a
+        inner join ledger.balances as b on b.account_id = a.account_id
+        group by a.tenant_id, a.environment, a.currency, a.class = 'memo'
+        having sum(b.balance_minor) <> 0
+    loop
+        perform public.raise_alert(
+            'ledger_out_of_balance', 'critical', concat_ws(':', uneven.tenant_id, uneven.environment, uneven.currency),
+            uneven.tenant_id, uneven.environment, jsonb_build_object('difference_minor', uneven.difference)
+        );
+        found_uneven := found_uneven + 1;
+    end loop;
+    return found_uneven;
+end
+$$;
+comment on function ledger.check_trial_balances is
+'Debits equal credits in each tenant''s books and currency, memo accounts apart; anything else is an alert. A cron task.';
+
+reset role;
+
+-- sql/ledger/functions/manual.sql
+
+-- Adjustments by hand: written by one person, posted by another.
+
+set role stalela_owner;
+
+create function ledger.person(bucket text)
+returns public.caller
+language plpgsql
+volatile
+security definer -- functions may not read memberships
+set search_path = ''
+as $$
+declare
+    caller public.caller := public.authorize('ledger:adjust', bucket);
+begin
+    if caller.user_id is null then
+        perform public.refuse('40312', 'A person adjusts the books, not a key.');
+    end if;
+    return caller;
+end
+$$;
+comment on function ledger.person is 'The signed-in person who may adjust the books (ledger:adjust); keys may not, whatever their scopes.';
+
+create function ledger.manual_journal_resource(manual ledger.manual_journals)
+returns json
+language plpgsql
+stable
+security definer -- callers may not read currencies
+set search_path = ''
+as $$
+#variable_conflict use_column
+begin
+    return json_build_object(
+        'id', manual.manual_journal_id,
+        'object', 'manual_journal',
+        'status', manual.status,
+        'memo', manual.memo,
+        'occurred_at', manual.occurred_at,
+        'lines', (
+            select json_agg(json_build_object(
+                'account', l.account, 'side', l.side, 'amount', public.format_amount(l.amount_minor, l.currency),
+                'currency', l.currency
+            ))
+            from jsonb_to_recordset(manual.lines) as l (account text, side text, amount_minor bigint, currency text)
+        ),
+        'created_by', manual.created_by,
+        'decided_by', manual.decided_by,
+        'reason', manual.decision_reason,
+        'journal_id', manual.journal_id,
+        'created_at', manual.created_at,
+        'decided_at', manual.decided_at
+    );
+end
+$$;
+comment on function ledger.manual_journal_resource is 'The wire shape of a manual journal.';
+
+create function ledger.check_lines(caller public.caller, lines jsonb)
+returns void
+language plpgsql
+stable
+security definer -- callers may not read accounts
+set search_path = ''
+as $$
+#variable_conflict use_column
+declare
+    wrong record;
+begin
+    select l.account, l.ordinality into wrong
+    from rows from (jsonb_to_recordset(lines) as (account text, currency text)) with ordinality as l
+    left join ledger.chart as c on c.name = split_part(l.account, ':', 1)
+    where
+        c.name is null or c.class = 'memo'
+        or l.account !~ '^[A-Z_]+(:[A-Za-z0-9_.-]+)?$'
+        -- A tenant's own accounts are opened by what happens to it, not by hand.
+        or (c.name in ('MERCHANT', 'RESERVE') and not exists (
+            select from ledger.accounts as a
+            where
+                a.tenant_id = caller.tenant_id and a.environment = caller.environment
+                and a.code = l.account and a.currency = l.currency
+        ))
+    limit 1;
+    if found then
+        perform public.refuse_field(
+            '42262', format('/lines/%s/account', wrong.ordinality - 1), format('there is no account %s to adjust.', wrong.account)
+        );
+    end if;
+    select
+        l.currency,
+        sum(case l.side when 'debit' then l.amount_minor else 0 end)::bigint as debits,
+        sum(case l.side when 'credit' then l.amount_minor else 0 end)::bigint as credits
+    into wrong
+    from jsonb_to_recordset(lines) as l (side text, amount_minor bigint, currency text)
+    group by l.currency
+    having sum(case l.side when 'debit' then l.amount_minor else -l.amount_minor end) <> 0
+    order by l.currency
+    limit 1;
+    if found then
+        perform public.refuse('42280', format(
+            'Debits and credits in %s differ by %s: debits %s, credits %s.', wrong.currency,
+            public.format_amount(abs(wrong.debits - wrong.credits), wrong.currency),
+            public.format_amount(wrong.debits, wrong.currency), public.format_amount(wrong.credits, wrong.currency)
+        ), jsonb_build_object(
+            'errors', jsonb_build_array(jsonb_build_object('pointer', '/lines', 'detail', format(
+                '%s: debits exceed credits by %s', wrong.currency,
+                public.format_amount(wrong.debits - wrong.credits, wrong.currency)
+            ))),
+            'currency', wrong.currency,
+            'difference', public.format_amount(wrong.debits - wrong.credits, wrong.currency)
+        ));
+    end if;
+end
+$$;
+comment on function ledger.check_lines is
+'Refuses accounts that cannot be adjusted (42262), and lines whose debits and credits differ in a currency (42280, naming both).';
+
+create function ledger.create_manual_journal(
+    idempotency_key text, body_hash text, memo text, occurred_at timestamptz, lines jsonb
+)
+returns public.answer
+language plpgsql
+volatile
+security definer -- callers may not write manual journals
+set search_path = ''
+as $$
+#variable_conflict use_column
+declare
+    caller public.caller := ledger.person('write');
+    route constant text := 'POST /ledger/manual-journals';
+    answer public.answer;
+    manual ledger.manual_journals;
+begin
+    answer := public.claim_idempotency(caller, route, create_manual_journal.idempotency_key, create_manual_journal.body_hash);
+    if answer.body is not null then
+        return answer;
+    end if;
+    if create_manual_journal.occurred_at > clock_timestamp() then
+        perform public.refuse_field('42262', '/occurred_at', 'an instant that is past');
+    end if;
+    perform ledger.check_lines(caller, create_manual_journal.lines);
+    insert into ledger.manual_journals (
+        manual_journal_id, tenant_id, environment, memo, occurred_at, lines, created_by
+    ) values (
+        public.new_id('mj'), caller.tenant_id, caller.environment, create_manual_journal.memo,
+        coalesce(create_manual_journal.occurred_at, now()), create_manual_journal.lines, caller.actor
+    )
+    returning * into manual;
+    perform public.audit(caller, 'manual_journal.create', manual.manual_journal_id, jsonb_build_object('memo', manual.memo));
+    answer := public.reply(caller, 201, ledger.manual_journal_resource(manual));
+    perform public.remember_answer(
+        caller, route, create_manual_journal.idempotency_key, manual.manual_journal_id, answer
+    );
+    return answer;
+end
+$$;
+comment on function ledger.create_manual_journal is
+'Writes an adjustment that another person must approve. 42280 when it does not balance in some currency. lines: [{account, side, amount_minor, currency}].';
+
+create function ledger.list_manual_journals(filters jsonb)
+returns public.answer
+language plpgsql
+volatile
+security definer -- callers may not read manual journals
+set search_path = ''
+as $$
+#variable_conflict use_column
+declare
+    caller public.caller := public.authorize('reports:read', 'read');
+    body text;
+begin
+    select string_agg(ledger.manual_journal_resource(m)::text, ',' order by m.created_at desc, m.manual_journal_id desc) into body
+    from (
+        select m.*
+        from ledger.manual_journals as m
+        where
+            m.tenant_id = caller.tenant_id and m.environment = caller.environment
+            and (not filters ? 'status' or m.status = filters ->> 'status')
+        order by m.created_at desc, m.manual_journal_id desc
+        limit 100
+    ) as m;
+    return row(200, format('{"data":[%s]}', body), caller.rate);
+end
+$$;
+comment on function ledger.list_manual_journals is 'The newest hundred adjustments, optionally of one status.';
+
+create function ledger.decide_manual_journal(
+    manual_journal_id text, idempotency_key text, body_hash text, decision text, reason text
+)
+returns public.answer
+language plpgsql
+volatile
+security definer -- callers may not write the books
+set search_path = ''
+as $$
+#variable_conflict use_column
+declare
+    caller public.caller := ledger.person('write');
+    route constant text := format('POST /ledger/manual-journals/{id}/%s', decision);
+    answer public.answer;
+    manual ledger.manual_journals;
+    posted_id text;
+begin
+    answer := public.claim_idempotency(
+        caller, route, decide_manual_journal.idempotency_key,
+        decide_manual_journal.body_hash || ':' || decide_manual_journal.manual_journal_id
+    );
+    if answer.body is not null then
+        return answer;
+    end if;
+    select m.* into manual
+    from ledger.manual_journals as m
+    where
+        m.manual_journal_id = decide_manual_journal.manual_journal_id
+        and m.tenant_id = caller.tenant_id and m.environment = caller.environment
+    for no key update;
+    if not found then
+        perform public.refuse('40401', format('There is no manual journal %s here.', decide_manual_journal.manual_journal_id));
+    elsif manual.status <> 'pending' then
+        perform public.refuse('40911', format('This manual journal is %s.', manual.status), jsonb_build_object(
+            'current_state', manual.status, 'allowed', '[]'::jsonb
+        ));
+    elsif manual.created_by = caller.actor then
+        perform public.refuse('40312', 'Another person than the one who wrote it decides on a manual journal.');
+    end if;
+    if decision = 'approve' then
+        posted_id := ledger.post_lines(
+            manual.tenant_id, manual.environment, 'journal.adjusted', manual.manual_journal_id, manual.occurred_at,
+            manual.memo, manual.lines, null
+        );
+    end if;
+    update ledger.manual_journals as m
+    set
+        status = case decision when 'approve' then 'posted' else 'rejected' end,
+        decided_by = caller.actor, decided_at = now(), decision_reason = decide_manual_journal.reason,
+        journal_id = posted_id
+    where m.manual_journal_id = decide_manual_journal.manual_journal_id
+    returning m.* into manual;
+    perform public.audit(caller, 'manual_journal.' || decision, manual.manual_journal_id, jsonb_build_object(
+        'reason', decide_manual_journal.reason, 'journal_id', posted_id
+    ));
+    answer := public.reply(caller, 200, ledger.manual_journal_resource(manual));
+    perform public.remember_answer(
+        caller, route, decide_manual_journal.idempotency_key, manual.manual_journal_id, answer
+    );
+    return answer;
+end
+$$;
+comment on function ledger.decide_manual_journal is
+'Another person posts an adjustment (approve) or ends it (reject); 40312 for the one who wrote it. Audited with the reason.';
+
+create function ledger.post_lines(
+    tenant_id text, environment text, event_type text, key text, occurred_at timestamptz, memo text, lines jsonb,
+    into_period text
+)
+returns text
+language plpgsql
+volatile
+security definer -- callers may not write the books
+set search_path = ''
+as $$
+#variable_conflict use_column
+declare
+    one ledger.booking;
+    kinds ledger.kind[];
+    legs ledger.planned_leg[];
+begin
+    one.kind := concat_ws(
+        '|', tenant_id, environment, event_type, 'adjustment', '*', '*', '*', '',
+        to_char(occurred_at at time zone 'UTC', 'YYYY-MM-DD')
+    );
+    perform ledger.lock_chains(array[one]);
+    one.wave := 2;
+    one.position := 1;
+    one.journal_id := public.new_id('jrnl');
+    one.journal_key := concat_ws(':', event_type, tenant_id, environment, key);
+    one.occurred_at := occurred_at;
+    one.fee_minor := 0;
+    one.tax_minor := 0;
+    one.reserve_minor := 0;
+    one.memo := '';
+    kinds := ledger.kinds(array[one]);
+    one.memo := concat_ws('; ', memo, nullif(kinds[1].memo, ''));
+    kinds[1].memo := '';
+    kinds[1].period_id := coalesce(into_period, kinds[1].period_id);
+    legs := array(
+        -- Debits and credits laid end to end: where they overlap they are a pair.
+        with laid as (
+            select l.*, sum(l.amount_minor) over (partition by l.currency, l.side order by l.ordinality) as until_minor
+            from rows from (
+                jsonb_to_recordset(lines) as (account text, side text, amount_minor bigint, currency text)
+            ) with ordinality as l
+        )
+        select row(
+            one.kind, row_number() over (order by d.currency, d.until_minor, c.until_minor), 'adjustment', null,
+            least(d.until_minor, c.until_minor)
+            - greatest(d.until_minor - d.amount_minor, c.until_minor - c.amount_minor),
+            d.currency, d.account, c.account, null, null, null
+        )::ledger.planned_leg
+        from laid as d
+        inner join laid as c
+            on c.currency = d.currency and c.side = 'credit'
+            and c.until_minor - c.amount_minor < d.until_minor and d.until_minor - d.amount_minor < c.until_minor
+        where d.side = 'debit' and d.account <> c.account
+    );
+    perform ledger.write(array[one], kinds, ledger.find_accounts(kinds, legs));
+    return one.journal_id;
+end
+$$;
+comment on function ledger.post_lines is
+'Posts balanced lines [{account, side, amount_minor, currency}] as one journal of pairs; once per type and key. What is debited and credited to the same account falls away. into_period: not the one of the day.';
+
+reset role;
+
+-- sql/ledger/functions/periods.sql
+
+-- Months: open, closing, closed.
+
+set role stalela_owner;
+
+create function ledger.period_resource(period ledger.periods)
+returns json
+language plpgsql
+immutable
+set search_path = ''
+as $$
+begin
+    return json_build_object(
+        'id', period.period_id, 'object', 'period', 'status', period.status, 'changed_by', period.changed_by,
+        'changed_at', period.changed_at, 'snapshot', period.snapshot
+    );
+end
+$$;
+comment on function ledger.period_resource is 'The wire shape of a period.';
+
+create function ledger.list_periods()
+returns public.answer
+language plpgsql
+volatile
+security definer -- callers may not read periods
+set search_path = ''
+as $$
+#variable_conflict use_column
+declare
+    caller public.caller := public.authorize('reports:read', 'read');
+    body text;
+begin
+    select string_agg(ledger.period_resource(p)::text, ',' order by p.period_id desc) into body
+    from ledger.periods as p
+    where p.tenant_id = caller.tenant_id and p.environment = caller.environment;
+    return row(200, format('{"data":[%s]}', body), caller.rate);
+end
+$$;
+comment on function ledger.list_periods is 'The caller''s periods that are or were not simply open, newest first.';
+
+create function ledger.move_period(period_id text, idempotency_key text, body_hash text, status text)
+returns public.answer
+language plpgsql
+volatile
+security definer -- callers may not write periods
+set search_path = ''
+as $$
+#variable_conflict use_column
+declare
+    caller public.caller := ledger.person('write');
+    route constant text := 'POST /ledger/periods/{id}';
+    answer public.answer;
+    place ledger.booking;
+    was text;
+    period ledger.periods;
+begin
+    answer := public.claim_idempotency(
+        caller, route, move_period.idempotency_key, move_period.body_hash || ':' || move_period.period_id
+    );
+    if answer.body is not null then
+        return answer;
+    end if;
+    if (move_period.period_id || '-01')::date + interval '1 month' > now() at time zone 'UTC' then
+        perform public.refuse_field('42262', '/period', 'a month (UTC) that is over');
+    end if;
+    -- Whoever posts waits, and then finds the period as it is left here.
+    place.kind := concat_ws('|', caller.tenant_id, caller.environment);
+    perform ledger.lock_chains(array[place]);
+    was := coalesce((
+        select p.status from ledger.periods as p
+        where
+            p.tenant_id = caller.tenant_id and p.environment = caller.environment
+            and p.period_id = move_period.period_id
+    ), 'open');
+    if (was, move_period.status) not in (('open', 'closing'), ('closing', 'open'), ('closing', 'closed')) then
+        perform public.refuse('40911', format('A period that is %s does not become %s.', was, move_period.status), jsonb_build_object(
+            'current_state', was,
+            'allowed', case was when 'open' then '["closing"]'::jsonb when 'closing' then '["open","closed"]' else '[]' end
+        ));
+    end if;
+    insert into ledger.periods as p (tenant_id, environment, period_id, status, changed_by, snapshot)
+    values (
+        caller.tenant_id, caller.environment, move_period.period_id, move_period.status, caller.actor,
+        case when move_period.status = 'closed' then
+            ledger.close_books(caller.tenant_id, caller.environment, move_period.period_id)
+        end
+    )
+    on conflict on constraint periods_pkey do update
+    set status = excluded.status, changed_by = excluded.changed_by, changed_at = now(), snapshot = excluded.snapshot
+    returning * into period;
+    perform public.audit(caller, 'period.' || move_period.status, move_period.period_id, '{}');
+    answer := public.reply(caller, 200, ledger.period_resource(period));
+    perform public.remember_answer(caller, route, move_period.idempotency_key, move_period.period_id, answer);
+    return answer;
+end
+$$;
+comment on function ledger.move_period is
+'open to closing (nothing new goes in), back, or on to closed: closing entries are booked and the balances kept. 40911 for any other move.';
+
+create function ledger.close_books(tenant_id text, environment text, period_id text)
+returns jsonb
+language plpgsql
+volatile
+security definer -- callers may not write the books
+set search_path = ''
+as $$
+#variable_conflict use_column
+declare
+    uneven text;
+    lines jsonb;
+    ended_at timestamptz := ((close_books.period_id || '-01')::timestamp + interval '1 month' - interval '1 microsecond') at time zone 'UTC';
+begin
+    select t.currency into uneven
+    from ledger.trial_balance(close_books.tenant_id, close_books.environment) as t
+    where t.debit_minor <> t.credit_minor
+    limit 1;
+    if found then
+        perform public.refuse('40911', format('The books are out of balance in %s; nothing is closed on them.', uneven),
+            '{"current_state": "closing", "allowed": ["open"]}');
+    end if;
+    -- Each account of revenue and expense to zero; what that comes to is net income, and goes into retained earnings.
+    with results as (
+        select a.code, a.currency, sum(case when e.debit_account_id = a.account_id then e.amount_minor else -e.amount_minor end) as minor
+        from ledger.journals as j
+        inner join ledger.journal_entries as e on e.journal_no = j.journal_no
+        inner join ledger.accounts as a on a.account_id in (e.debit_account_id, e.credit_account_id)
+        where
+            j.tenant_id = close_books.tenant_id and j.environment = close_books.environment
+            and j.period_id = close_books.period_id and a.class in ('revenue', 'expense')
+        group by a.code, a.currency
+        having sum(case when e.debit_account_id = a.account_id then e.amount_minor else -e.amount_minor end) <> 0
+    ), sides as (
+        select r.currency, r.code as account, case when r.minor > 0 then 'credit' else 'debit' end as side, abs(r.minor) as amount_minor
+        from results as r
+        union all
+        select r.currency, 'RETAINED_EARNINGS', case when sum(r.minor) > 0 then 'debit' else 'credit' end, abs(sum(r.minor))
+        from results as r
+        group by r.currency
+        having sum(r.minor) <> 0
+    )
+    select jsonb_agg(to_jsonb(s) order by s.currency, s.account) into lines from sides as s;
+    if lines is not null then
+        perform ledger.post_lines(
+            close_books.tenant_id, close_books.environment, 'period.closed', close_books.period_id, ended_at,
+            'closing entries of ' || close_books.period_id, lines, close_books.period_id
+        );
+    end if;
+    return (
+        select coalesce(jsonb_agg(jsonb_build_object(
+            'account', s.code, 'currency', s.currency, 'balance', public.format_amount(s.minor::bigint, s.currency)
+        ) order by s.currency, s.number, s.code), '[]')
+        from (
+            select a.code, a.currency, c.number, sum(
+                case when e.debit_account_id = a.account_id then e.amount_minor else -e.amount_minor end
+            ) * case a.normal_side when 'debit' then 1 else -1 end as minor
+            from ledger.journals as j
+            inner join ledger.journal_entries as e on e.journal_no = j.journal_no
+            inner join ledger.accounts as a on a.account_id in (e.debit_account_id, e.credit_account_id)
+            inner join ledger.chart as c on c.name = a.name
+            where
+                j.tenant_id = close_books.tenant_id and j.environment = close_books.environment
+                and j.period_id <= close_books.period_id
+            group by a.account_id, a.code, a.currency, c.number, a.normal_side
+        ) as s
+    );
+end
+$$;
+comment on function ledger.close_books is
+'Books the closing entries of a period and returns the balances it ends with. Under the lock of the chain; refuses when the books are out of balance.';
+
+reset role;
+
+-- sql/ledger/functions/posting.sql
+
+-- Posting: entries, journals, chain and balances of a batch, in one statement.
+
+set role stalela_owner;
+
+create function ledger.post(bookings ledger.booking[])
+returns ledger.booking[]
+language plpgsql
+volatile
+security definer -- callers may not write the books
+set search_path = ''
+as $$
+#variable_conflict use_column
+declare
+    refused ledger.booking[] := array(select b from unnest(bookings) as b where b.problem is not null);
+    waves smallint[];
+    this_wave smallint;
+    batch ledger.booking[] := bookings;
+    kinds ledger.kind[];
+    legs ledger.planned_leg[];
+begin
+    perform ledger.lock_chains(bookings);
+    waves := array(select distinct b.wave from unnest(bookings) as b where b.problem is null order by 1);
+    foreach this_wave in array waves loop
+        if cardinality(waves) > 1 or cardinality(refused) > 0 then
+            batch := array(select b from unnest(bookings) as b where b.problem is null and b.wave = this_wave);
+        end if;
+        if this_wave > 2 then
+            batch := ledger.price_returns(batch);
+        elsif this_wave = 2 then
+            batch := ledger.price_releases(batch);
+        end if;
+        kinds := ledger.kinds(batch);
+        legs := ledger.plan(kinds);
+        refused := refused || array(
+            select jsonb_populate_record(b, jsonb_build_object('problem', coalesce(
+                b.problem, format('no posting rule for %s', b.kind)
+            )))
+            from unnest(batch) as b
+            where
+                b.problem is not null
+                or b.kind in (select k.kind from unnest(kinds) as k except select l.kind from unnest(legs) as l)
+        );
+        if exists (select from unnest(batch) as b where b.problem is not null) then
+            batch := array(select b from unnest(batch) as b where b.problem is null);
+        end if;
+        perform ledger.write(batch, kinds, legs);
+    end loop;
+    return refused;
+end
+$$;
+comment on function ledger.post is
+'Books a batch, and returns those bookings that could not be, each with its problem. Raises when the books would be wrong, and then nothing of the batch is booked.';
+
+create function ledger.write(bookings ledger.booking[], kinds ledger.kind[], legs ledger.planned_leg[])
+returns void
+language plpgsql
+volatile
+security definer -- callers may not write the books
+set search_path = ''
+set timezone = 'UTC'
+set datestyle = 'ISO'
+set plan_cache_mode = 'force_custom_plan'
+as $$
+#variable_conflict use_column
+declare
+    moment timestamptz := clock_timestamp();
+    crossed record;
+begin
+    for crossed in
+        with ordered as (
+            select
+                b.*, k.tenant_id, k.environment, k.event_type, k.rail, k.period_id, k.rules_version, k.reserve_days,
+                coalesce(k.fx_currency, k.currency) as fee_currency, k.currency,
+                k.memo || b.memo as words,
+                concat_ws(
+                    E'\n', 'stalela.journal.v1', k.tenant_id, k.environment, k.event_type, k.period_id, k.rules_version,
+                    k.memo || b.memo, ''
+                ) as head,
+                c.head_hash, c.head_number, greatest(moment, c.posted_at) as posted_at,
+                coalesce(b.fx_minor, b.gross_minor) as base_minor, k.rate_bps, k.fixed_minor, k.tax_bps, k.reserve_bps
+            from unnest(bookings) as b
+            -- Outer joins that always match: the planner then expects what is there, not one row.
+            left join unnest(kinds) as k on k.kind = b.kind
+            left join ledger.chains as c on c.tenant_id = k.tenant_id and c.environment = k.environment
+            order by b.position
+        ), charged as (
+            select
+                o.*,
+                coalesce(
+                    o.fee_minor,
+                    case o.rate_bps when 0 then 0 else ledger.half_even(o.base_minor, o.rate_bps, 10000) end + o.fixed_minor
+                ) as fee
+            from ordered as o
+        ), booked as materialized (
+            select
+                h.*, nextval('ledger.journal_no') as journal_no,
+                coalesce(h.tax_minor, case h.tax_bps when 0 then 0 else ledger.half_even(h.fee, h.tax_bps, 10000) end) as tax,
+                coalesce(
+                    h.reserve_minor,
+                    case h.reserve_bps when 0 then 0 else ledger.half_even(h.base_minor, h.reserve_bps, 10000) end
+                ) as reserve
+            from charged as h
+        ), entries as materialized (
+            select
+                b.journal_no, l.leg_no, l.leg, l.debit_account_id, l.credit_account_id, l.currency, l.is_memo, a.minor,
+                l.leg_no || E'\t' || l.leg || E'\t' || l.debit_code || E'\t' || l.credit_code || E'\t' || l.currency
+                || E'\t' || a.minor as line
+            from booked as b
+            left join unnest(legs) as l on l.kind = b.kind
+            cross join lateral (
+                select case l.amount
+                    when 'gross' then b.gross_minor
+                    when 'net' then b.gross_minor - b.fee - b.tax - b.surcharge_minor
+                    when 'fee' then b.fee
+                    when 'tax' then b.tax
+                    when 'surcharge' then b.surcharge_minor
+                    when 'reserve' then b.reserve
+                    when 'held' then b.held_minor
+                    when 'fx_settled' then b.fx_minor
+                    when 'fx_loss' then b.fx_quoted_minor - b.fx_minor
+                    when 'fx_gain' then b.fx_minor - b.fx_quoted_minor
+                    else l.amount_minor
+                end as minor
+            ) as a
+            where a.minor > 0
+        ), entries_written as (
+            insert into ledger.journal_entries (
+                journal_no, leg_no, leg, debit_account_id, credit_account_id, amount_minor, currency
+            )
+            select e.journal_no, e.leg_no, e.leg, e.debit_account_id, e.credit_account_id, e.minor, e.currency
+            from entries as e
+        ), lined as (
+            select e.journal_no, string_agg(e.line, E'\n' order by e.leg_no) as lines, bool_and(e.is_memo) as is_memo
+            from entries as e
+            group by e.journal_no
+        ), numbered as (
+            select
+                b.*, l.lines, l.is_memo,
+                b.head_number + row_number() over (partition by b.tenant_id, b.environment order by b.journal_no) as number
+            from booked as b
+            inner join lined as l on l.journal_no = b.journal_no
+        ), told as materialized (
+            select
+                n.*, row_number() over (order by n.tenant_id, n.environment, n.number) as line,
+                -- As ledger.journal_content, with which verification compares every word of this.
+                n.head || n.number || E'\n' || n.journal_id || E'\n' || n.journal_key || E'\n' || coalesce(n.event_id, '')
+                || E'\n' || coalesce(n.transfer_id, '') || E'\n' || n.occurred_at || E'\n' || n.posted_at || E'\n'
+                || coalesce(n.related_journal_id, '') || E'\n' || n.is_memo::text || E'\n' || n.lines as content
+            from numbered as n
+        ), chained as (
+            select t.*, h.hash
+            from (
+                select array_agg(t.head_hash order by t.line) as heads, array_agg(t.content order by t.line) as contents
+                from told as t
+            ) as a
+            cross join lateral ledger.link_all(a.heads, a.contents) as h
+            inner join told as t on t.line = h.line
+        ), journals_written as (
+            insert into ledger.journals (
+                journal_no, journal_id, journal_key, tenant_id, environment, number, event_id, event_type, transfer_id,
+                occurred_at, posted_at, period_id, rules_version, related_journal_id, is_memo, memo, hash
+            )
+            select
+                c.journal_no, c.journal_id, c.journal_key, c.tenant_id, c.environment, c.number, c.event_id, c.event_type,
+                c.transfer_id, c.occurred_at, c.posted_at, c.period_id, c.rules_version, c.related_journal_id, c.is_memo,
+                c.words, c.hash
+            from chained as c
+            order by c.journal_no
+            returning tenant_id, environment, number, hash, posted_at
+        ), linked as (
+            update ledger.chains as c
+            set head_number = w.number, head_hash = w.hash, posted_at = w.posted_at
+            from (
+                select distinct on (w.tenant_id, w.environment) w.*
+                from journals_written as w
+                order by w.tenant_id, w.environment, w.number desc
+            ) as w
+            where c.tenant_id = w.tenant_id and c.environment = w.environment
+        ), held as (
+            insert into ledger.holds (
+                transfer_id, tenant_id, environment, rail, currency, amount_minor, placed_at, expires_at
+            )
+            select
+                b.transfer_id, b.tenant_id, b.environment, b.rail, b.currency, b.held_minor, b.occurred_at,
+                b.occurred_at + make_interval(secs => public.setting('ledger.hold_lifetime_s')::integer)
+            from booked as b
+            where b.event_type = 'transfer.accepted'
+        ), reserved as (
+            insert into ledger.reserves (journal_no, tenant_id, environment, rail, currency, amount_minor, due_at)
+            select
+                b.journal_no, b.tenant_id, b.environment, b.rail, b.fee_currency, e.minor,
+                b.occurred_at + make_interval(days => b.reserve_days)
+            from booked as b
+            inner join entries as e on e.journal_no = b.journal_no and e.leg = 'reserve'
+            where b.reserve > 0
+        ), deltas as (
+            select m.account_id, sum(m.minor)::bigint as delta
+            from (
+                select e.debit_account_id as account_id, e.minor from entries as e
+                union all
+                select e.credit_account_id, -e.minor from entries as e
+            ) as m
+            group by m.account_id
+            having sum(m.minor) <> 0
+            order by m.account_id
+        ), moved as (
+            update ledger.balances as b
+            set balance_minor = b.balance_minor + d.delta, as_of = moment, version = b.version + 1
+            from deltas as d
+            where b.account_id = d.account_id
+            returning b.account_id, b.balance_minor, d.delta
+        )
+        select a.*
+        from moved as m
+        inner join ledger.accounts as a on a.account_id = m.account_id
+        cross join lateral (select case a.normal_side when 'debit' then 1 else -1 end as side) as s
+        where
+            a.when_negative = 'warn'
+            and m.balance_minor * s.side < 0 and (m.balance_minor - m.delta) * s.side >= 0
+    loop
+        perform public.raise_alert(
+            'ledger_balance_negative', 'warning',
+            concat_ws(':', crossed.tenant_id, crossed.environment, crossed.code, crossed.currency),
+            crossed.tenant_id, crossed.environment,
+            jsonb_build_object('account', crossed.code, 'currency', crossed.currency)
+        );
+    end loop;
+end
+$$;
+comment on function ledger.write is
+'Writes a batch: entries, chained journals, and the change of each balance, once per account in the order of their ids. Not for callers: ledger.post and the manual journals prepare what it is given, under the locks of its chains.';
+
+-- What the shape of the tables cannot say, once per statement.
+
+create function ledger.check_entries()
+returns trigger
+language plpgsql
+volatile
+security definer -- reads accounts for whoever writes
+set search_path = ''
+as $$
+#variable_conflict use_column
+declare
+    wrong bigint;
+begin
+    select e.journal_no into wrong
+    from (
+        select w.debit_account_id, w.credit_account_id, w.currency, min(w.journal_no) as journal_no
+        from written as w
+        group by w.debit_account_id, w.credit_account_id, w.currency
+    ) as e
+    left join ledger.accounts as d on d.account_id = e.debit_account_id
+    left join ledger.accounts as c on c.account_id = e.credit_account_id
+    where
+        coalesce(
+            d.tenant_id <> c.tenant_id or d.environment <> c.environment
+            or d.currency <> e.currency or c.currency <> e.currency
+            or d.status <> 'active' or c.status <> 'active'
+            or (d.class = 'memo') <> (c.class = 'memo'),
+            true
+        )
+    limit 1;
+    if found then
+        raise exception 'an entry of journal % joins accounts that do not belong together', wrong
+            using errcode = 'check_violation';
+    end if;
+    return null;
+end
+$$;
+comment on function ledger.check_entries is
+'Both accounts of an entry exist, are active, belong to one tenant and environment, have the entry''s currency, and are both memo accounts or neither.';
+
+create function ledger.check_journals()
+returns trigger
+language plpgsql
+volatile
+security definer -- reads entries for whoever writes
+set search_path = ''
+as $$
+#variable_conflict use_column
+declare
+    wrong bigint;
+begin
+    select t.journal_no into wrong
+    from (
+        select w.tenant_id, w.environment, e.debit_account_id, min(w.journal_no) as journal_no
+        from written as w
+        left join ledger.journal_entries as e
+            on e.journal_no = w.journal_no
+            -- Their entries stand together: one range instead of a look for each.
+            and e.journal_no between (select min(r.journal_no) from written as r) and (select max(r.journal_no) from written as r)
+        group by w.tenant_id, w.environment, e.debit_account_id
+    ) as t
+    left join ledger.accounts as a on a.account_id = t.debit_account_id
+    where coalesce(a.tenant_id <> t.tenant_id or a.environment <> t.environment, true)
+    limit 1;
+    if found then
+        raise exception 'journal % has no entries of its tenant', wrong using errcode = 'check_violation';
+    end if;
+    return null;
+end
+$$;
+comment on function ledger.check_journals is 'A journal is written together with its entries, which are in accounts of its tenant and environment.';
+
+reset role;
+
+-- sql/ledger/functions/reading.sql
+
+-- From events to bookings: what they say, and whether that can be booked.
+
+set role stalela_owner;
+
+create function ledger.read_events(batch payments.delivery[])
+returns ledger.booking[]
+language plpgsql
+stable
+security definer -- callers may not read currencies and holds
+set search_path = ''
+set timezone = 'UTC'
+set datestyle = 'ISO'
+-- Plans made for no batch in particular are made for a hundred rows and tried on thousands.
+set plan_cache_mode = 'force_custom_plan'
+as $$
+#variable_conflict use_column
+begin
+    return array(
+        select row(
+            concat_ws(
+                '|', d.tenant_id, d.environment, d.event_type, t.purpose, t.intent, t.rail, t.currency,
+                coalesce(t.fx_currency, ''), left(d.occurred_at::text, 10)
+            ),
+            e.wave + (t.purpose = 'refund')::integer,
+            d.ordinality, d.outbox_id, d.event_id, 'jrnl_' || substr(d.event_id, 5),
+            d.ordering_key || ':' || d.event_type || ':' || d.seq,
+            d.ordering_key, d.payload ->> 'related_transfer_id', d.occurred_at,
+            m.gross_minor, null, null, m.surcharge_minor, null,
+            case when e.condition = 'authorises' then m.gross_minor end,
+            f.fx_minor, f.fx_quoted_minor, null, '',
+            case
+                when e.event_type is null then format('the books know no event of type %s', d.event_type)
+                when d.payload ->> 'schema_version' <> '1'
+                    then format('the books know no version %s of %s', d.payload ->> 'schema_version', d.event_type)
+                when c.code is null then format('the currency %s does not exist', coalesce(t.currency, 'null'))
+                when t.rail is null then 'the event names no rail'
+                when m.gross_minor is null or m.gross_minor <= 0
+                    then format('%s is no amount of %s', coalesce(t.amount, 'null'), t.currency)
+                when m.surcharge_minor is null or m.surcharge_minor < 0
+                    then format('%s is no amount of %s', d.payload ->> 'fee', t.currency)
+                when t.fx is not null and (f.fx_minor is null or f.fx_quoted_minor is null)
+                    then format('%s names no exchange', t.fx)
+            end,
+            true
+        )::ledger.booking
+        from unnest(batch) with ordinality as d
+        left join ledger.event_types as e on e.event_type = d.event_type
+        cross join lateral (
+            select
+                coalesce(d.payload ->> 'purpose', 'collection') as purpose,
+                coalesce(d.payload ->> 'intent', 'PULL') as intent,
+                d.payload ->> 'rail' as rail,
+                d.payload ->> 'currency' as currency,
+                case
+                    when e.condition = 'not_by_refund' then coalesce(d.payload ->> 'returned_amount', d.payload ->> 'amount')
+                    else d.payload ->> 'amount'
+                end as amount,
+                d.payload -> 'fx' as fx,
+                d.payload -> 'fx' ->> 'settlement_currency' as fx_currency
+        ) as t
+        left join public.currencies as c on c.code = t.currency
+        left join public.currencies as s on s.code = t.fx_currency
+        cross join lateral (
+            select
+                -- Exactly the currency's decimals: the point is where the scale says, and nowhere else.
+                case when position('.' in reverse(t.amount)) = case c.scale when 0 then 0 else c.scale + 1 end
+                    then replace(t.amount, '.', '')::bigint end as gross_minor,
+                case when d.payload ->> 'fee' is null then 0 else ledger.minor(d.payload ->> 'fee', c.scale) end as surcharge_minor
+        ) as m
+        cross join lateral (
+            select
+                case when t.fx is not null then ledger.minor(t.fx ->> 'settlement_amount', s.scale) end as fx_minor,
+                case when t.fx is not null then ledger.minor(
+                    coalesce(t.fx ->> 'quoted_amount', t.fx ->> 'settlement_amount'), s.scale
+                ) end as fx_quoted_minor
+        ) as f
+        where
+            e.event_type is null
+            or e.wave is not null and case e.condition
+                when 'authorises' then t.intent = 'AUTH'
+                when 'not_by_refund' then d.payload ->> 'triggered_by' is distinct from 'refund'
+                when 'holds' then exists (
+                    select from ledger.holds as h
+                    where h.transfer_id in (d.ordering_key, d.payload ->> 'related_transfer_id')
+                )
+                else true
+            end
+        order by d.ordinality
+    );
+end
+$$;
+comment on function ledger.read_events is
+'What the events of a batch ask of the books, in their order; those that book nothing are left out, those that cannot be booked have a problem.';
+
+create function ledger.kinds(bookings ledger.booking[])
+returns ledger.kind[]
+language plpgsql
+stable
+security definer -- callers may not read tariffs and periods
+set search_path = ''
+set plan_cache_mode = 'force_custom_plan'
+as $$
+#variable_conflict use_column
+begin
+    return array(
+        select row(
+            k.kind, k.of[1], k.of[2], k.of[3], k.of[4], k.of[5], k.of[6], k.of[7], nullif(k.of[8], ''),
+            p.period_id,
+            case when p.period_id <> left(k.of[9], 7) then format('occurred in %s, which is closed', left(k.of[9], 7)) else '' end,
+            t.rate_bps, t.fixed_minor, t.tax_bps, t.reserve_bps, t.reserve_days,
+            public.setting('ledger.rules_version')::integer
+        )::ledger.kind
+        from (
+            select d.kind, string_to_array(d.kind, '|') as of
+            from (select distinct b.kind from unnest(bookings) as b where b.problem is null) as d
+        ) as k
+        cross join lateral ledger.tariff(k.of[1], k.of[4], k.of[6], coalesce(nullif(k.of[8], ''), k.of[7]), k.of[9]::date) as t
+        cross join lateral (select ledger.period_for(k.of[1], k.of[2], k.of[9]::date) as period_id) as p
+    );
+end
+$$;
+comment on function ledger.kinds is 'The kinds of event in a batch, each with its tariff and the period that takes it. Under the locks of the chains, so that periods stand still.';
+
+create function ledger.tariff(
+    tenant_id text, purpose text, rail text, currency text, occurred_on date,
+    out rate_bps integer, out fixed_minor bigint, out tax_bps integer, out reserve_bps integer,
+    out reserve_days integer, out is_fee_returned boolean
+)
+language plpgsql
+stable
+security definer -- callers may not read tariffs
+set search_path = ''
+as $$
+#variable_conflict use_column
+begin
+    select t.rate_bps, t.fixed_minor, t.tax_bps, t.reserve_bps, t.reserve_days, t.is_fee_returned
+    into rate_bps, fixed_minor, tax_bps, reserve_bps, reserve_days, is_fee_returned
+    from ledger.tariffs as t
+    where
+        (t.tenant_id = tariff.tenant_id or t.tenant_id is null)
+        and t.purpose in (tariff.purpose, '*')
+        and t.rail in (tariff.rail, '*')
+        and t.currency in (tariff.currency, '*')
+        and t.valid_from <= tariff.occurred_on
+        and (t.valid_until is null or t.valid_until > tariff.occurred_on)
+    order by t.tenant_id is null, t.purpose = '*', t.rail = '*', t.currency = '*', t.valid_from desc, t.tariff_id
+    limit 1;
+    if not found then
+        rate_bps := 0;
+        fixed_minor := 0;
+        tax_bps := 0;
+        reserve_bps := 0;
+        reserve_days := 0;
+        is_fee_returned := true;
+    end if;
+end
+$$;
+comment on function ledger.tariff is 'The tariff of a tenant''s transfer on a day: its own before everybody''s, the more particular before the general. None is free.';
+
+create function ledger.period_for(tenant_id text, environment text, occurred_on date)
+returns text
+language plpgsql
+stable
+security definer -- callers may not read periods
+set search_path = ''
+as $$
+#variable_conflict use_column
+declare
+    month date := date_trunc('month', occurred_on)::date;
+begin
+    if not exists (
+        select from ledger.periods as p
+        where
+            p.tenant_id = period_for.tenant_id and p.environment = period_for.environment
+            and p.period_id = to_char(month, 'YYYY-MM') and p.status <> 'open'
+    ) then
+        return to_char(month, 'YYYY-MM');
+    end if;
+    -- The present month, or the first after it that still takes entries.
+    month := greatest(month, date_trunc('month', now() at time zone 'UTC')::date);
+    while exists (
+        select from ledger.periods as p
+        where
+            p.tenant_id = period_for.tenant_id and p.environment = period_for.environment
+            and p.period_id = to_char(month, 'YYYY-MM') and p.status <> 'open'
+    ) loop
+        month := (month + interval '1 month')::date;
+    end loop;
+    return to_char(month, 'YYYY-MM');
+end
+$$;
+comment on function ledger.period_for is 'The period that takes what occurred on a day (UTC): its own month, or the open one when that is closing or closed.';
+
+reset role;
+
+-- sql/ledger/functions/reading_books.sql
+
+-- What people see of the books: balances, accounts, journals, tariffs, and the proof.
+
+set role stalela_owner;
+
+create function ledger.list_balances(filters jsonb)
+returns public.answer
+language plpgsql
+volatile
+security definer -- callers may not read balances
+set search_path = ''
+as $$
+#variable_conflict use_column
+declare
+    caller public.caller := public.authorize('reports:read', 'read');
+    body text;
+begin
+    select string_agg(row_to_json(shown)::text, ',' order by shown.currency, shown.number, shown.account) into body
+    from (
+        select
+            a.code as account, c.number, a.type, a.class, a.currency,
+            public.format_amount(
+                case a.normal_side when 'debit' then b.balance_minor else -b.balance_minor end, a.currency
+            ) as balance,
+            a.normal_side, b.as_of
+        from ledger.accounts as a
+        inner join ledger.balances as b on b.account_id = a.account_id
+        inner join ledger.chart as c on c.name = a.name
+        where
+            a.tenant_id = caller.tenant_id and a.environment = caller.environment
+            and (not filters ? 'currency' or a.currency = filters ->> 'currency')
+            and (not filters ? 'type' or a.type = filters ->> 'type')
+    ) as shown;
+    return row(200, format('{"data":[%s]}', body), caller.rate);
+end
+$$;
+comment on function ledger.list_balances is
+'What each of the caller''s accounts holds, on its normal side. filters: type, currency.';
+
+create function ledger.list_accounts()
+returns public.answer
+language plpgsql
+volatile
+security definer -- callers may not read accounts
+set search_path = ''
+as $$
+#variable_conflict use_column
+declare
+    caller public.caller := public.authorize('reports:read', 'read');
+    body text;
+begin
+    select string_agg(row_to_json(shown)::text, ',' order by shown.number, shown.account, shown.currency) into body
+    from (
+        select
+            a.code as account, c.number, a.type, a.class, a.normal_side, a.currency, a.status, c.description, a.created_at
+        from ledger.accounts as a
+        inner join ledger.chart as c on c.name = a.name
+        where a.tenant_id = caller.tenant_id and a.environment = caller.environment
+    ) as shown;
+    return row(200, format('{"data":[%s]}', body), caller.rate);
+end
+$$;
+comment on function ledger.list_accounts is 'The caller''s accounts as the chart names them.';
+
+create function ledger.journal_resource(journal ledger.journals)
+returns json
+language plpgsql
+stable
+security definer -- callers may not read entries
+set search_path = ''
+set timezone = 'UTC'
+as $$
+#variable_conflict use_column
+begin
+    return json_build_object(
+        'id', journal.journal_id,
+        'object', 'journal',
+        'number', journal.number,
+        'key', journal.journal_key,
+        'event_type', journal.event_type,
+        'event_id', journal.event_id,
+        'transfer_id', journal.transfer_id,
+        'occurred_at', journal.occurred_at,
+        'posted_at', journal.posted_at,
+        'period', journal.period_id,
+        'rules_version', journal.rules_version,
+        'related_journal_id', journal.related_journal_id,
+        'is_memo', journal.is_memo,
+        'memo', journal.memo,
+        'hash', encode(journal.hash, 'hex'),
+        'entries', (
+            select json_agg(json_build_object(
+                'number', e.leg_no, 'leg', e.leg, 'debit', d.code, 'credit', c.code,
+                'amount', public.format_amount(e.amount_minor, e.currency), 'currency', e.currency,
+                'amount_minor', e.amount_minor::text
+            ) order by e.leg_no)
+            from ledger.journal_entries as e
+            inner join ledger.accounts as d on d.account_id = e.debit_account_id
+            inner join ledger.accounts as c on c.account_id = e.credit_account_id
+            where e.journal_no = journal.journal_no
+        )
+    );
+end
+$$;
+comment on function ledger.journal_resource is 'The wire shape of a journal with its entries, enough to compute its hash again.';
+
+create function ledger.list_journals(filters jsonb, page_size integer, before_number bigint)
+returns public.answer
+language plpgsql
+volatile
+security definer -- callers may not read journals
+set search_path = ''
+as $$
+#variable_conflict use_column
+declare
+    caller public.caller := public.authorize('reports:read', 'read');
+    shown ledger.journals[];
+    has_more boolean;
+begin
+    if filters ? 'transfer_id' then
+        -- The keys of a transfer's journals begin with its id.
+        shown := array(
+            select j from ledger.journals as j
+            where
+                j.journal_key >= (filters ->> 'transfer_id') || ':' and j.journal_key < (filters ->> 'transfer_id') || ';'
+                and j.tenant_id = caller.tenant_id and j.environment = caller.environment
+                and j.number < before_number
+            order by j.number desc
+            limit page_size + 1
+        );
+    else
+        shown := array(
+            select j from ledger.journals as j
+            where j.tenant_id = caller.tenant_id and j.environment = caller.environment and j.number < before_number
+            order by j.number desc
+            limit page_size + 1
+        );
+    end if;
+    has_more := cardinality(shown) > page_size;
+    return row(200, format(
+        '{"data":[%s],"pagination":%s}',
+        (
+            select string_agg(ledger.journal_resource(j)::text, ',' order by j.number desc)
+            from unnest(shown[1:page_size]) as j
+        ),
+        json_build_object(
+            'limit', page_size, 'has_more', has_more,
+            'next_cursor', case when has_more then shown[page_size].number::text end
+        )
+    ), caller.rate);
+end
+$$;
+comment on function ledger.list_journals is 'One page of the caller''s journals, newest first, by their number. filters: transfer_id.';
+
+create function ledger.get_journal(journal_id text)
+returns public.answer
+language plpgsql
+volatile
+security definer -- callers may not read journals
+set search_path = ''
+as $$
+#variable_conflict use_column
+declare
+    caller public.caller := public.authorize('reports:read', 'read');
+    journal ledger.journals;
+begin
+    select j.* into journal
+    from ledger.journals as j
+    where
+        j.journal_id = get_journal.journal_id
+        and j.tenant_id = caller.tenant_id and j.environment = caller.environment;
+    if not found then
+        perform public.refuse('40401', format('There is no journal %s here.', get_journal.journal_id));
+    end if;
+    return public.reply(caller, 200, ledger.journal_resource(journal));
+end
+$$;
+comment on function ledger.get_journal is 'One journal of the caller''s books; 40401 for anybody else''s.';
+
+create function ledger.prove(first_number bigint, last_number bigint)
+returns public.answer
+language plpgsql
+volatile
+security definer -- callers may not read journals
+set search_path = ''
+as $$
+#variable_conflict use_column
+declare
+    caller public.caller := public.authorize('reports:read', 'read');
+    chain ledger.chains;
+    previous bytea;
+    body text;
+begin
+    select c.* into chain
+    from ledger.chains as c
+    where c.tenant_id = caller.tenant_id and c.environment = caller.environment;
+    last_number := least(coalesce(last_number, chain.head_number), first_number + 999, chain.head_number);
+    previous := case
+        when first_number = 1 then ledger.genesis(caller.tenant_id, caller.environment)
+        else (
+            select j.hash from ledger.journals as j
+            where j.tenant_id = caller.tenant_id and j.environment = caller.environment and j.number = first_number - 1
+        )
+    end;
+    if previous is null then
+        perform public.refuse_field('42262', '/from', format('the chain has %s journals.', coalesce(chain.head_number, 0)));
+    end if;
+    select string_agg(ledger.journal_resource(j)::text, E',\n' order by j.number) into body
+    from ledger.journals as j
+    where
+        j.tenant_id = caller.tenant_id and j.environment = caller.environment
+        and j.number between first_number and last_number;
+    return row(200, format(
+        E'{"format":"stalela.ledger.proof.v1","tenant_id":%s,"environment":%s,"from":%s,"to":%s,"previous_hash":%s,\n"head":%s,\n"journals":[%s]}\n',
+        to_json(caller.tenant_id), to_json(caller.environment), first_number, coalesce(last_number, 0),
+        to_json(encode(previous, 'hex')),
+        json_build_object('number', coalesce(chain.head_number, 0), 'hash', encode(coalesce(chain.head_hash, previous), 'hex')),
+        body
+    ), caller.rate);
+end
+$$;
+comment on function ledger.prove is
+'Journals first to last (at most 1,000) with the hash before them: enough for an outsider to compute each hash again. head is the newest of the chain.';
+
+create function ledger.list_tariffs()
+returns public.answer
+language plpgsql
+volatile
+security definer -- callers may not read tariffs
+set search_path = ''
+as $$
+#variable_conflict use_column
+declare
+    caller public.caller := public.authorize('reports:read', 'read');
+    body text;
+begin
+    select string_agg(row_to_json(shown)::text, ',' order by shown.is_default, shown.purpose, shown.rail, shown.currency, shown.valid_from)
+    into body
+    from (
+        select
+            t.tariff_id as id, t.tenant_id is null as is_default, t.purpose, t.rail, t.currency, t.rate_bps,
+            case when t.currency <> '*' then public.format_amount(t.fixed_minor, t.currency) end as fixed,
+            t.tax_bps, t.reserve_bps, t.reserve_days, t.is_fee_returned, t.valid_from, t.valid_until
+        from ledger.tariffs as t
+        where t.tenant_id is null or t.tenant_id = caller.tenant_id
+    ) as shown;
+    return row(200, format('{"data":[%s]}', body), caller.rate);
+end
+$$;
+comment on function ledger.list_tariffs is 'What the caller pays: its own tariffs, then everybody''s. The more particular row wins.';
+
+reset role;
+
+-- sql/ledger/functions/returns.sql
+
+-- What undoes something: returns by the rail, refunds by the merchant, refunds that bounced, released holds.
+
+set role stalela_owner;
+
+create function ledger.price_returns(bookings ledger.booking[])
+returns ledger.booking[]
+language plpgsql
+stable
+security definer -- callers may not read the books
+set search_path = ''
+as $$
+#variable_conflict use_column
+begin
+    return array(
+        with undoing as (
+            select b, b.position, b.wave, b.gross_minor, k.currency, k.event_type, t.is_fee_returned, o.*
+            from unnest(bookings) as b
+            cross join lateral (select string_to_array(b.kind, '|') as of) as s
+            cross join lateral (
+                select s.of[1] as tenant_id, s.of[2] as environment, s.of[3] as event_type, s.of[7] as currency
+            ) as k
+            cross join lateral ledger.tariff(s.of[1], s.of[4], s.of[6], s.of[7], s.of[9]::date) as t
+            left join lateral (
+                -- A refund undoes another transfer; what the rail returns, and a refund that bounced, undoes itself.
+                select j.journal_id as of_journal_id, j.journal_no as of_journal_no, j.related_journal_id as of_related_id
+                from ledger.journals as j
+                cross join lateral (
+                    select case when k.event_type = 'transfer.settled' then b.related_transfer_id else b.transfer_id end as id
+                ) as t
+                where
+                    j.journal_key >= t.id || ':transfer.settled:' and j.journal_key < t.id || ':transfer.settled;'
+                    and j.tenant_id = k.tenant_id and j.environment = k.environment
+                order by j.journal_key desc
+                limit 1
+            ) as o on true
+        ), booked as (
+            select
+                u.of_journal_id,
+                sum(e.amount_minor) filter (where e.leg in ('fund_in', 'pay_out', 'pay_back')) as gross,
+                max(e.currency) filter (where e.leg in ('fund_in', 'pay_out', 'pay_back')) as currency,
+                coalesce(sum(e.amount_minor) filter (where e.leg in ('fee', 'fee_return')), 0) as fee,
+                coalesce(sum(e.amount_minor) filter (where e.leg in ('fee_tax', 'fee_tax_return')), 0) as tax,
+                max(e.currency) filter (where e.leg = 'principal' and e.currency <> u.currency) as fx_currency,
+                coalesce(sum(e.amount_minor) filter (where e.leg = 'principal'), 0) as fx,
+                coalesce(sum(e.amount_minor) filter (where e.leg = 'fx_loss'), 0)
+                - coalesce(sum(e.amount_minor) filter (where e.leg = 'fx_gain'), 0) as fx_promised
+            from (select distinct u.of_journal_id, u.of_journal_no, u.currency from undoing as u) as u
+            inner join ledger.journal_entries as e on e.journal_no = u.of_journal_no
+            group by u.of_journal_id
+        ), before as (
+            select
+                u.of_journal_id,
+                coalesce(sum(case e.leg
+                    when 'pay_back' then e.amount_minor when 'pay_out_return' then e.amount_minor
+                    when 'pay_back_undone' then -e.amount_minor
+                end), 0) as gross,
+                coalesce(sum(case e.leg when 'fee_return' then e.amount_minor when 'fee_again' then -e.amount_minor end), 0) as fee,
+                coalesce(sum(case e.leg
+                    when 'fee_tax_return' then e.amount_minor when 'fee_tax_again' then -e.amount_minor
+                end), 0) as tax,
+                coalesce(sum(e.amount_minor) filter (where e.leg = 'return' and e.currency <> u.currency), 0) as fx,
+                coalesce(sum(case e.leg
+                    when 'fx_loss_return' then e.amount_minor when 'fx_gain_return' then -e.amount_minor
+                end), 0) as fx_promised
+            from (select distinct u.of_journal_id, u.currency from undoing as u) as u
+            inner join ledger.journals as j on j.related_journal_id = u.of_journal_id
+            inner join ledger.journal_entries as e on e.journal_no = j.journal_no
+            group by u.of_journal_id
+        ), summed as (
+            select
+                u.*, k.gross as of_gross, k.fee as of_fee, k.tax as of_tax, k.fx as of_fx, k.fx_currency as of_fx_currency,
+                k.fx_promised as of_fx_promised, k.currency as of_currency,
+                coalesce(p.fee, 0) as fee_before, coalesce(p.tax, 0) as tax_before, coalesce(p.fx, 0) as fx_before,
+                coalesce(p.fx_promised, 0) as fx_promised_before,
+                coalesce(p.gross, 0) + coalesce(sum(u.gross_minor) over earlier, 0) as returned_before,
+                lag(u.position) over earlier is not null as has_earlier
+            from undoing as u
+            left join booked as k on k.of_journal_id = u.of_journal_id
+            left join before as p on p.of_journal_id = u.of_journal_id
+            window earlier as (
+                partition by u.of_journal_id order by u.position rows between unbounded preceding and 1 preceding
+            )
+        ), counted as (
+            select
+                s.*,
+                -- A refund says its own amount, a return by the rail all that went back until then.
+                case when s.wave = 3 and s.event_type = 'transfer.returned' then s.gross_minor
+                    else s.returned_before + s.gross_minor end as returned
+            from summed as s
+        ), parted as (
+            -- Each part is the rounded share of everything returned so far, less what went before: parts add up exactly.
+            select
+                s.*,
+                f.fee - case when s.has_earlier then f.fee_earlier else s.fee_before end as fee_part,
+                f.tax - case when s.has_earlier then f.tax_earlier else s.tax_before end as tax_part,
+                f.fx - case when s.has_earlier then f.fx_earlier else s.fx_before end as fx_part,
+                sign(s.of_fx_promised) * f.promised
+                - case when s.has_earlier then sign(s.of_fx_promised) * f.promised_earlier else s.fx_promised_before end as promised_part
+            from counted as s
+            cross join lateral (
+                select
+                    ledger.half_even(s.of_fee::bigint, s.returned::bigint, s.of_gross::bigint) as fee,
+                    ledger.half_even(s.of_tax::bigint, s.returned::bigint, s.of_gross::bigint) as tax,
+                    ledger.half_even(s.of_fx::bigint, s.returned::bigint, s.of_gross::bigint) as fx,
+                    ledger.half_even(abs(s.of_fx_promised)::bigint, s.returned::bigint, s.of_gross::bigint) as promised,
+                    ledger.half_even(s.of_fee::bigint, s.returned_before::bigint, s.of_gross::bigint) as fee_earlier,
+                    ledger.half_even(s.of_tax::bigint, s.returned_before::bigint, s.of_gross::bigint) as tax_earlier,
+                    ledger.half_even(s.of_fx::bigint, s.returned_before::bigint, s.of_gross::bigint) as fx_earlier,
+                    ledger.half_even(abs(s.of_fx_promised)::bigint, s.returned_before::bigint, s.of_gross::bigint)
+                    as promised_earlier
+            ) as f
+        )
+        select jsonb_populate_record(p.b, jsonb_build_object(
+            'kind', case
+                when p.of_fx_currency is null then (p.b).kind
+                else regexp_replace((p.b).kind, '[|][^|]*([|][^|]*)$', '|' || p.of_fx_currency || '\1')
+            end,
+            'related_journal_id', case when p.wave = 4 then p.of_related_id else p.of_journal_id end,
+            'gross_minor', case when p.wave = 4 or p.of_journal_id is null then p.gross_minor else p.returned - p.returned_before end,
+            'fee_minor', case when p.wave = 4 then p.of_fee when p.is_fee_returned then p.fee_part else 0 end,
+            'tax_minor', case when p.wave = 4 then p.of_tax when p.is_fee_returned then p.tax_part else 0 end,
+            'reserve_minor', 0,
+            'fx_minor', p.fx_part,
+            'fx_quoted_minor', p.fx_part + p.promised_part,
+            'problem', case
+                when p.of_journal_id is null then 'what it gives back is not booked yet'
+                when p.of_currency <> p.currency then format('%s was booked, not %s', p.of_currency, p.currency)
+                when p.wave = 4 and p.gross_minor <> p.of_gross then 'a refund comes back whole or not at all'
+                when p.wave = 3 and (p.returned > p.of_gross or p.returned < p.returned_before) then 'more is given back than was booked'
+            end,
+            'is_final', p.of_journal_id is not null
+        ))
+        from parted as p
+        order by p.position
+    );
+end
+$$;
+comment on function ledger.price_returns is
+'The shares of fee, tax and exchange that go back with a return or refund: exact when whole, in proportion when partial, and parts add up to the whole in any order. Problems: the original is not booked yet; more than it was.';
+
+create function ledger.price_releases(bookings ledger.booking[])
+returns ledger.booking[]
+language plpgsql
+volatile
+security definer -- callers may not write holds
+set search_path = ''
+as $$
+#variable_conflict use_column
+begin
+    -- Most batches hold nothing that could end a hold.
+    if not exists (
+        select from unnest(bookings) as b
+        where split_part(b.kind, '|', 5) = 'CAPTURE' or split_part(b.kind, '|', 3) in ('transfer.failed', 'hold.expired')
+    ) then
+        return bookings;
+    end if;
+    return array(
+        select jsonb_populate_record(b, jsonb_build_object('held_minor', ledger.release_hold(b)))
+        from unnest(bookings) as b
+        order by b.position
+    );
+end
+$$;
+comment on function ledger.price_releases is 'Ends the holds that captures, failures and expiries release, and says how much each held.';
+
+create function ledger.release_hold(booking ledger.booking)
+returns bigint
+language plpgsql
+volatile
+security definer -- callers may not write holds
+set search_path = ''
+as $$
+#variable_conflict use_column
+declare
+    released bigint;
+begin
+    if split_part(booking.kind, '|', 5) <> 'CAPTURE' and split_part(booking.kind, '|', 3) = 'transfer.settled' then
+        return null;
+    end if;
+    update ledger.holds as h
+    set released_at = booking.occurred_at
+    where
+        h.transfer_id = any(array[booking.transfer_id, booking.related_transfer_id]) and h.released_at is null
+        and h.tenant_id = split_part(booking.kind, '|', 1) and h.environment = split_part(booking.kind, '|', 2)
+    returning h.amount_minor into released;
+    return released;
+end
+$$;
+comment on function ledger.release_hold is 'Ends the hold that a capture, failure or expiry is about; how much it held, null when there is none.';
+
+reset role;
+
+-- sql/ledger/functions/statements.sql
+
+-- Statements of an account: the same days give the same bytes, whenever and however often they are asked for.
+
+set role stalela_owner;
+
+create function ledger.number_at(tenant_id text, environment text, at timestamptz)
+returns bigint
+language plpgsql
+stable
+security definer -- callers may not read journals
+set search_path = ''
+as $$
+#variable_conflict use_column
+declare
+    low bigint := 1::bigint;
+    high bigint;
+    middle bigint;
+begin
+    select c.head_number + 1 into high
+    from ledger.chains as c
+    where c.tenant_id = number_at.tenant_id and c.environment = number_at.environment;
+    -- The clock of a chain never goes back, so halves will do.
+    while low < high loop
+        middle := (low + high) / 2;
+        if (
+            select j.posted_at from ledger.journals as j
+            where j.tenant_id = number_at.tenant_id and j.environment = number_at.environment and j.number = middle
+        ) < at then
+            low := middle + 1;
+        else
+            high := middle;
+        end if;
+    end loop;
+    return low;
+end
+$$;
+comment on function ledger.number_at is 'The number of the first journal of a chain that was posted at or after an instant; one more than the last if there is none.';
+
+create function ledger.statement_lines(account ledger.accounts, from_no bigint, before_no bigint)
+returns table (journal_no bigint, leg_no smallint, leg text, signed_minor bigint, against text)
+language plpgsql
+stable
+security definer -- callers may not read entries
+set search_path = ''
+as $$
+#variable_conflict use_column
+begin
+    return query
+    select e.journal_no, e.leg_no, e.leg, e.minor, o.code
+    from (
+        select d.journal_no, d.leg_no, d.leg, d.amount_minor as minor, d.credit_account_id as other
+        from ledger.journal_entries as d
+        where
+            d.debit_account_id = account.account_id
+            and d.journal_no >= from_no and d.journal_no < before_no
+        union all
+        select c.journal_no, c.leg_no, c.leg, -c.amount_minor, c.debit_account_id
+        from ledger.journal_entries as c
+        where
+            c.credit_account_id = account.account_id
+            and c.journal_no >= from_no and c.journal_no < before_no
+    ) as e
+    inner join ledger.accounts as o on o.account_id = e.other
+    order by e.journal_no, e.leg_no;
+end
+$$;
+comment on function ledger.statement_lines is 'The entries of an account in a range of journals, debits positive, each with the account on its other side.';
+
+create function ledger.statement(account text, currency text, from_on date, until_on date, shape text)
+returns public.answer
+language plpgsql
+volatile
+security definer -- callers may not read the books
+set search_path = ''
+set timezone = 'UTC'
+set datestyle = 'ISO'
+as $$
+#variable_conflict use_column
+declare
+    caller public.caller := public.authorize('reports:read', 'read');
+    subject ledger.accounts;
+    side integer;
+    from_no bigint;
+    before_no bigint;
+    opening bigint;
+    closing bigint;
+    count_lines bigint;
+    body text;
+begin
+    select a.* into subject
+    from ledger.accounts as a
+    where
+        a.tenant_id = caller.tenant_id and a.environment = caller.environment
+        and a.code = statement.account and a.currency = statement.currency;
+    if not found then
+        perform public.refuse('40401', format('There is no account %s in %s here.', statement.account, statement.currency));
+    elsif until_on < from_on or until_on - from_on > 366 then
+        perform public.refuse_field('42262', '/to', 'on or after from, and at most 366 days later');
+    elsif until_on >= (clock_timestamp() at time zone 'UTC')::date then
+        -- What is not over yet would give other bytes tomorrow.
+        perform public.refuse_field('42262', '/to', 'a day (UTC) that is over');
+    end if;
+    side := case subject.normal_side when 'debit' then 1 else -1 end;
+    from_no := ledger.journal_no_at(caller.tenant_id, caller.environment, from_on::timestamptz);
+    before_no := ledger.journal_no_at(caller.tenant_id, caller.environment, (until_on + 1)::timestamptz);
+    select coalesce(sum(l.signed_minor), 0)::bigint * side into opening
+    from ledger.statement_lines(subject, 0, from_no) as l;
+    select count(*), opening + coalesce(sum(l.signed_minor), 0)::bigint * side into count_lines, closing
+    from ledger.statement_lines(subject, from_no, before_no) as l;
+    if count_lines > 20000 then
+        perform public.refuse_field('42262', '/to', format('at most 20000 entries in one statement; these days have %s', count_lines));
+    end if;
+    body := case shape
+        when 'csv' then ledger.statement_csv(subject, from_no, before_no, opening)
+        when 'bai2' then ledger.statement_bai2(subject, from_no, before_no, opening, closing, until_on)
+        else ledger.statement_json(subject, from_no, before_no, opening, closing, from_on, until_on)
+    end;
+    return row(200, body, caller.rate || jsonb_build_object(
+        'Content-Type', case shape when 'csv' then 'text/csv; charset=utf-8' when 'bai2' then 'text/plain; charset=utf-8' else 'application/json' end,
+        'Content-Digest', format('sha-256=:%s:', encode(sha256(convert_to(body, 'utf8')), 'base64'))
+    ));
+end
+$$;
+comment on function ledger.statement is
+'An account from day to day (UTC, both included, all over) as json, csv or bai2; lines are in the order of posting. Content-Digest is the SHA-256 of the body.';
+
+create function ledger.journal_no_at(tenant_id text, environment text, at timestamptz)
+returns bigint
+language plpgsql
+stable
+security definer -- callers may not read journals
+set search_path = ''
+as $$
+#variable_conflict use_column
+begin
+    return coalesce((
+        select j.journal_no from ledger.journals as j
+        where
+            j.tenant_id = journal_no_at.tenant_id and j.environment = journal_no_at.environment
+            and j.number = ledger.number_at(journal_no_at.tenant_id, journal_no_at.environment, journal_no_at.at)
+    ), 9223372036854775807);
+end
+$$;
+comment on function ledger.journal_no_at is 'As ledger.number_at, as the internal number that entries carry; beyond all of them when there is none.';
+
+create function ledger.statement_json(
+    account ledger.accounts, from_no bigint, before_no bigint, opening bigint, closing bigint, from_on date, until_on date
+)
+returns text
+language plpgsql
+stable
+security definer -- callers may not read journals
+set search_path = ''
+set timezone = 'UTC'
+as $$
+#variable_conflict use_column
+declare
+    side integer := case account.normal_side when 'debit' then 1 else -1 end;
+    lines text;
+begin
+    select string_agg(
+        json_build_object(
+            'journal_id', j.journal_id, 'number', j.number, 'posted_at', j.posted_at, 'occurred_at', j.occurred_at,
+            'event_type', j.event_type, 'transfer_id', j.transfer_id, 'leg', l.leg, 'against', l.against,
+            'amount', public.format_amount(l.signed_minor * side, account.currency),
+            'balance', public.format_amount(l.running, account.currency), 'memo', j.memo
+        )::text, E',\n' order by l.journal_no, l.leg_no
+    ) into lines
+    from (
+        select s.*, opening + (sum(s.signed_minor) over (order by s.journal_no, s.leg_no))::bigint * side as running
+        from ledger.statement_lines(account, from_no, before_no) as s
+    ) as l
+    inner join ledger.journals as j on j.journal_no = l.journal_no;
+    return format(
+        E'{"object":"statement","account":%s,"currency":%s,"normal_side":%s,"from":%s,"to":%s,"opening_balance":%s,"closing_balance":%s,\n"lines":[%s]}\n',
+        to_json(account.code), to_json(account.currency), to_json(account.normal_side), to_json(from_on), to_json(until_on),
+        to_json(public.format_amount(opening, account.currency)), to_json(public.format_amount(closing, account.currency)),
+        lines
+    );
+end
+$$;
+comment on function ledger.statement_json is 'A statement as JSON; amounts are positive on the account''s normal side.';
+
+create function ledger.statement_csv(account ledger.accounts, from_no bigint, before_no bigint, opening bigint)
+returns text
+language plpgsql
+stable
+security definer -- callers may not read journals
+set search_path = ''
+set timezone = 'UTC'
+as $$
+#variable_conflict use_column
+declare
+    side integer := case account.normal_side when 'debit' then 1 else -1 end;
+    lines text;
+begin
+    select string_agg(concat_ws(
+        ',', j.number, j.journal_id, to_json(j.posted_at) #>> '{}', to_json(j.occurred_at) #>> '{}', j.event_type,
+        coalesce(j.transfer_id, ''), l.leg, l.against, public.format_amount(l.signed_minor * side, account.currency),
+        public.format_amount(l.running, account.currency), account.currency,
+        -- RFC 4180; and no spread sheet takes a memo for a formula.
+        '"' || replace(regexp_replace(j.memo, '^([=+@-])', '''\1'), '"', '""') || '"'
+    ), E'\r\n' order by l.journal_no, l.leg_no) into lines
+    from (
+        select s.*, opening + (sum(s.signed_minor) over (order by s.journal_no, s.leg_no))::bigint * side as running
+        from ledger.statement_lines(account, from_no, before_no) as s
+    ) as l
+    inner join ledger.journals as j on j.journal_no = l.journal_no;
+    return concat(
+        E'number,journal_id,posted_at,occurred_at,event_type,transfer_id,leg,against,amount,balance,currency,memo\r\n',
+        lines || E'\r\n'
+    );
+end
+$$;
+comment on function ledger.statement_csv is 'A statement as CSV (RFC 4180), a line per entry.';
+
+create function ledger.statement_bai2(
+    account ledger.accounts, from_no bigint, before_no bigint, opening bigint, closing bigint, until_on date
+)
+returns text
+language plpgsql
+stable
+security definer -- callers may not read journals
+set search_path = ''
+set timezone = 'UTC'
+as $$
+#variable_conflict use_column
+declare
+    side integer := case account.normal_side when 'debit' then 1 else -1 end;
+    day text := to_char(until_on, 'YYMMDD');
+    total numeric;
+    lines text[];
+begin
+    -- 399 and 699: miscellaneous credit and debit. Amounts are in minor units, without sign.
+    select
+        array_agg(concat_ws(
+            ',', '16', case when l.signed_minor * side > 0 then '399' else '699' end, abs(l.signed_minor), 'Z',
+            j.journal_id, coalesce(j.transfer_id, ''), l.leg || ' ' || l.against || '/'
+        ) order by l.journal_no, l.leg_no),
+        coalesce(sum(abs(l.signed_minor)), 0)
+    into lines, total
+    from ledger.statement_lines(account, from_no, before_no) as l
+    inner join ledger.journals as j on j.journal_no = l.journal_no;
+    lines := coalesce(lines, '{}');
+    total := total + opening + closing;
+    return array_to_string(
+        array[
+            format('01,STALELA,%s,%s,0000,1,,,2/', account.tenant_id, day),
+            format('02,%s,STALELA,1,%s,2359,%s,2/', account.tenant_id, day, account.currency),
+            format('03,%s,%s,010,%s,,,015,%s,,/', account.code, account.currency, opening, closing)
+        ] || lines || array[
+            format('49,%s,%s/', total, cardinality(lines) + 2),
+            format('98,%s,1,%s/', total, cardinality(lines) + 4),
+            format('99,%s,1,%s/', total, cardinality(lines) + 6)
+        ], E'\n'
+    ) || E'\n';
+end
+$$;
+comment on function ledger.statement_bai2 is
+'A statement in the manner of BAI2: opening (010) and closing (015) balance, a 16 record per entry, totals and record counts.';
+
+reset role;
+
 -- sql/webhooks/functions/deliveries.sql
 
 -- The delivery log, and sending again.
@@ -15072,6 +18179,82 @@ to fn_compliance;
 grant usage on schema compliance to postgres;
 grant execute on function compliance.fold_releases, compliance.purge_velocity, compliance.poke_screening,
 compliance.watch_lists to postgres;
+
+reset role;
+
+-- sql/ledger/policies.sql
+
+-- Who may see and who may call. Nobody has a grant on a table: reads and writes are functions.
+
+set role stalela_owner;
+
+create policy accounts_select_own on ledger.accounts
+for select to authenticated
+using (tenant_id = (select public.tenant_id()) and environment = (select public.environment()));
+
+create policy chains_select_own on ledger.chains
+for select to authenticated
+using (tenant_id = (select public.tenant_id()) and environment = (select public.environment()));
+
+create policy journals_select_own on ledger.journals
+for select to authenticated
+using (tenant_id = (select public.tenant_id()) and environment = (select public.environment()));
+
+create policy holds_select_own on ledger.holds
+for select to authenticated
+using (tenant_id = (select public.tenant_id()) and environment = (select public.environment()));
+
+create policy reserves_select_own on ledger.reserves
+for select to authenticated
+using (tenant_id = (select public.tenant_id()) and environment = (select public.environment()));
+
+create policy periods_select_own on ledger.periods
+for select to authenticated
+using (tenant_id = (select public.tenant_id()) and environment = (select public.environment()));
+
+create policy manual_journals_select_own on ledger.manual_journals
+for select to authenticated
+using (tenant_id = (select public.tenant_id()) and environment = (select public.environment()));
+
+create policy chain_checks_select_own on ledger.chain_checks
+for select to authenticated
+using (tenant_id = (select public.tenant_id()) and environment = (select public.environment()));
+
+create policy tariffs_select_own on ledger.tariffs
+for select to authenticated
+using (tenant_id = (select public.tenant_id()));
+
+create trigger journals_append_only
+before update or delete or truncate on ledger.journals
+for each statement execute function public.forbid_change();
+
+create trigger journal_entries_append_only
+before update or delete or truncate on ledger.journal_entries
+for each statement execute function public.forbid_change();
+
+create trigger journals_checked
+after insert on ledger.journals
+referencing new table as written
+for each statement execute function ledger.check_journals();
+
+create trigger journal_entries_checked
+after insert on ledger.journal_entries
+referencing new table as written
+for each statement execute function ledger.check_entries();
+
+grant execute on function
+ledger.book, ledger.list_balances, ledger.list_accounts, ledger.list_journals, ledger.get_journal, ledger.prove,
+ledger.statement, ledger.list_tariffs, ledger.create_manual_journal, ledger.list_manual_journals,
+ledger.decide_manual_journal, ledger.list_periods, ledger.move_period
+to fn_ledger;
+
+grant usage on schema ledger to fn_ledger;
+
+-- Cron runs as postgres, which may do nothing here but this.
+grant usage on schema ledger to postgres;
+grant execute on function
+ledger.check_balances, ledger.check_trial_balances, ledger.check_chains, ledger.release_reserves, ledger.expire_holds
+to postgres;
 
 reset role;
 
