@@ -66,7 +66,7 @@ comment on schema messages is 'Mail and texts that went to people, or would have
 comment on schema tax is 'Tax rules as published: jurisdictions, versioned manifests, groups, classifications.';
 
 grant usage on schema public, payments, rails
-to fn_payment_intents, fn_momo_callback, fn_reconcile, fn_merchants, fn_refunds, fn_payouts, fn_transfers;
+to fn_payment_intents, fn_momo_callback, fn_reconcile, fn_merchants, fn_refunds, fn_payouts, fn_transfers, fn_deliveries;
 
 -- The base URL and the bearer secret of our own functions live in the vault; pokes go through pg_net.
 grant usage on schema vault, net to stalela_owner;

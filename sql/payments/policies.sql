@@ -77,6 +77,11 @@ payments.begin_direct, payments.get_transfer, payments.list_transfers, payments.
 payments.decide_approval, payments.assign_deposit, payments.record_submission, payments.release_submission
 to fn_transfers;
 
+grant execute on function
+payments.list_deliveries, payments.list_destinations, payments.get_delivery, payments.redrive_delivery,
+payments.skip_delivery
+to fn_deliveries;
+
 -- Cron runs as postgres, which may do nothing here but this.
 grant usage on schema payments to postgres;
 grant execute on function payments.expire_intents, payments.purge_streams, payments.sweep_initiated to postgres;
