@@ -142,7 +142,7 @@ def test_a_dead_delivery_is_redriven(house: House, merchant: Merchant, destinati
         ("/deliveries/1/skip", {"reason": "no"}, 400),
         ("/deliveries/1/skip", {}, 400),
         ("/deliveries/999999999/skip", {"reason": "Booked by hand"}, 404),
-        ("/deliveries/abc/redrive", {"reason": "Booked by hand"}, 400),
+        ("/deliveries/abc/redrive", {"reason": "Booked by hand"}, 404),
     ],
 )
 def test_what_cannot_be_decided_is_refused(
