@@ -11,6 +11,7 @@ begin
             values
             ('fn_compliance', '30s'),
             ('fn_ledger', '30s'),
+            ('fn_deliveries', '5s'),
             ('fn_merchants', '5s'),
             ('fn_momo_callback', '5s'),
             ('fn_payment_intents', '5s'),
