@@ -50,6 +50,8 @@ values
 ('credentials:manage', null, '{secret}', 'Store and test and delete rail credentials'),
 ('platform:operate', null, '{}', 'Work on any tenant for the platform'),
 ('payouts:approve', null, '{}', 'Approve refunds and payouts that somebody else asked for'),
+('deliveries:read', null, '{}', 'See events that did not reach a destination'),
+('deliveries:manage', null, '{}', 'Try such events again or give them up'),
 ('recon:write', null, '{secret}', 'Upload statements and decide reconciliation exceptions'),
 ('recon:read', 'recon:write', '{secret}', 'See reconciliation sessions and exceptions')
 on conflict (scope) do update set
@@ -111,6 +113,13 @@ values
 ('operator', 'payments:resolve'),
 ('admin', 'payouts:approve'),
 ('finance', 'payouts:approve'),
+('admin', 'deliveries:read'),
+('developer', 'deliveries:read'),
+('finance', 'deliveries:read'),
+('finance', 'deliveries:manage'),
+('auditor', 'deliveries:read'),
+('operator', 'deliveries:read'),
+('operator', 'deliveries:manage'),
 ('admin', 'recon:write'),
 ('finance', 'recon:write'),
 ('auditor', 'recon:read')
@@ -131,7 +140,8 @@ values
 ('fn_transfers', 'true'),
 ('fn_recon', 'true'),
 ('fn_compliance', 'true'),
-('fn_ledger', 'true')
+('fn_ledger', 'true'),
+('fn_deliveries', 'true')
 on conflict (db_role) do update set
     may_pass_user = excluded.may_pass_user;
 
@@ -219,6 +229,7 @@ values
 ('outbox.partition_s', '86400', 'How many seconds one partition of the outbox spans'),
 ('outbox.retention_s', '604800', 'How many seconds the outbox keeps a partition after its end'),
 ('outbox.ahead_s', '259200', 'How many seconds ahead partitions of the outbox are made'),
+('outbox.lag_alert_s', '60', 'Seconds an event may be due at a destination before an alert is raised'),
 ('webhooks.endpoints_max', '5', 'Webhook endpoints of one tenant in one environment'),
 ('webhooks.delays_s', '[10, 60, 600, 3600]', 'Seconds before the second attempt and the third and so on; the last one repeats'),
 ('webhooks.patience_s', '86400', 'Seconds after which an undelivered webhook is given up; it can still be replayed'),
@@ -347,6 +358,7 @@ values
 ('outbox.poke', 'fast', '3', '60', 'payments.poke_consumers', 'true', 'Wakes every consumer of events that has work which is due'),
 ('outbox.add_partitions', 'slow', '600', '60', 'payments.add_outbox_partitions', 'true', 'Makes the outbox partitions of the days ahead'),
 ('outbox.drop_partition', 'slow', '600', '60', 'payments.drop_outbox_partition', 'true', 'Drops the oldest outbox partition when it is over 7 days old and everybody is past it'),
+('outbox.watch', 'fast', '30', '60', 'payments.watch_outbox', 'true', 'Alerts about destinations that are behind'),
 ('recon.daily', 'slow', '300', '600', 'recon.daily', 'true', 'Opens each tenant''s reconciliation session of the day and closes days whose time is over'),
 ('webhooks.poke', 'fast', '5', '60', 'webhooks.poke_delivery', 'true', 'Wakes the dispatcher when a webhook is due'),
 ('webhooks.purge', 'slow', '600', '120', 'webhooks.purge', 'true', 'Removes payloads and attempts and deliveries whose time is over')
