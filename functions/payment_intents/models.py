@@ -55,6 +55,10 @@ class Customer(_Body):
         Annotated[str, StringConstraints(max_length=254, pattern=r"^[^@\s]+@[^@\s]+$"), _Storable]
         | None
     ) = None
+    language: Annotated[
+        Literal["en", "fr", "sw"] | None,
+        Field(description="Of the receipt; by default the one of your country."),
+    ] = None
 
 
 class CreatePaymentIntent(_Body):
@@ -74,6 +78,7 @@ class CreatePaymentIntent(_Body):
                         "reference": "C-77",
                         "name": "Wanjiru Kamau",
                         "email": "wanjiru@mail.example",
+                        "language": "sw",
                     },
                     "metadata": {"order": "20418"},
                     "return_url": "https://shop.example/thanks",

@@ -20,7 +20,9 @@ from shared.errors import (
     KeyInvalid,
     TokenInvalid,
 )
+from shared.http.tracing import continue_trace
 from shared.http.user_token import TokenVerifier, User
+from shared.ids import new_id
 
 _KEY_PREFIXES: Final = ("sk_test_", "sk_live_", "pk_test_", "pk_live_")
 _ENVIRONMENTS: Final = ("sandbox", "production")
@@ -59,6 +61,11 @@ class Caller:
 async def function_caller(request: Request) -> Caller:
     """The function on its own behalf, as for a callback: nobody else's credential."""
     return Caller(request.state.request_id, request.state.traceparent)
+
+
+def background_caller() -> Caller:
+    """The function on its own behalf, outside any request: work that a poke began."""
+    return Caller(new_id("req"), continue_trace(None).traceparent)
 
 
 class _Credential(SecurityBase):

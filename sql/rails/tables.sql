@@ -97,6 +97,9 @@ create index callbacks_of_transfer on rails.callbacks (transfer_id);
 create index callbacks_unmatched on rails.callbacks (received_at) where transfer_id is null and tenant_id is null;
 create index callbacks_of_tenant on rails.callbacks (tenant_id, environment, received_at desc);
 
+-- Figures of the last hours; pages of a log are in the order of time, so a summary per range is enough.
+create index callbacks_received on rails.callbacks using brin (received_at);
+
 create table rails.callback_dispositions (
     callback_id bigint not null references rails.callbacks (callback_id),
     number integer not null check (number > 0),

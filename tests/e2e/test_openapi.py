@@ -25,6 +25,7 @@ CREDENTIALS: dict[str, list[Json]] = {
     "stream-token": [{"StreamToken": []}],
     "internal": [{"InternalToken": []}],
     "callback-token": [],
+    "signature": [],
 }
 FROM_THE_FRAME = {"x-request-id", "traceparent"}
 

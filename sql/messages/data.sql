@@ -1,0 +1,124 @@
+-- Reference rows. Written by scripts/data from shared/; edit the files named below.
+
+set role stalela_owner;
+
+-- shared/messages/messages.kinds.csv
+insert into messages.kinds (kind, priority, ceiling_percent, valid_for_s, description)
+values
+('platform_alert', '1', '100', '86400', 'Alerts to the platform''s operator may use the whole day''s budget'),
+('tenant_alert', '2', '90', '86400', 'Alerts to the owners of a tenant'),
+('receipt', '3', '70', '259200', 'Receipts to payers leave the rest of the day''s budget to alerts'),
+('refund_receipt', '3', '70', '259200', 'Notes to payers about money that went back to them')
+on conflict (kind) do update set
+    priority = excluded.priority,
+    ceiling_percent = excluded.ceiling_percent,
+    valid_for_s = excluded.valid_for_s,
+    description = excluded.description;
+
+-- shared/messages/messages.countries.csv
+insert into messages.countries (country, language, time_zone)
+values
+('AO', 'en', 'Africa/Luanda'),
+('BF', 'fr', 'Africa/Ouagadougou'),
+('BI', 'fr', 'Africa/Bujumbura'),
+('BJ', 'fr', 'Africa/Porto-Novo'),
+('BW', 'en', 'Africa/Gaborone'),
+('CD', 'fr', 'Africa/Kinshasa'),
+('CF', 'fr', 'Africa/Bangui'),
+('CG', 'fr', 'Africa/Brazzaville'),
+('CI', 'fr', 'Africa/Abidjan'),
+('CM', 'fr', 'Africa/Douala'),
+('CV', 'en', 'Atlantic/Cape_Verde'),
+('DJ', 'fr', 'Africa/Djibouti'),
+('DZ', 'fr', 'Africa/Algiers'),
+('EG', 'en', 'Africa/Cairo'),
+('ER', 'en', 'Africa/Asmara'),
+('ET', 'en', 'Africa/Addis_Ababa'),
+('GA', 'fr', 'Africa/Libreville'),
+('GH', 'en', 'Africa/Accra'),
+('GM', 'en', 'Africa/Banjul'),
+('GN', 'fr', 'Africa/Conakry'),
+('GQ', 'fr', 'Africa/Malabo'),
+('GW', 'en', 'Africa/Bissau'),
+('KE', 'en', 'Africa/Nairobi'),
+('KM', 'fr', 'Indian/Comoro'),
+('LR', 'en', 'Africa/Monrovia'),
+('LS', 'en', 'Africa/Maseru'),
+('LY', 'en', 'Africa/Tripoli'),
+('MA', 'fr', 'Africa/Casablanca'),
+('MG', 'fr', 'Indian/Antananarivo'),
+('ML', 'fr', 'Africa/Bamako'),
+('MR', 'fr', 'Africa/Nouakchott'),
+('MU', 'en', 'Indian/Mauritius'),
+('MW', 'en', 'Africa/Blantyre'),
+('MZ', 'en', 'Africa/Maputo'),
+('NA', 'en', 'Africa/Windhoek'),
+('NE', 'fr', 'Africa/Niamey'),
+('NG', 'en', 'Africa/Lagos'),
+('RW', 'en', 'Africa/Kigali'),
+('SC', 'en', 'Indian/Mahe'),
+('SD', 'en', 'Africa/Khartoum'),
+('SL', 'en', 'Africa/Freetown'),
+('SN', 'fr', 'Africa/Dakar'),
+('SO', 'en', 'Africa/Mogadishu'),
+('SS', 'en', 'Africa/Juba'),
+('ST', 'en', 'Africa/Sao_Tome'),
+('SZ', 'en', 'Africa/Mbabane'),
+('TD', 'fr', 'Africa/Ndjamena'),
+('TG', 'fr', 'Africa/Lome'),
+('TN', 'fr', 'Africa/Tunis'),
+('TZ', 'sw', 'Africa/Dar_es_Salaam'),
+('UG', 'en', 'Africa/Kampala'),
+('ZA', 'en', 'Africa/Johannesburg'),
+('ZM', 'en', 'Africa/Lusaka'),
+('ZW', 'en', 'Africa/Harare')
+on conflict (country) do update set
+    language = excluded.language,
+    time_zone = excluded.time_zone;
+
+-- shared/messages/messages.alert_kinds.csv
+insert into messages.alert_kinds (kind, to_owners, title, advice)
+values
+('callback_parked', 'true', 'A callback of a rail was kept but not believed', 'Compare it with the rail''s statement and decide in the reviews; an unmatched one is closed by resolving its alert.'),
+('callbacks_not_kept', 'false', 'Callbacks arrive faster than they are kept', 'Find the source address in the details and block it; ask the rail about the transfers meanwhile.'),
+('cron_task_failing', 'false', 'A scheduled task fails again and again', 'Read the error in the details; the task keeps its beat and tries again.'),
+('delivery_dead', 'false', 'An event could not be delivered and holds its stream', 'Read last_error and mend its cause; then re-drive the delivery or skip it with a reason.'),
+('delivery_stalled', 'false', 'An event fails to be delivered', 'Read last_error; the delivery is tried again by the ladder and dies after its last rung.'),
+('deposit_unallocated', 'true', 'A payment came in that belongs to no intent', 'Assign it to an intent or send it back.'),
+('intent_overpaid', 'true', 'More money came in than was asked for', 'Send the rest back as a refund.'),
+('ledger_balance_drift', 'false', 'A balance differs from the sum of its entries', 'Stop postings of this account and compare; the entries are right.'),
+('ledger_balance_negative', 'true', 'A balance went below zero', 'Look at the journals of this account.'),
+('ledger_chain_broken', 'false', 'The hash chain of a ledger does not verify', 'Keep the database as it is and find who changed a journal.'),
+('ledger_out_of_balance', 'false', 'Debits and credits differ', 'Stop manual journals and find the event that booked one side.'),
+('mail_budget_spent', 'false', 'The day''s mail is used up', 'What is left waits until midnight UTC; a larger plan at the provider is the cure.'),
+('mail_parked', 'false', 'The provider takes no mail', 'A quota ends at midnight UTC; a wrong key or an unverified domain needs a person.'),
+('mail_refused', 'false', 'The provider refused a mail for good', 'Read the code in the details; this mail is not tried again.'),
+('mail_unknown', 'false', 'The provider never answered for a mail', 'Look for it at the provider; send the receipt again if it is not there.'),
+('party_flagged', 'false', 'A party is on a sanctions list', 'Review the match and confirm or clear it.'),
+('recon_file_rejected', 'true', 'A statement was refused', 'Read line and reason; send the whole file again.'),
+('recon_missing_lines', 'true', 'Transfers are missing in a rail''s statement', 'Work through the exceptions of the session.'),
+('recon_statement_missing', 'true', 'A statement has not been sent', 'Send the rail''s statement of that day.'),
+('reconcile_behind', 'false', 'Silent transfers are not asked about', 'See whether the reconcile function runs and the rail answers.'),
+('sanctions_list_stale', 'false', 'A sanctions list is too old', 'Load the newest list; screening goes on with the old one.'),
+('slo_burning', 'false', 'A service level is being missed', 'See which figure it is and what changed since it began.'),
+('transfer_needs_review', 'true', 'A transfer waits for a person''s decision', 'Look it up in the rail''s statement and resolve its review.'),
+('transfers_stuck', 'false', 'Transfers stay open for too long', 'See whether the rail calls back and reconcile asks; ask the rail if both do.'),
+('unknown_rail_code', 'false', 'A rail sent a code that nobody knows', 'Find its meaning in the rail''s manual and add a row for it.'),
+('webhook_endpoint_disabled', 'true', 'A webhook endpoint was switched off', 'Mend the endpoint and enable it again; missed events can be replayed.')
+on conflict (kind) do update set
+    to_owners = excluded.to_owners,
+    title = excluded.title,
+    advice = excluded.advice;
+
+-- shared/messages/messages.slos.csv
+insert into messages.slos (slo, objective_bps, target_s, routine, description)
+values
+('callbacks_concluded', '9950', '5', 'messages.callback_figures', 'Callbacks that a rail sent are concluded within 5 s'),
+('transfers_concluded', '9900', '600', 'messages.transfer_figures', 'Transfers end within 10 minutes of their submission')
+on conflict (slo) do update set
+    objective_bps = excluded.objective_bps,
+    target_s = excluded.target_s,
+    routine = excluded.routine,
+    description = excluded.description;
+
+reset role;
