@@ -125,9 +125,12 @@ values
 ('auditor', 'recon:read')
 on conflict (app_role, scope) do nothing;
 
+-- shared/messages/public.function_roles.csv
 -- shared/public.function_roles.csv
 insert into public.function_roles (db_role, may_pass_user)
 values
+('fn_receipts', 'true'),
+('fn_alerts', 'true'),
 ('fn_payment_intents', 'true'),
 ('fn_merchants', 'true'),
 ('fn_momo_callback', 'false'),
@@ -209,6 +212,7 @@ on conflict (plan, bucket) do update set
 
 -- shared/compliance/public.settings.csv
 -- shared/ledger/public.settings.csv
+-- shared/messages/public.settings.csv
 -- shared/public.settings.csv
 -- shared/webhooks/public.settings.csv
 insert into public.settings (key, value, comment)
@@ -221,6 +225,13 @@ values
 ('compliance.unusable_after_s', '259200', 'A list that nobody imported for so long clears nobody any more'),
 ('ledger.rules_version', '1', 'Version of ledger.posting_rules that new journals are booked by'),
 ('ledger.hold_lifetime_s', '604800', 'Seconds until an authorisation that was not captured is released'),
+('messages.daily_budget', '100', 'Mails a day by UTC; what the provider''s plan allows'),
+('messages.keep_days', '90', 'Days after which a message that is done with is removed'),
+('messages.sends_per_subject', '5', 'Mails about one payment; sending again is refused after that'),
+('alerts.coalesce_s', '900', 'Seconds in which alerts of one kind to one destination share a mail'),
+('alerts.remind_s', '86400', 'Seconds after which an alert that goes on is told again'),
+('alerts.stuck_after_s', '900', 'Age in seconds at which an open transfer counts as stuck'),
+('alerts.slo_least', '20', 'Fewer cases than this say nothing about a service level'),
 ('api_keys.max_per_tenant', '50', 'Active API keys of one tenant in one environment'),
 ('invitations.valid_s', '604800', 'Seconds an invitation may be accepted'),
 ('payments.four_eyes_above_minor', '{"KES": 5000000}', 'Refunds and payouts above this wait for a second person; by currency in minor units'),
@@ -316,12 +327,14 @@ on conflict (destination) do update set
     enabled = excluded.enabled,
     description = excluded.description;
 
+-- shared/messages/public.event_subscriptions.csv
 -- shared/public.event_subscriptions.csv
 -- shared/webhooks/public.event_subscriptions.csv
 insert into public.event_subscriptions (pattern, destination, enabled, description)
 values
+('refund.succeeded', 'receipts', 'true', 'The payer is told that money came back'),
 ('transfer.%', 'ledger', 'false', 'The ledger books every transfer event'),
-('payment_intent.succeeded', 'receipts', 'false', 'The payer gets a receipt'),
+('payment_intent.succeeded', 'receipts', 'true', 'The payer gets a receipt'),
 ('payment_intent.%', 'webhooks', 'true', 'Merchants are told about their intents'),
 ('transfer.%', 'webhooks', 'true', 'Merchants are told about their transfers'),
 ('refund.%', 'webhooks', 'true', 'Merchants are told about their refunds'),
@@ -333,6 +346,7 @@ on conflict (pattern, destination) do update set
 
 -- shared/compliance/public.cron_tasks.csv
 -- shared/ledger/public.cron_tasks.csv
+-- shared/messages/public.cron_tasks.csv
 -- shared/public.cron_tasks.csv
 -- shared/recon/public.cron_tasks.csv
 -- shared/webhooks/public.cron_tasks.csv
@@ -347,6 +361,10 @@ values
 ('ledger.check_chains', 'slow', '300', '60', 'ledger.check_chains', 'true', 'Verifies the chains of journals'),
 ('ledger.release_reserves', 'slow', '600', '60', 'ledger.release_reserves', 'true', 'Gives held-back shares to merchants when their time is over'),
 ('ledger.expire_holds', 'slow', '600', '60', 'ledger.expire_holds', 'true', 'Releases authorisations that were never captured'),
+('messages.receipts', 'fast', '10', '60', 'messages.poke_receipts', 'true', 'Wakes receipts when mail to payers is due'),
+('messages.purge', 'slow', '3600', '120', 'messages.purge', 'true', 'Removes messages that are done with and old'),
+('messages.alerts', 'fast', '15', '60', 'messages.poke_alerts', 'true', 'Wakes alerts when somebody must be told'),
+('messages.watch', 'fast', '60', '60', 'messages.watch', 'true', 'Looks for stuck transfers and service levels that are missed'),
 ('idempotency.purge', 'fast', '30', '60', 'public.purge_idempotency_keys', 'true', 'Removes idempotency keys after 36 hours'),
 ('rate_buckets.purge', 'slow', '600', '60', 'public.purge_rate_buckets', 'true', 'Removes token buckets that are full again'),
 ('intents.expire', 'fast', '15', '60', 'payments.expire_intents', 'true', 'Expires unpaid intents whose time is over'),

@@ -18,11 +18,13 @@ begin
             ('fn_compliance', '30s'),
             ('fn_ledger', '30s'),
             ('fn_deliveries', '5s'),
+            ('fn_alerts', '10s'),
             ('fn_merchants', '5s'),
             ('fn_momo_callback', '5s'),
             ('fn_payment_intents', '5s'),
             ('fn_payouts', '5s'),
             ('fn_recon', '60s'),
+            ('fn_receipts', '10s'),
             ('fn_reconcile', '30s'),
             ('fn_events', '5s'),
             ('fn_webhook_delivery', '30s'),
@@ -924,6 +926,9 @@ alter table rails.callbacks enable row level security;
 create index callbacks_of_transfer on rails.callbacks (transfer_id);
 create index callbacks_unmatched on rails.callbacks (received_at) where transfer_id is null and tenant_id is null;
 create index callbacks_of_tenant on rails.callbacks (tenant_id, environment, received_at desc);
+
+-- Figures of the last hours; pages of a log are in the order of time, so a summary per range is enough.
+create index callbacks_received on rails.callbacks using brin (received_at);
 
 create table rails.callback_dispositions (
     callback_id bigint not null references rails.callbacks (callback_id),
@@ -2096,7 +2101,152 @@ reset role;
 
 -- sql/messages/tables.sql
 
+-- Mail and texts that go to people: rendered once, sent until the provider has answered, followed to their end.
+-- What is personal is sealed (the mail) or masked; addresses meet by their blind index.
+
 set role stalela_owner;
+
+create table messages.kinds (
+    kind text primary key,
+    priority smallint not null check (priority > 0),
+    ceiling_percent integer not null check (ceiling_percent between 1 and 100),
+    valid_for_s integer not null check (valid_for_s > 0),
+    description text not null
+);
+comment on table messages.kinds is
+'What is told to people. Smaller priorities go first; a kind is sent only while less than ceiling_percent of the day''s budget is used, so that alerts keep a share.';
+alter table messages.kinds enable row level security;
+
+create table messages.countries (
+    country text primary key check (country ~ '^[A-Z]{2}$'),
+    language text not null check (language in ('en', 'fr', 'sw')),
+    time_zone text not null
+);
+comment on table messages.countries is
+'The language and the clock of a receipt whose payer said nothing, by the merchant''s country (ISO 3166-1 alpha-2).';
+alter table messages.countries enable row level security;
+
+create table messages.messages (
+    message_id text primary key,
+    tenant_id text,
+    environment text check (environment in ('sandbox', 'production')),
+    kind text not null references messages.kinds (kind),
+    subject_id text not null,
+    dedupe_key text not null unique,
+    language text not null check (language in ('en', 'fr', 'sw')),
+    recipient_masked text not null,
+    recipient_hash text not null,
+    body_sealed text not null,
+    sms_text text check (length(sms_text) between 1 and 160),
+    status text not null default 'queued' check (status in (
+        'queued', 'sent', 'delayed', 'delivered', 'failed', 'suppressed', 'bounced', 'complained', 'expired', 'kept',
+        'unknown'
+    )),
+    attempts integer not null default 0,
+    next_attempt_at timestamptz not null default now(),
+    lease_until timestamptz,
+    unsure_since timestamptz,
+    budget_day date,
+    email_id text unique,
+    last_error text,
+    created_at timestamptz not null default now(),
+    updated_at timestamptz not null default now(),
+    expires_at timestamptz not null,
+    check ((tenant_id is null) = (environment is null)),
+    check (status not in ('sent', 'delayed', 'delivered', 'bounced', 'complained') or email_id is not null)
+);
+comment on table messages.messages is
+'One mail to one person, one row per dedupe_key. body_sealed is the request to the provider, sent again byte for byte under message_id as the idempotency key; kept: there is no provider; unknown: it gave no answer while it remembered the key.';
+comment on column messages.messages.unsure_since is
+'Since when the provider may have taken the mail without our knowing; it forgets the key a day later.';
+alter table messages.messages enable row level security;
+create index messages_due on messages.messages (next_attempt_at) where status = 'queued';
+create index messages_of_subject on messages.messages (subject_id, created_at);
+create index messages_of_tenant on messages.messages (tenant_id, environment, created_at);
+create index messages_of_kind on messages.messages (kind);
+create index messages_done on messages.messages (created_at) where status <> 'queued';
+
+create table messages.mail_events (
+    event_id text primary key,
+    kind text not null,
+    email_id text not null,
+    occurred_at timestamptz not null,
+    received_at timestamptz not null default now()
+);
+comment on table messages.mail_events is
+'What the provider told about mails, once per event. No addresses: the mail is known by its id.';
+alter table messages.mail_events enable row level security;
+create index mail_events_of_mail on messages.mail_events (email_id);
+create index mail_events_received on messages.mail_events (received_at);
+
+create table messages.suppressions (
+    address_hash text primary key,
+    address_masked text not null,
+    reason text not null check (reason in ('bounced', 'complained', 'suppressed')),
+    email_id text not null,
+    created_at timestamptz not null default now()
+);
+comment on table messages.suppressions is
+'Addresses that no mail goes to any more: it bounced, or its reader called it spam.';
+alter table messages.suppressions enable row level security;
+
+create table messages.budgets (
+    day date primary key,
+    used integer not null check (used >= 0)
+);
+comment on table messages.budgets is 'How many mails of a day (UTC) were given to the provider; a repeated one counts once a day.';
+alter table messages.budgets enable row level security;
+
+create table messages.pauses (
+    provider text primary key,
+    until timestamptz not null,
+    reason text not null
+);
+comment on table messages.pauses is 'Until when the provider takes no mail at all, and by which of its codes.';
+alter table messages.pauses enable row level security;
+
+-- Alerts
+
+create table messages.alert_kinds (
+    kind text primary key,
+    to_owners boolean not null,
+    title text not null,
+    advice text not null
+);
+comment on table messages.alert_kinds is
+'What an alert of public.alerts means and what to do; a kind without a row is the platform''s alone. to_owners: the owners of its tenant are told too.';
+alter table messages.alert_kinds enable row level security;
+
+create table messages.alert_digests (
+    kind text not null,
+    destination text not null,
+    told_at timestamptz not null,
+    primary key (kind, destination)
+);
+comment on table messages.alert_digests is
+'When people were last told of alerts of one kind: destination is platform, or tenant and environment. Not again within alerts.coalesce_s.';
+alter table messages.alert_digests enable row level security;
+
+create table messages.alert_notices (
+    alert_id bigint not null references public.alerts (alert_id),
+    destination text not null,
+    occurrences bigint not null,
+    told_at timestamptz not null default now(),
+    primary key (alert_id, destination)
+);
+comment on table messages.alert_notices is 'Who was told of an alert, when, and how often it had happened by then.';
+alter table messages.alert_notices enable row level security;
+
+create table messages.slos (
+    slo text primary key,
+    objective_bps integer not null check (objective_bps between 1 and 9999),
+    target_s integer not null check (target_s > 0),
+    routine text not null check (routine ~ '^[a-z_]+\.[a-z_0-9]+$'),
+    description text not null
+);
+comment on table messages.slos is
+'Service levels: of what routine(since, target_s) counts (good, total), objective_bps are to be good. messages.watch raises an alert while the month''s error budget burns too fast.';
+alter table messages.slos enable row level security;
 
 reset role;
 
@@ -2336,9 +2486,12 @@ values
 ('auditor', 'recon:read')
 on conflict (app_role, scope) do nothing;
 
+-- shared/messages/public.function_roles.csv
 -- shared/public.function_roles.csv
 insert into public.function_roles (db_role, may_pass_user)
 values
+('fn_receipts', 'true'),
+('fn_alerts', 'true'),
 ('fn_payment_intents', 'true'),
 ('fn_merchants', 'true'),
 ('fn_momo_callback', 'false'),
@@ -2420,6 +2573,7 @@ on conflict (plan, bucket) do update set
 
 -- shared/compliance/public.settings.csv
 -- shared/ledger/public.settings.csv
+-- shared/messages/public.settings.csv
 -- shared/public.settings.csv
 -- shared/webhooks/public.settings.csv
 insert into public.settings (key, value, comment)
@@ -2432,6 +2586,13 @@ values
 ('compliance.unusable_after_s', '259200', 'A list that nobody imported for so long clears nobody any more'),
 ('ledger.rules_version', '1', 'Version of ledger.posting_rules that new journals are booked by'),
 ('ledger.hold_lifetime_s', '604800', 'Seconds until an authorisation that was not captured is released'),
+('messages.daily_budget', '100', 'Mails a day by UTC; what the provider''s plan allows'),
+('messages.keep_days', '90', 'Days after which a message that is done with is removed'),
+('messages.sends_per_subject', '5', 'Mails about one payment; sending again is refused after that'),
+('alerts.coalesce_s', '900', 'Seconds in which alerts of one kind to one destination share a mail'),
+('alerts.remind_s', '86400', 'Seconds after which an alert that goes on is told again'),
+('alerts.stuck_after_s', '900', 'Age in seconds at which an open transfer counts as stuck'),
+('alerts.slo_least', '20', 'Fewer cases than this say nothing about a service level'),
 ('api_keys.max_per_tenant', '50', 'Active API keys of one tenant in one environment'),
 ('invitations.valid_s', '604800', 'Seconds an invitation may be accepted'),
 ('payments.four_eyes_above_minor', '{"KES": 5000000}', 'Refunds and payouts above this wait for a second person; by currency in minor units'),
@@ -2527,12 +2688,14 @@ on conflict (destination) do update set
     enabled = excluded.enabled,
     description = excluded.description;
 
+-- shared/messages/public.event_subscriptions.csv
 -- shared/public.event_subscriptions.csv
 -- shared/webhooks/public.event_subscriptions.csv
 insert into public.event_subscriptions (pattern, destination, enabled, description)
 values
+('refund.succeeded', 'receipts', 'true', 'The payer is told that money came back'),
 ('transfer.%', 'ledger', 'false', 'The ledger books every transfer event'),
-('payment_intent.succeeded', 'receipts', 'false', 'The payer gets a receipt'),
+('payment_intent.succeeded', 'receipts', 'true', 'The payer gets a receipt'),
 ('payment_intent.%', 'webhooks', 'true', 'Merchants are told about their intents'),
 ('transfer.%', 'webhooks', 'true', 'Merchants are told about their transfers'),
 ('refund.%', 'webhooks', 'true', 'Merchants are told about their refunds'),
@@ -2544,6 +2707,7 @@ on conflict (pattern, destination) do update set
 
 -- shared/compliance/public.cron_tasks.csv
 -- shared/ledger/public.cron_tasks.csv
+-- shared/messages/public.cron_tasks.csv
 -- shared/public.cron_tasks.csv
 -- shared/recon/public.cron_tasks.csv
 -- shared/webhooks/public.cron_tasks.csv
@@ -2558,6 +2722,10 @@ values
 ('ledger.check_chains', 'slow', '300', '60', 'ledger.check_chains', 'true', 'Verifies the chains of journals'),
 ('ledger.release_reserves', 'slow', '600', '60', 'ledger.release_reserves', 'true', 'Gives held-back shares to merchants when their time is over'),
 ('ledger.expire_holds', 'slow', '600', '60', 'ledger.expire_holds', 'true', 'Releases authorisations that were never captured'),
+('messages.receipts', 'fast', '10', '60', 'messages.poke_receipts', 'true', 'Wakes receipts when mail to payers is due'),
+('messages.purge', 'slow', '3600', '120', 'messages.purge', 'true', 'Removes messages that are done with and old'),
+('messages.alerts', 'fast', '15', '60', 'messages.poke_alerts', 'true', 'Wakes alerts when somebody must be told'),
+('messages.watch', 'fast', '60', '60', 'messages.watch', 'true', 'Looks for stuck transfers and service levels that are missed'),
 ('idempotency.purge', 'fast', '30', '60', 'public.purge_idempotency_keys', 'true', 'Removes idempotency keys after 36 hours'),
 ('rate_buckets.purge', 'slow', '600', '60', 'public.purge_rate_buckets', 'true', 'Removes token buckets that are full again'),
 ('intents.expire', 'fast', '15', '60', 'payments.expire_intents', 'true', 'Expires unpaid intents whose time is over'),
@@ -3110,6 +3278,133 @@ on conflict (tariff_id) do update set
     is_fee_returned = excluded.is_fee_returned,
     valid_from = excluded.valid_from,
     valid_until = excluded.valid_until;
+
+reset role;
+
+-- sql/messages/data.sql
+
+-- Reference rows. Written by scripts/data from shared/; edit the files named below.
+
+set role stalela_owner;
+
+-- shared/messages/messages.kinds.csv
+insert into messages.kinds (kind, priority, ceiling_percent, valid_for_s, description)
+values
+('platform_alert', '1', '100', '86400', 'Alerts to the platform''s operator may use the whole day''s budget'),
+('tenant_alert', '2', '90', '86400', 'Alerts to the owners of a tenant'),
+('receipt', '3', '70', '259200', 'Receipts to payers leave the rest of the day''s budget to alerts'),
+('refund_receipt', '3', '70', '259200', 'Notes to payers about money that went back to them')
+on conflict (kind) do update set
+    priority = excluded.priority,
+    ceiling_percent = excluded.ceiling_percent,
+    valid_for_s = excluded.valid_for_s,
+    description = excluded.description;
+
+-- shared/messages/messages.countries.csv
+insert into messages.countries (country, language, time_zone)
+values
+('AO', 'en', 'Africa/Luanda'),
+('BF', 'fr', 'Africa/Ouagadougou'),
+('BI', 'fr', 'Africa/Bujumbura'),
+('BJ', 'fr', 'Africa/Porto-Novo'),
+('BW', 'en', 'Africa/Gaborone'),
+('CD', 'fr', 'Africa/Kinshasa'),
+('CF', 'fr', 'Africa/Bangui'),
+('CG', 'fr', 'Africa/Brazzaville'),
+('CI', 'fr', 'Africa/Abidjan'),
+('CM', 'fr', 'Africa/Douala'),
+('CV', 'en', 'Atlantic/Cape_Verde'),
+('DJ', 'fr', 'Africa/Djibouti'),
+('DZ', 'fr', 'Africa/Algiers'),
+('EG', 'en', 'Africa/Cairo'),
+('ER', 'en', 'Africa/Asmara'),
+('ET', 'en', 'Africa/Addis_Ababa'),
+('GA', 'fr', 'Africa/Libreville'),
+('GH', 'en', 'Africa/Accra'),
+('GM', 'en', 'Africa/Banjul'),
+('GN', 'fr', 'Africa/Conakry'),
+('GQ', 'fr', 'Africa/Malabo'),
+('GW', 'en', 'Africa/Bissau'),
+('KE', 'en', 'Africa/Nairobi'),
+('KM', 'fr', 'Indian/Comoro'),
+('LR', 'en', 'Africa/Monrovia'),
+('LS', 'en', 'Africa/Maseru'),
+('LY', 'en', 'Africa/Tripoli'),
+('MA', 'fr', 'Africa/Casablanca'),
+('MG', 'fr', 'Indian/Antananarivo'),
+('ML', 'fr', 'Africa/Bamako'),
+('MR', 'fr', 'Africa/Nouakchott'),
+('MU', 'en', 'Indian/Mauritius'),
+('MW', 'en', 'Africa/Blantyre'),
+('MZ', 'en', 'Africa/Maputo'),
+('NA', 'en', 'Africa/Windhoek'),
+('NE', 'fr', 'Africa/Niamey'),
+('NG', 'en', 'Africa/Lagos'),
+('RW', 'en', 'Africa/Kigali'),
+('SC', 'en', 'Indian/Mahe'),
+('SD', 'en', 'Africa/Khartoum'),
+('SL', 'en', 'Africa/Freetown'),
+('SN', 'fr', 'Africa/Dakar'),
+('SO', 'en', 'Africa/Mogadishu'),
+('SS', 'en', 'Africa/Juba'),
+('ST', 'en', 'Africa/Sao_Tome'),
+('SZ', 'en', 'Africa/Mbabane'),
+('TD', 'fr', 'Africa/Ndjamena'),
+('TG', 'fr', 'Africa/Lome'),
+('TN', 'fr', 'Africa/Tunis'),
+('TZ', 'sw', 'Africa/Dar_es_Salaam'),
+('UG', 'en', 'Africa/Kampala'),
+('ZA', 'en', 'Africa/Johannesburg'),
+('ZM', 'en', 'Africa/Lusaka'),
+('ZW', 'en', 'Africa/Harare')
+on conflict (country) do update set
+    language = excluded.language,
+    time_zone = excluded.time_zone;
+
+-- shared/messages/messages.alert_kinds.csv
+insert into messages.alert_kinds (kind, to_owners, title, advice)
+values
+('callback_parked', 'true', 'A callback of a rail was kept but not believed', 'Compare it with the rail''s statement and decide in the reviews; an unmatched one is closed by resolving its alert.'),
+('callbacks_not_kept', 'false', 'Callbacks arrive faster than they are kept', 'Find the source address in the details and block it; ask the rail about the transfers meanwhile.'),
+('cron_task_failing', 'false', 'A scheduled task fails again and again', 'Read the error in the details; the task keeps its beat and tries again.'),
+('delivery_dead', 'false', 'An event could not be delivered and holds its stream', 'Read last_error and mend its cause; then re-drive the delivery or skip it with a reason.'),
+('delivery_stalled', 'false', 'An event fails to be delivered', 'Read last_error; the delivery is tried again by the ladder and dies after its last rung.'),
+('deposit_unallocated', 'true', 'A payment came in that belongs to no intent', 'Assign it to an intent or send it back.'),
+('intent_overpaid', 'true', 'More money came in than was asked for', 'Send the rest back as a refund.'),
+('ledger_balance_drift', 'false', 'A balance differs from the sum of its entries', 'Stop postings of this account and compare; the entries are right.'),
+('ledger_balance_negative', 'true', 'A balance went below zero', 'Look at the journals of this account.'),
+('ledger_chain_broken', 'false', 'The hash chain of a ledger does not verify', 'Keep the database as it is and find who changed a journal.'),
+('ledger_out_of_balance', 'false', 'Debits and credits differ', 'Stop manual journals and find the event that booked one side.'),
+('mail_budget_spent', 'false', 'The day''s mail is used up', 'What is left waits until midnight UTC; a larger plan at the provider is the cure.'),
+('mail_parked', 'false', 'The provider takes no mail', 'A quota ends at midnight UTC; a wrong key or an unverified domain needs a person.'),
+('mail_refused', 'false', 'The provider refused a mail for good', 'Read the code in the details; this mail is not tried again.'),
+('mail_unknown', 'false', 'The provider never answered for a mail', 'Look for it at the provider; send the receipt again if it is not there.'),
+('party_flagged', 'false', 'A party is on a sanctions list', 'Review the match and confirm or clear it.'),
+('recon_file_rejected', 'true', 'A statement was refused', 'Read line and reason; send the whole file again.'),
+('recon_missing_lines', 'true', 'Transfers are missing in a rail''s statement', 'Work through the exceptions of the session.'),
+('recon_statement_missing', 'true', 'A statement has not been sent', 'Send the rail''s statement of that day.'),
+('reconcile_behind', 'false', 'Silent transfers are not asked about', 'See whether the reconcile function runs and the rail answers.'),
+('sanctions_list_stale', 'false', 'A sanctions list is too old', 'Load the newest list; screening goes on with the old one.'),
+('slo_burning', 'false', 'A service level is being missed', 'See which figure it is and what changed since it began.'),
+('transfer_needs_review', 'true', 'A transfer waits for a person''s decision', 'Look it up in the rail''s statement and resolve its review.'),
+('transfers_stuck', 'false', 'Transfers stay open for too long', 'See whether the rail calls back and reconcile asks; ask the rail if both do.'),
+('unknown_rail_code', 'false', 'A rail sent a code that nobody knows', 'Find its meaning in the rail''s manual and add a row for it.'),
+('webhook_endpoint_disabled', 'true', 'A webhook endpoint was switched off', 'Mend the endpoint and enable it again; missed events can be replayed.')
+on conflict (kind) do update set
+    to_owners = excluded.to_owners,
+    title = excluded.title,
+    advice = excluded.advice;
+
+-- shared/messages/messages.slos.csv
+insert into messages.slos (slo, objective_bps, target_s, routine, description)
+values
+('callbacks_concluded', '9950', '5', 'messages.callback_figures', 'Callbacks that a rail sent are concluded within 5 s'),
+('transfers_concluded', '9900', '600', 'messages.transfer_figures', 'Transfers end within 10 minutes of their submission')
+on conflict (slo) do update set
+    objective_bps = excluded.objective_bps,
+    target_s = excluded.target_s,
+    routine = excluded.routine,
+    description = excluded.description;
 
 reset role;
 
@@ -18444,6 +18739,1111 @@ comment on function recon.get_column_map is 'One stored column map of the caller
 
 reset role;
 
+-- sql/messages/functions/alerts.sql
+
+-- Alerts on their way to people: who must be told of what, at most once per kind and quarter of an hour.
+
+set role stalela_owner;
+
+create function messages.untold_alerts()
+returns table (alert_id bigint, kind text, destination text, tenant_id text, environment text)
+language plpgsql
+stable
+security definer -- callers may not read alerts
+set search_path = ''
+as $$
+#variable_conflict use_column
+declare
+    coalesce_since timestamptz := now() - make_interval(secs => public.setting('alerts.coalesce_s')::integer);
+    remind_since timestamptz := now() - make_interval(secs => public.setting('alerts.remind_s')::integer);
+begin
+    return query
+    select a.alert_id, a.kind, w.destination, w.tenant_id, w.environment
+    from public.alerts as a
+    left join messages.alert_kinds as k on k.kind = a.kind
+    cross join lateral (
+        select 'platform' as destination, null::text as tenant_id, null::text as environment
+        union all
+        select concat_ws(':', a.tenant_id, coalesce(a.environment, 'production')), a.tenant_id,
+            coalesce(a.environment, 'production')
+        where k.to_owners and a.tenant_id is not null
+    ) as w
+    left join messages.alert_notices as n on n.alert_id = a.alert_id and n.destination = w.destination
+    left join messages.alert_digests as d on d.kind = a.kind and d.destination = w.destination
+    where
+        a.status = 'open'
+        and (n.alert_id is null or (n.told_at <= remind_since and a.last_at > n.told_at))
+        and (d.told_at is null or d.told_at <= coalesce_since);
+end
+$$;
+comment on function messages.untold_alerts is
+'Open alerts and whom they must be told now: never told, or still happening a day later, and nobody was told of this kind within alerts.coalesce_s.';
+
+create function messages.take_alerts(most_shown integer)
+returns setof jsonb
+language plpgsql
+stable
+security definer -- callers may not read alerts
+set search_path = ''
+as $$
+#variable_conflict use_column
+begin
+    return query
+    select jsonb_build_object(
+        'kind', u.kind,
+        'destination', u.destination,
+        'tenant_id', u.tenant_id,
+        'environment', u.environment,
+        'tenant', (select n.name from public.tenants as n where n.tenant_id = u.tenant_id),
+        'title', coalesce((select k.title from messages.alert_kinds as k where k.kind = u.kind), u.kind),
+        'advice', (select k.advice from messages.alert_kinds as k where k.kind = u.kind),
+        'count', count(*),
+        'severity', case max(case a.severity when 'critical' then 3 when 'warning' then 2 else 1 end)
+            when 3 then 'critical' when 2 then 'warning' else 'info' end,
+        'alert_ids', jsonb_agg(a.alert_id order by a.alert_id),
+        'alerts', to_jsonb((array_agg(
+            jsonb_build_object(
+                'alert_id', a.alert_id, 'subject', a.subject, 'environment', a.environment,
+                'tenant_id', a.tenant_id, 'details', a.details, 'occurrences', a.occurrences,
+                'first_at', to_char(a.first_at at time zone 'UTC', 'YYYY-MM-DD HH24:MI'),
+                'last_at', to_char(a.last_at at time zone 'UTC', 'YYYY-MM-DD HH24:MI')
+            ) order by a.alert_id
+        ))[1:most_shown]),
+        'owners', case when u.tenant_id is not null then coalesce((
+            select jsonb_agg(p.email order by p.email)
+            from public.memberships as m
+            inner join public.users as p on p.user_id = m.user_id
+            where
+                m.tenant_id = u.tenant_id and m.app_role = 'owner' and m.status = 'active' and p.email is not null
+        ), '[]') end
+    )
+    from messages.untold_alerts() as u
+    inner join public.alerts as a on a.alert_id = u.alert_id
+    group by u.kind, u.destination, u.tenant_id, u.environment
+    order by min(a.first_at);
+end
+$$;
+comment on function messages.take_alerts is
+'One digest per kind and destination of what must be told now, the first most_shown alerts of each in full. owners: addresses of the tenant''s owners; null for the platform.';
+
+create function messages.keep_alerts(digests jsonb)
+returns integer
+language plpgsql
+volatile
+security definer -- callers may not write messages
+set search_path = ''
+as $$
+#variable_conflict use_column
+declare
+    digest jsonb;
+    mail jsonb;
+    kept integer := 0;
+begin
+    for digest in select d from jsonb_array_elements(digests) as d loop
+        -- The insert decides: of two processes with the same digest one tells people.
+        insert into messages.alert_digests as g (kind, destination, told_at)
+        values (digest ->> 'kind', digest ->> 'destination', now())
+        on conflict on constraint alert_digests_pkey do update
+        set told_at = now()
+        where g.told_at <= now() - make_interval(secs => public.setting('alerts.coalesce_s')::integer);
+        continue when not found;
+
+        insert into messages.alert_notices as n (alert_id, destination, occurrences)
+        select a.alert_id, digest ->> 'destination', a.occurrences
+        from public.alerts as a
+        where a.alert_id in (select i::bigint from jsonb_array_elements_text(digest -> 'alert_ids') as i)
+        on conflict on constraint alert_notices_pkey do update
+        set occurrences = excluded.occurrences, told_at = now();
+        for mail in select m from jsonb_array_elements(digest -> 'mails') as m loop
+            kept := kept + ((messages.add_message(
+                case when digest ->> 'destination' = 'platform' then 'platform_alert' else 'tenant_alert' end,
+                digest ->> 'tenant_id', digest ->> 'environment', digest ->> 'kind', mail ->> 'dedupe_key', mail
+            )).message_id is not null)::integer;
+        end loop;
+    end loop;
+    return kept;
+end
+$$;
+comment on function messages.keep_alerts is
+'Keeps the mails of rendered digests {kind, destination, tenant_id, environment, alert_ids, mails} and notes who was told; a digest that somebody else kept is left out. Returns how many mails are new.';
+
+create function messages.poke_alerts()
+returns boolean
+language plpgsql
+volatile
+security definer -- callers may not read alerts
+set search_path = ''
+as $$
+begin
+    if not exists (select from messages.untold_alerts()) and not exists (
+        select from messages.messages as m
+        where m.status = 'queued' and m.next_attempt_at <= now() and m.kind in ('platform_alert', 'tenant_alert')
+    ) then
+        return false;
+    end if;
+    perform public.poke('alerts');
+    return true;
+end
+$$;
+comment on function messages.poke_alerts is 'Wakes the alerts function when somebody must be told of something. A cron task.';
+
+create function messages.poke_on_alert()
+returns trigger
+language plpgsql
+volatile
+security definer -- callers may not poke
+set search_path = ''
+as $$
+begin
+    perform public.poke('alerts');
+    return null;
+end
+$$;
+comment on function messages.poke_on_alert is 'Wakes the alerts function as soon as an alert is committed; never fails, never waits.';
+
+-- Reading and closing
+
+create function messages.list_alerts(status text, kind text, page_size integer, page_after text)
+returns public.answer
+language plpgsql
+volatile
+security definer -- callers may not read alerts
+set search_path = ''
+as $$
+#variable_conflict use_column
+declare
+    caller public.caller := public.authorize('payments:read', 'read');
+    is_operator boolean := public.holds_scope(caller.scopes, 'platform:operate');
+    entries json[];
+begin
+    if page_after !~ '^[0-9]{1,18}$' then
+        perform public.refuse_field('42262', '/cursor', 'Pass next_cursor of the previous page, unchanged.');
+    end if;
+    entries := array(
+        select row_to_json(shown)
+        from (
+            select
+                a.alert_id as id, 'alert' as object, a.kind, a.severity, a.subject,
+                coalesce(k.title, a.kind) as title, k.advice, a.details, a.status, a.occurrences, a.tenant_id,
+                a.environment, a.first_at, a.last_at, a.resolved_at, a.resolution
+            from public.alerts as a
+            left join messages.alert_kinds as k on k.kind = a.kind
+            where
+                (is_operator or (a.tenant_id = caller.tenant_id and a.environment = caller.environment))
+                and a.status = list_alerts.status
+                and (list_alerts.kind is null or a.kind = list_alerts.kind)
+                and (page_after is null or a.alert_id < page_after::bigint)
+            order by a.alert_id desc
+            limit page_size + 1
+        ) as shown
+    );
+    return public.reply(caller, 200, json_build_object(
+        'data', to_json(entries[1:page_size]),
+        'pagination', json_build_object(
+            'limit', page_size,
+            'has_more', cardinality(entries) > page_size,
+            'next_cursor', case when cardinality(entries) > page_size then entries[page_size] ->> 'id' end
+        )
+    ));
+end
+$$;
+comment on function messages.list_alerts is
+'One page of alerts, newest first: a tenant''s own in the caller''s environment, or all of them for operators (platform:operate).';
+
+create function messages.resolve_alert(alert_id bigint, idempotency_key text, body_hash text, reason text)
+returns public.answer
+language plpgsql
+volatile
+security definer -- callers may not write alerts
+set search_path = ''
+as $$
+#variable_conflict use_column
+declare
+    caller public.caller := public.authorize('payments:resolve', 'write');
+    subject public.caller := caller;
+    route constant text := 'POST /alerts/{id}/resolve';
+    answer public.answer;
+    alert public.alerts;
+    closed integer := 0;
+begin
+    answer := public.claim_idempotency(
+        caller, route, resolve_alert.idempotency_key, concat_ws(':', resolve_alert.body_hash, resolve_alert.alert_id)
+    );
+    if answer.body is not null then
+        return answer;
+    end if;
+    select a.* into alert
+    from public.alerts as a
+    where
+        a.alert_id = resolve_alert.alert_id
+        and (
+            public.holds_scope(caller.scopes, 'platform:operate')
+            or (a.tenant_id = caller.tenant_id and a.environment = caller.environment)
+        )
+    for update;
+    if not found then
+        perform public.refuse('40401', format('There is no alert %s here.', resolve_alert.alert_id));
+    elsif alert.status <> 'open' then
+        perform public.refuse('40911', 'This alert is resolved already.', jsonb_build_object(
+            'current_state', alert.status, 'allowed', '[]'::jsonb
+        ));
+    end if;
+    update public.alerts as a
+    set status = 'resolved', resolved_at = now(), resolution = resolve_alert.reason
+    where a.alert_id = alert.alert_id
+    returning a.* into alert;
+    if alert.kind = 'callback_parked' and alert.subject like '% unmatched' then
+        -- No transfer, so no review would ever close them.
+        closed := messages.close_callbacks(array(
+            select c.callback_id
+            from rails.callbacks as c
+            where
+                c.transfer_id is null and c.rail = split_part(alert.subject, ' ', 1) and c.received_at <= now()
+                and c.tenant_id is not distinct from alert.tenant_id
+        ), resolve_alert.reason);
+    end if;
+    subject.tenant_id := alert.tenant_id;
+    subject.environment := alert.environment;
+    perform public.audit(subject, 'alert.resolve', alert.alert_id::text, jsonb_build_object(
+        'kind', alert.kind, 'subject', alert.subject, 'reason', resolve_alert.reason, 'callbacks_closed', closed
+    ));
+    answer := public.reply(caller, 200, json_build_object(
+        'id', alert.alert_id, 'object', 'alert', 'kind', alert.kind, 'subject', alert.subject,
+        'status', alert.status, 'resolved_at', alert.resolved_at, 'resolution', alert.resolution,
+        'callbacks_closed', closed
+    ));
+    perform public.remember_answer(caller, route, resolve_alert.idempotency_key, alert.alert_id::text, answer);
+    return answer;
+end
+$$;
+comment on function messages.resolve_alert is
+'A person closes an alert, with a reason; audited. That of unmatched parked callbacks closes those callbacks as well. 40401, 40911.';
+
+create function messages.resolve_callback(callback_id bigint, idempotency_key text, body_hash text, reason text)
+returns public.answer
+language plpgsql
+volatile
+security definer -- callers may not write dispositions
+set search_path = ''
+as $$
+#variable_conflict use_column
+declare
+    caller public.caller := public.authorize('payments:resolve', 'write');
+    subject public.caller := caller;
+    route constant text := 'POST /alerts/callbacks/{id}/resolve';
+    answer public.answer;
+    kept rails.callbacks;
+begin
+    answer := public.claim_idempotency(
+        caller, route, resolve_callback.idempotency_key,
+        concat_ws(':', resolve_callback.body_hash, resolve_callback.callback_id)
+    );
+    if answer.body is not null then
+        return answer;
+    end if;
+    select c.* into kept
+    from rails.callbacks as c
+    where
+        c.callback_id = resolve_callback.callback_id
+        and (
+            public.holds_scope(caller.scopes, 'platform:operate')
+            or (c.tenant_id = caller.tenant_id and c.environment = caller.environment)
+        );
+    if not found then
+        perform public.refuse('40401', format('There is no callback %s here.', resolve_callback.callback_id));
+    elsif kept.transfer_id is not null then
+        perform public.refuse('40911', format(
+            'This callback belongs to transfer %s: resolve its review.', kept.transfer_id
+        ));
+    elsif messages.close_callbacks(array[kept.callback_id], resolve_callback.reason) = 0 then
+        perform public.refuse('40911', 'This callback does not wait for a decision.');
+    end if;
+    if not exists (
+        select from rails.callbacks as c
+        where
+            c.transfer_id is null and c.rail = kept.rail and c.tenant_id is not distinct from kept.tenant_id
+            and messages.is_parked(c.callback_id)
+    ) then
+        perform public.resolve_alert('callback_parked', kept.rail || ' unmatched', resolve_callback.reason);
+    end if;
+    subject.tenant_id := kept.tenant_id;
+    subject.environment := kept.environment;
+    perform public.audit(subject, 'callback.resolve', kept.callback_id::text, jsonb_build_object(
+        'rail', kept.rail, 'reason', resolve_callback.reason
+    ));
+    answer := public.reply(caller, 200, json_build_object(
+        'id', kept.callback_id, 'object', 'callback', 'rail', kept.rail, 'disposition', 'resolved',
+        'reason', resolve_callback.reason
+    ));
+    perform public.remember_answer(caller, route, resolve_callback.idempotency_key, kept.callback_id::text, answer);
+    return answer;
+end
+$$;
+comment on function messages.resolve_callback is
+'A person closes one parked callback that belongs to no transfer, with a reason; audited. The last one of a rail closes their alert. 40401, 40911.';
+
+create function messages.is_parked(callback_id bigint)
+returns boolean
+language plpgsql
+stable
+security definer -- callers may not read dispositions
+set search_path = ''
+as $$
+#variable_conflict use_column
+begin
+    return (
+        select d.disposition in ('parked', 'failed')
+        from rails.callback_dispositions as d
+        where d.callback_id = is_parked.callback_id
+        order by d.number desc
+        limit 1
+    );
+end
+$$;
+comment on function messages.is_parked is 'Whether a callback waits for a person.';
+
+create function messages.close_callbacks(callback_ids bigint[], reason text)
+returns integer
+language plpgsql
+volatile
+security definer -- callers may not write dispositions
+set search_path = ''
+as $$
+#variable_conflict use_column
+declare
+    closed integer;
+begin
+    insert into rails.callback_dispositions (callback_id, number, tenant_id, environment, disposition, reason)
+    select c.callback_id, (
+        select max(d.number) + 1 from rails.callback_dispositions as d where d.callback_id = c.callback_id
+    ), c.tenant_id, c.environment, 'resolved', close_callbacks.reason
+    from rails.callbacks as c
+    where c.callback_id = any(callback_ids) and messages.is_parked(c.callback_id);
+    get diagnostics closed = row_count;
+    return closed;
+end
+$$;
+comment on function messages.close_callbacks is 'Appends resolved to those of these callbacks that wait for a person; how many did.';
+
+-- Watching
+
+create function messages.watch()
+returns integer
+language plpgsql
+volatile
+security definer -- callers may not read transfers
+set search_path = ''
+as $$
+#variable_conflict use_column
+begin
+    perform messages.watch_transfers();
+    return messages.watch_slos();
+end
+$$;
+comment on function messages.watch is 'Raises and resolves alerts about what nobody reports by itself: stuck transfers, missed service levels. A cron task.';
+
+create function messages.watch_transfers()
+returns integer
+language plpgsql
+volatile
+security definer -- callers may not read transfers
+set search_path = ''
+as $$
+#variable_conflict use_column
+declare
+    stuck record;
+    before timestamptz := now() - make_interval(secs => public.setting('alerts.stuck_after_s')::integer);
+    found_ integer := 0;
+begin
+    for stuck in
+        select r.rail, count(t.transfer_id) as open, min(t.created_at) as since
+        from rails.rails as r
+        left join payments.transfers as t
+            on t.rail = r.rail and t.state in ('INITIATED', 'SUBMITTED', 'ACCEPTED')
+            and t.created_at <= before and t.review_reason is null
+        group by r.rail
+    loop
+        if stuck.open = 0 then
+            perform public.resolve_alert('transfers_stuck', stuck.rail, 'none is stuck any more');
+        else
+            perform public.raise_alert(
+                'transfers_stuck', 'warning', stuck.rail, null, null,
+                jsonb_build_object('transfers', stuck.open, 'oldest', stuck.since)
+            );
+            found_ := found_ + 1;
+        end if;
+    end loop;
+    return found_;
+end
+$$;
+comment on function messages.watch_transfers is
+'One alert per rail while transfers stay open longer than alerts.stuck_after_s and wait for no person; resolved by itself.';
+
+create function messages.watch_slos()
+returns integer
+language plpgsql
+volatile
+security definer -- callers may not read figures
+set search_path = ''
+as $$
+#variable_conflict use_column
+declare
+    level messages.slos;
+    least_cases integer := public.setting('alerts.slo_least')::integer;
+    spell record;
+    good bigint;
+    total bigint;
+    burn numeric;
+    burning integer := 0;
+    worst jsonb;
+begin
+    for level in select s.* from messages.slos as s order by s.slo loop
+        worst := null;
+        -- 2 % of a month's error budget within an hour, or 5 % within six (nucleus reference §19).
+        for spell in select * from (values (1, 14.4), (6, 6.0)) as v (hours, most) loop
+            execute format(
+                'select good, total from %I.%I($1, $2)',
+                split_part(level.routine, '.', 1), split_part(level.routine, '.', 2)
+            ) into good, total using now() - make_interval(hours => spell.hours), level.target_s;
+            continue when total < least_cases;
+            burn := (total - good)::numeric / total / ((10000 - level.objective_bps) / 10000.0);
+            if burn >= spell.most and worst is null then
+                worst := jsonb_build_object(
+                    'hours', spell.hours, 'burn', round(burn, 1), 'most', spell.most, 'good', good,
+                    'total', total, 'what', level.description
+                );
+            end if;
+        end loop;
+        if worst is null then
+            perform public.resolve_alert('slo_burning', level.slo, 'within its budget again');
+        else
+            perform public.raise_alert('slo_burning', 'critical', level.slo, null, null, worst);
+            burning := burning + 1;
+        end if;
+    end loop;
+    return burning;
+end
+$$;
+comment on function messages.watch_slos is
+'One alert per service level while its error budget of 30 days burns 14.4 times too fast over an hour, or 6 times over six; resolved by itself.';
+
+create function messages.callback_figures(since timestamptz, target_s integer, out good bigint, out total bigint)
+language plpgsql
+stable
+security definer -- callers may not read callbacks
+set search_path = ''
+as $$
+begin
+    -- Only what the rail itself sent about transfers of ours: a forger must not be able to spend our budget.
+    select count(*) filter (where exists (
+        select from rails.callback_dispositions as d
+        where
+            d.callback_id = c.callback_id and d.disposition <> 'failed'
+            and d.decided_at <= c.received_at + make_interval(secs => target_s)
+    )), count(*)
+    into good, total
+    from rails.callbacks as c
+    where
+        c.received_at >= since and c.received_at <= now() - make_interval(secs => target_s)
+        and c.transfer_id is not null and c.source_trusted;
+end
+$$;
+comment on function messages.callback_figures is 'Of the callbacks about our transfers since then: how many were concluded within target_s, and how many there were.';
+
+create function messages.first_id(prefix text, instant timestamptz)
+returns text
+language sql
+stable
+set search_path = ''
+as $$
+    select prefix || '_' || string_agg(
+        substr(
+            '0123456789abcdefghjkmnpqrstvwxyz',
+            ((extract(epoch from instant) * 1000)::bigint >> (45 - 5 * place) & 31)::integer + 1, 1
+        ), '' order by place
+    ) || repeat('0', 16)
+    from generate_series(0, 9) as place;
+$$;
+comment on function messages.first_id is 'The smallest id of public.new_id from this millisecond on: its first ten characters are the time.';
+
+create function messages.transfer_figures(since timestamptz, target_s integer, out good bigint, out total bigint)
+language plpgsql
+stable
+security definer -- callers may not read transfers
+set search_path = ''
+as $$
+begin
+    select
+        count(*) filter (
+            where t.state in ('SETTLED', 'RETURNED', 'FAILED')
+            and coalesce(t.settled_at, t.updated_at) <= t.submitted_at + make_interval(secs => target_s)
+        ),
+        count(*)
+    into good, total
+    from payments.transfers as t
+    -- Ids are in the order of creation, so the key finds the recent ones.
+    where t.transfer_id >= messages.first_id('tr', since) and t.submitted_at <= now() - make_interval(secs => target_s);
+end
+$$;
+comment on function messages.transfer_figures is 'Of the transfers sent to a rail since then: how many ended within target_s, and how many there were.';
+
+reset role;
+
+-- sql/messages/functions/receipts.sql
+
+-- Receipts: what they say comes from here, how they say it from the function that renders them.
+
+set role stalela_owner;
+
+create function messages.receipt_facts(kind text, payment_intent_id text, transfer_id text)
+returns jsonb
+language plpgsql
+stable
+security definer -- callers may not read intents and transfers
+set search_path = ''
+as $$
+#variable_conflict use_column
+begin
+    return (
+        select jsonb_build_object(
+            'kind', receipt_facts.kind,
+            'payment_intent_id', i.payment_intent_id,
+            'tenant_id', i.tenant_id,
+            'environment', i.environment,
+            'merchant', n.name,
+            'customer_sealed', i.customer_sealed,
+            'language', coalesce(c.language, 'en'),
+            'amount', public.format_amount(t.amount_minor, t.currency),
+            'currency', t.currency,
+            'description', i.description,
+            'rail', r.name,
+            'receipt', t.receipt,
+            'account', t.payer_masked,
+            'paid_at', to_char(
+                t.settled_at at time zone coalesce(c.time_zone, 'UTC'), 'YYYY-MM-DD"T"HH24:MI'
+            ),
+            'zone', coalesce(c.time_zone, 'UTC')
+        )
+        from payments.payment_intents as i
+        inner join payments.transfers as t on t.transfer_id = coalesce(receipt_facts.transfer_id, i.latest_transfer_id)
+        inner join public.tenants as n on n.tenant_id = i.tenant_id
+        left join rails.rails as r on r.rail = t.rail
+        left join messages.countries as c on c.country = n.country
+        where
+            i.payment_intent_id = coalesce(receipt_facts.payment_intent_id, (
+                select o.payment_intent_id from payments.transfers as o where o.transfer_id = receipt_facts.transfer_id
+            ))
+            and t.settled_at is not null
+    );
+end
+$$;
+comment on function messages.receipt_facts is
+'All that a receipt of this payment (or, with the transfer of a refund, of that refund) says; null while nothing is settled. paid_at is the merchant''s wall clock.';
+
+create function messages.take_receipts(max_rows integer)
+returns setof jsonb
+language plpgsql
+volatile
+security definer -- callers may not read the outbox
+set search_path = ''
+as $$
+#variable_conflict use_column
+begin
+    return query
+    select jsonb_build_object(
+        'outbox_id', d.outbox_id,
+        'event_id', d.event_id,
+        'event_type', d.event_type,
+        'facts', case d.event_type
+            when 'payment_intent.succeeded' then messages.receipt_facts('receipt', d.ordering_key, null)
+            when 'refund.succeeded' then messages.receipt_facts('refund_receipt', null, d.ordering_key)
+        end
+    )
+    from payments.lease_events('receipts', take_receipts.max_rows) as d;
+end
+$$;
+comment on function messages.take_receipts is
+'Leases events that call for a receipt, each with its facts; null facts: of a type that nobody taught us.';
+
+create function messages.keep_receipts(receipts jsonb)
+returns integer
+language plpgsql
+volatile
+security definer -- callers may not write messages
+set search_path = ''
+as $$
+#variable_conflict use_column
+declare
+    receipt jsonb;
+    kept integer := 0;
+begin
+    for receipt in select r from jsonb_array_elements(receipts) as r where r -> 'rendered' <> 'null' loop
+        kept := kept + ((messages.add_message(
+            receipt ->> 'kind', receipt ->> 'tenant_id', receipt ->> 'environment', receipt ->> 'payment_intent_id',
+            receipt ->> 'dedupe_key', receipt -> 'rendered'
+        )).message_id is not null)::integer;
+    end loop;
+    perform payments.acknowledge_events(
+        'receipts', array(select (r ->> 'outbox_id')::bigint from jsonb_array_elements(receipts) as r)
+    );
+    return kept;
+end
+$$;
+comment on function messages.keep_receipts is
+'Keeps the receipts of leased events and acknowledges the events, in one transaction; rendered null: nobody to write to. Returns how many are new.';
+
+create function messages.return_receipt(outbox_id bigint, reason text)
+returns void
+language plpgsql
+volatile
+security definer -- callers may not write the outbox
+set search_path = ''
+as $$
+begin
+    perform payments.return_event('receipts', return_receipt.outbox_id, return_receipt.reason, null);
+end
+$$;
+comment on function messages.return_receipt is 'No receipt could be made of this event; it is tried again by the ladder, and dies at its end.';
+
+create function messages.visible_payment(payment_intent_id text, scope text, bucket text)
+returns payments.sight
+language plpgsql
+volatile
+security definer -- callers may not read intents
+set search_path = ''
+as $$
+declare
+    seen payments.sight := payments.visible_intent(payment_intent_id, scope, bucket, false);
+begin
+    if not seen.reveal_secret then
+        perform public.refuse('40311', 'A client secret confirms an intent; receipts need the scope ' || scope || '.');
+    end if;
+    return seen;
+end
+$$;
+comment on function messages.visible_payment is 'The intent for a caller who may see its receipts: its merchant, never a payer''s browser.';
+
+create function messages.prepare_receipt(payment_intent_id text)
+returns jsonb
+language plpgsql
+volatile
+security definer -- callers may not read intents
+set search_path = ''
+as $$
+declare
+    seen payments.sight := messages.visible_payment(payment_intent_id, 'payments:write', 'read');
+    facts jsonb := messages.receipt_facts('receipt', payment_intent_id, null);
+begin
+    if (seen.intent).status <> 'succeeded' or facts is null then
+        perform public.refuse('40911', 'There is no receipt before the payment has succeeded.', jsonb_build_object(
+            'current_state', (seen.intent).status, 'allowed', '["succeeded"]'::jsonb
+        ));
+    elsif facts -> 'customer_sealed' = 'null' then
+        perform public.refuse_field('42262', '/customer/email', 'the payment has no customer with an e-mail address');
+    end if;
+    return facts;
+end
+$$;
+comment on function messages.prepare_receipt is 'The facts of a receipt that its merchant wants sent again. 40401, 40911, 42262.';
+
+create function messages.send_receipt(payment_intent_id text, idempotency_key text, body_hash text, rendered jsonb)
+returns public.answer
+language plpgsql
+volatile
+security definer -- callers may not write messages
+set search_path = ''
+as $$
+#variable_conflict use_column
+declare
+    seen payments.sight := messages.visible_payment(send_receipt.payment_intent_id, 'payments:write', 'write');
+    caller public.caller := seen.caller;
+    route constant text := 'POST /receipts/{id}/send';
+    answer public.answer;
+    added messages.messages;
+    most integer := public.setting('messages.sends_per_subject')::integer;
+begin
+    answer := public.claim_idempotency(
+        caller, route, send_receipt.idempotency_key, send_receipt.body_hash || ':' || send_receipt.payment_intent_id
+    );
+    if answer.body is not null then
+        return answer;
+    end if;
+    if exists (
+        select from messages.suppressions as s where s.address_hash = rendered ->> 'recipient_hash'
+    ) then
+        perform public.refuse_field(
+            '42262', '/customer/email', 'mail to this address bounced before, or its reader called it spam'
+        );
+    elsif (
+        select count(*) >= most from messages.messages as m where m.subject_id = send_receipt.payment_intent_id
+    ) then
+        perform public.refuse('40911', format('A payment''s receipt is sent %s times at most.', most));
+    end if;
+    added := messages.add_message(
+        'receipt', caller.tenant_id, caller.environment, send_receipt.payment_intent_id,
+        concat_ws('|', 'again', send_receipt.payment_intent_id, send_receipt.idempotency_key), rendered
+    );
+    perform public.audit(caller, 'receipt.send', send_receipt.payment_intent_id, jsonb_build_object(
+        'message_id', added.message_id, 'recipient', added.recipient_masked
+    ));
+    perform public.poke('receipts');
+    answer := row(202, messages.message_resource(added)::text, caller.rate);
+    perform public.remember_answer(caller, route, send_receipt.idempotency_key, added.message_id, answer);
+    return answer;
+end
+$$;
+comment on function messages.send_receipt is
+'Keeps one more rendered receipt of this payment, to be sent at once. 202; 42262 for a suppressed address; audited.';
+
+create function messages.message_resource(message messages.messages)
+returns json
+language plpgsql
+immutable
+set search_path = ''
+as $$
+begin
+    return json_build_object(
+        'id', message.message_id, 'object', 'message', 'kind', message.kind, 'payment_intent_id', message.subject_id,
+        'language', message.language, 'to', message.recipient_masked, 'sms_text', message.sms_text,
+        'status', message.status, 'attempts', message.attempts, 'last_error', message.last_error,
+        'environment', message.environment, 'created_at', message.created_at, 'updated_at', message.updated_at
+    );
+end
+$$;
+comment on function messages.message_resource is 'The wire shape of a message about a payment: to whom (masked), in which state, never the mail itself.';
+
+create function messages.list_receipts(payment_intent_id text)
+returns public.answer
+language plpgsql
+volatile
+security definer -- callers may not read messages
+set search_path = ''
+as $$
+#variable_conflict use_column
+declare
+    seen payments.sight := messages.visible_payment(list_receipts.payment_intent_id, 'payments:read', 'read');
+    body text;
+begin
+    select string_agg(messages.message_resource(m)::text, ',' order by m.created_at, m.message_id) into body
+    from messages.messages as m
+    where m.subject_id = list_receipts.payment_intent_id;
+    return row(200, format('{"data":[%s]}', body), (seen.caller).rate);
+end
+$$;
+comment on function messages.list_receipts is 'What the payer of this intent was sent, oldest first.';
+
+create function messages.poke_receipts()
+returns boolean
+language plpgsql
+volatile
+security definer -- callers may not read messages
+set search_path = ''
+as $$
+begin
+    if not exists (
+        select from messages.messages as m
+        where m.status = 'queued' and m.next_attempt_at <= now() and m.kind in ('receipt', 'refund_receipt')
+    ) then
+        return false;
+    end if;
+    perform public.poke('receipts');
+    return true;
+end
+$$;
+comment on function messages.poke_receipts is 'Wakes the receipts function when mail of its kinds is due. A cron task; events are the outbox''s to poke for.';
+
+reset role;
+
+-- sql/messages/functions/sending.sql
+
+-- Mail on its way: kept, claimed within the day's budget, answered for, followed to its end.
+
+set role stalela_owner;
+
+create function messages.add_message(
+    kind text, tenant_id text, environment text, subject_id text, dedupe_key text, rendered jsonb
+)
+returns messages.messages
+language plpgsql
+volatile
+security definer -- callers may not write messages
+set search_path = ''
+as $$
+#variable_conflict use_column
+declare
+    added messages.messages;
+begin
+    insert into messages.messages (
+        message_id, tenant_id, environment, kind, subject_id, dedupe_key, language, recipient_masked, recipient_hash,
+        body_sealed, sms_text, expires_at
+    )
+    select public.new_id('msg'), add_message.tenant_id, add_message.environment, k.kind, add_message.subject_id,
+        add_message.dedupe_key, rendered ->> 'language', rendered ->> 'recipient_masked',
+        rendered ->> 'recipient_hash', rendered ->> 'body_sealed', rendered ->> 'sms_text',
+        now() + make_interval(secs => k.valid_for_s)
+    from messages.kinds as k
+    where k.kind = add_message.kind
+    on conflict on constraint messages_dedupe_key_key do nothing
+    returning * into added;
+    return added;
+end
+$$;
+comment on function messages.add_message is
+'Keeps a rendered mail {language, recipient_masked, recipient_hash, body_sealed, sms_text}; all null when there is one of this dedupe_key already.';
+
+create function messages.claim_messages(kinds text[], max_rows integer)
+returns setof jsonb
+language plpgsql
+volatile
+security definer -- callers may not write messages
+set search_path = ''
+as $$
+#variable_conflict use_column
+declare
+    today date := (now() at time zone 'UTC')::date;
+    due messages.messages;
+    ceiling integer;
+    budget integer := public.setting('messages.daily_budget')::integer;
+    spent integer;
+begin
+    if exists (select from messages.pauses as p where p.until > now()) then
+        return;
+    end if;
+    -- Whoever claims holds the day's budget; senders take turns.
+    insert into messages.budgets (day, used) values (today, 0) on conflict do nothing;
+    select b.used into spent from messages.budgets as b where b.day = today for update;
+    for due in
+        select m.*
+        from messages.messages as m
+        inner join messages.kinds as k on k.kind = m.kind
+        where
+            m.status = 'queued' and m.next_attempt_at <= now() and m.kind = any(claim_messages.kinds)
+            and (m.lease_until is null or m.lease_until <= now())
+        order by k.priority, m.next_attempt_at
+        limit max_rows
+        for update of m skip locked
+    loop
+        -- A lease that ran out: who held it may have sent the mail.
+        if due.lease_until is not null then
+            due.unsure_since := coalesce(due.unsure_since, due.updated_at);
+        end if;
+        if exists (select from messages.suppressions as s where s.address_hash = due.recipient_hash) then
+            perform messages.end_message(due.message_id, 'suppressed', 'the address is suppressed');
+        elsif due.unsure_since <= now() - interval '23 hours' then
+            perform messages.end_message(due.message_id, 'unknown', 'the provider has forgotten the key');
+            perform public.raise_alert(
+                'mail_unknown', 'warning', due.kind, null, null,
+                jsonb_build_object('message_id', due.message_id, 'subject_id', due.subject_id)
+            );
+        elsif due.expires_at <= now() then
+            perform messages.end_message(due.message_id, 'expired', coalesce(due.last_error, 'no room in the budget'));
+        else
+            select budget * k.ceiling_percent / 100 into ceiling from messages.kinds as k where k.kind = due.kind;
+            if due.budget_day is distinct from today and spent >= ceiling then
+                update messages.messages as m
+                set next_attempt_at = (today + 1)::timestamp at time zone 'UTC', unsure_since = due.unsure_since,
+                    lease_until = null
+                where m.message_id = due.message_id;
+                perform public.raise_alert(
+                    'mail_budget_spent', 'warning', today::text, null, null,
+                    jsonb_build_object('kind', due.kind, 'used', spent, 'budget', budget)
+                );
+                continue;
+            end if;
+            spent := spent + (due.budget_day is distinct from today)::integer;
+            update messages.messages as m
+            set lease_until = now() + interval '60 seconds', attempts = m.attempts + 1, budget_day = today,
+                unsure_since = due.unsure_since, updated_at = now()
+            where m.message_id = due.message_id;
+            return next jsonb_build_object(
+                'message_id', due.message_id, 'dedupe_key', due.dedupe_key, 'body_sealed', due.body_sealed
+            );
+        end if;
+    end loop;
+    update messages.budgets as b set used = spent where b.day = today and b.used <> spent;
+end
+$$;
+comment on function messages.claim_messages is
+'Leases mail that is due for a minute, most urgent first, each counted once in the day''s budget. Ends what must not be sent any more: suppressed, expired, or unanswered for so long that sending again could send twice.';
+
+create function messages.end_message(message_id text, status text, reason text)
+returns void
+language plpgsql
+volatile
+security definer -- callers may not write messages
+set search_path = ''
+as $$
+#variable_conflict use_column
+begin
+    update messages.messages as m
+    set status = end_message.status, last_error = end_message.reason, lease_until = null, updated_at = now()
+    where m.message_id = end_message.message_id and m.status = 'queued';
+end
+$$;
+comment on function messages.end_message is 'A queued message that will not be sent (again).';
+
+create function messages.record_sending(
+    message_id text, verdict text, email_id text, code text, retry_after_s integer, pause_s integer, is_unsure boolean
+)
+returns text
+language plpgsql
+volatile
+security definer -- callers may not write messages
+set search_path = ''
+as $$
+#variable_conflict use_column
+declare
+    message messages.messages;
+    waits_s constant integer[] := array[5, 30, 120, 600, 1800, 3600];
+begin
+    select m.* into message
+    from messages.messages as m
+    where m.message_id = record_sending.message_id and m.status = 'queued'
+    for update;
+    if not found then
+        return null; -- recorded before
+    end if;
+    if pause_s is not null then
+        insert into messages.pauses as p (provider, until, reason)
+        values ('resend', now() + make_interval(secs => pause_s), coalesce(code, verdict))
+        on conflict on constraint pauses_pkey do update
+        set until = greatest(p.until, excluded.until), reason = excluded.reason;
+    end if;
+    case verdict
+        when 'sent' then
+            update messages.messages as m
+            set status = 'sent', email_id = record_sending.email_id, lease_until = null, last_error = null,
+                updated_at = now()
+            where m.message_id = record_sending.message_id;
+            -- News may have overtaken the answer.
+            perform messages.follow_mail(record_sending.email_id);
+            delete from messages.pauses as p where p.until <= now();
+            if found then
+                perform public.resolve_alert('mail_parked', 'resend', 'mail is taken again');
+            end if;
+        when 'kept' then
+            perform messages.end_message(message_id, 'kept', 'no provider is configured');
+        when 'final' then
+            perform messages.end_message(message_id, 'failed', code);
+            perform public.raise_alert(
+                'mail_refused', 'warning', message.kind, null, null,
+                jsonb_build_object('code', code, 'message_id', message.message_id)
+            );
+        else
+            update messages.messages as m
+            set
+                next_attempt_at = now() + make_interval(secs => greatest(
+                    coalesce(retry_after_s, pause_s, 0),
+                    case when pause_s is null then waits_s[least(m.attempts, cardinality(waits_s))] else 0 end
+                )),
+                lease_until = null, last_error = code, updated_at = now(),
+                unsure_since = case when is_unsure then coalesce(m.unsure_since, now()) else m.unsure_since end,
+                -- What was certainly not taken costs nothing of the budget.
+                budget_day = case when is_unsure then m.budget_day end
+            where m.message_id = record_sending.message_id;
+            if not is_unsure then
+                update messages.budgets as b set used = greatest(0, b.used - 1) where b.day = message.budget_day;
+            end if;
+            if verdict = 'park' then
+                perform public.raise_alert(
+                    'mail_parked', 'critical', 'resend', null, null, jsonb_build_object('code', code, 'pause_s', pause_s)
+                );
+            end if;
+    end case;
+    return verdict;
+end
+$$;
+comment on function messages.record_sending is
+'What one attempt brought: sent, kept, final, or when to try again (retry, and park for all mail). Null: recorded before.';
+
+create function messages.follow_mail(email_id text)
+returns text
+language plpgsql
+volatile
+security definer -- callers may not write messages
+set search_path = ''
+as $$
+#variable_conflict use_column
+declare
+    -- News comes in any order; the worst that was told stands.
+    ranks constant text[] := array['sent', 'delayed', 'delivered', 'failed', 'suppressed', 'bounced', 'complained'];
+    told text;
+begin
+    select ranks[max(array_position(ranks, case e.kind when 'delivery_delayed' then 'delayed' else e.kind end))]
+    into told
+    from messages.mail_events as e
+    where e.email_id = follow_mail.email_id;
+    update messages.messages as m
+    set status = told, updated_at = now()
+    where
+        m.email_id = follow_mail.email_id
+        and array_position(ranks, told) > array_position(ranks, m.status);
+    return told;
+end
+$$;
+comment on function messages.follow_mail is 'Moves the message of a mail to the furthest state that the provider has told of; never back.';
+
+create function messages.record_mail_event(
+    event_id text, kind text, email_id text, occurred_at timestamptz, address_hashes text[], addresses_masked text[]
+)
+returns text
+language plpgsql
+volatile
+security definer -- callers may not write messages
+set search_path = ''
+as $$
+#variable_conflict use_column
+begin
+    insert into messages.mail_events (event_id, kind, email_id, occurred_at)
+    values (
+        record_mail_event.event_id, record_mail_event.kind, record_mail_event.email_id, record_mail_event.occurred_at
+    )
+    on conflict do nothing;
+    if not found then
+        return 'duplicate';
+    end if;
+    if kind in ('bounced', 'complained', 'suppressed') then
+        insert into messages.suppressions (address_hash, address_masked, reason, email_id)
+        select a.hash, a.masked, record_mail_event.kind, record_mail_event.email_id
+        from unnest(address_hashes, addresses_masked) as a (hash, masked)
+        on conflict do nothing;
+    end if;
+    return coalesce(messages.follow_mail(email_id), 'noted');
+end
+$$;
+comment on function messages.record_mail_event is
+'Keeps one event of the provider and follows its mail; a bounce or a complaint suppresses the address. Returns duplicate, noted (nothing to follow) or the state told. Never changes a payment.';
+
+create function messages.purge()
+returns integer
+language plpgsql
+volatile
+security definer -- callers may not write messages
+set search_path = ''
+as $$
+declare
+    oldest timestamptz := now() - make_interval(days => public.setting('messages.keep_days')::integer);
+    purged integer;
+begin
+    delete from messages.messages as m
+    where m.message_id = any(array(
+        select d.message_id from messages.messages as d
+        where d.status <> 'queued' and d.created_at < oldest
+        order by d.created_at limit 5000
+    ));
+    get diagnostics purged = row_count;
+    delete from messages.mail_events as e
+    where e.event_id = any(array(
+        select d.event_id from messages.mail_events as d where d.received_at < oldest order by d.received_at limit 5000
+    ));
+    delete from messages.budgets as b where b.day < oldest::date;
+    return purged;
+end
+$$;
+comment on function messages.purge is 'Removes up to 5,000 messages that are done with and older than messages.keep_days. A cron task.';
+
+reset role;
+
 -- sql/recon/views.sql
 
 -- Our side of the comparison.
@@ -18631,6 +20031,39 @@ grant usage on schema ledger to postgres;
 grant execute on function
 ledger.check_balances, ledger.check_trial_balances, ledger.check_chains, ledger.release_reserves, ledger.expire_holds
 to postgres;
+
+reset role;
+
+-- sql/messages/policies.sql
+
+-- Who may see and who may call. Nobody has a grant on a table: reads and writes are functions.
+
+set role stalela_owner;
+
+create policy messages_select_own on messages.messages
+for select to authenticated
+using (tenant_id = (select public.tenant_id()) and environment = (select public.environment()));
+
+grant usage on schema public, messages to fn_receipts, fn_alerts;
+grant execute on function
+messages.take_receipts, messages.keep_receipts, messages.return_receipt, messages.prepare_receipt,
+messages.send_receipt, messages.list_receipts, messages.claim_messages, messages.record_sending,
+messages.record_mail_event
+to fn_receipts;
+
+grant execute on function
+messages.take_alerts, messages.keep_alerts, messages.list_alerts, messages.resolve_alert, messages.resolve_callback,
+messages.claim_messages, messages.record_sending
+to fn_alerts;
+
+-- Whoever raises an alert wakes who tells people of it.
+create trigger alerts_poke
+after insert on public.alerts
+for each statement execute function messages.poke_on_alert();
+
+-- Cron runs as postgres, which may do nothing here but this.
+grant usage on schema messages to postgres;
+grant execute on function messages.poke_receipts, messages.poke_alerts, messages.watch, messages.purge to postgres;
 
 reset role;
 
