@@ -27,10 +27,10 @@ RETRY_S: Final = 0.5  # the database is away: what is known is kept until it is 
 
 
 class Dispatcher:
-    """Lives as long as the app. `caller` is who poked last: steps are part of that trace."""
+    """Lives as long as the app."""
 
     def __init__(self, db: Database, vault: Vault, outbound: Outbound) -> None:
-        self.caller = Caller("", "")
+        self._caller = Caller("", "")  # who poked last: what is done is part of that trace
         self._db = db
         self._vault = vault
         self._outbound = outbound
@@ -45,11 +45,16 @@ class Dispatcher:
         """How many requests are on their way."""
         return len(self._sending)
 
+    def wake(self, caller: Caller) -> None:
+        """There may be more: a step that only waits for what hangs looks at once."""
+        self._caller = caller
+        self._moved.set()
+
     async def step(self) -> int:
         """Send what may go now, until something was written down; 0 when nothing is left."""
         while True:
             self._moved.clear()
-            events = await self._db.call("webhooks.fan_out", {"max_rows": EVENTS}, self.caller)
+            events = await self._db.call("webhooks.fan_out", {"max_rows": EVENTS}, self._caller)
             claimed = await self._claim()
             for delivery in claimed:
                 task = asyncio.create_task(self._send(delivery))
@@ -76,7 +81,7 @@ class Dispatcher:
         if room <= 0:
             return []
         claimed: list[Mapping[str, Any]] = await self._db.call(
-            "webhooks.claim", {"max_rows": room}, self.caller
+            "webhooks.claim", {"max_rows": room}, self._caller
         )
         return claimed
 
@@ -124,7 +129,7 @@ class Dispatcher:
             batch = self._outcomes[:RECORD]
             # A second record of the same attempt finds nothing of its own any more.
             await self._db.call(
-                "webhooks.record_attempts", {"outcomes": batch}, self.caller, idempotent=True
+                "webhooks.record_attempts", {"outcomes": batch}, self._caller, idempotent=True
             )
             del self._outcomes[: len(batch)]
             self._recorded += len(batch)

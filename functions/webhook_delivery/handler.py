@@ -39,5 +39,5 @@ async def dispatch_webhooks(caller: InternalCaller, request: Request) -> Dispatc
     """Send everything that is due. Answers within a second; what takes longer goes on."""
     sender: Dispatcher = request.app.state.sender
     drain: Drain = request.app.state.drain
-    sender.caller = caller
+    sender.wake(caller)
     return Dispatched(sent=await drain.poke(), in_flight=sender.in_flight)

@@ -19,13 +19,14 @@ from scripts.benchmarks.scale import FULL, SHORT, Scale
 from scripts.benchmarks.starts import measure_starts
 from scripts.benchmarks.table import Figure, table
 from scripts.benchmarks.transactions import measure_transactions
+from scripts.benchmarks.webhooks import measure_webhooks
 from scripts.stack import lock
 from scripts.stack.places import ROOT, StackError
 from scripts.stack.stack import Stack
 from scripts.stack.testing import free_block
 
 STATE: Final = ROOT / ".stalela/bench"
-PARTS: Final = ("create", "confirm", "callback", "sql", "start", "list")
+PARTS: Final = ("create", "confirm", "callback", "sql", "start", "list", "webhook")
 
 
 def main() -> int:
@@ -66,6 +67,8 @@ def measure(part: str, place: Place, scale: Scale, rounds: Rounds) -> list[Figur
             return measure_callbacks(place, rounds, scale.callbacks)
         case "sql":
             return measure_transactions(place, rounds, scale.seconds)
+        case "webhook":
+            return measure_webhooks(place, rounds, scale.seconds)
         case "start":
             return measure_starts(place, rounds, scale.starts)
     return measure_lists(place.stack, rounds, (scale.few, scale.many), say)
