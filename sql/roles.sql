@@ -13,6 +13,7 @@ begin
             ('fn_ledger', '30s'),
             ('fn_deliveries', '5s'),
             ('fn_alerts', '10s'),
+            ('fn_invoices', '5s'),
             ('fn_merchants', '5s'),
             ('fn_momo_callback', '5s'),
             ('fn_payment_intents', '5s'),
@@ -57,6 +58,8 @@ create schema compliance authorization stalela_owner;
 create schema recon authorization stalela_owner;
 create schema messages authorization stalela_owner;
 create schema tax authorization stalela_owner;
+create schema fiscal authorization stalela_owner;
+create schema signing authorization stalela_owner;
 
 comment on schema payments is 'Payment intents, transfers, their events and the outbox.';
 comment on schema rails is 'Payment networks: what they are, their codes, tenants'' credentials, what they called back.';
@@ -66,6 +69,8 @@ comment on schema directory is 'Who is reached by which rail: institutions, alia
 comment on schema compliance is 'Sanctions lists, screening results, limits and tiers.';
 comment on schema recon is 'Our books against the rails'' statements: sessions, lines, matches, exceptions.';
 comment on schema messages is 'Mail and texts that went to people, or would have.';
+comment on schema fiscal is 'Sealed invoices: registry, counters, the chained ledger, documents.';
+comment on schema signing is 'Keys, the log of every signature, and what waits to be signed.';
 comment on schema tax is 'Tax rules as published: jurisdictions, versioned manifests, groups, classifications.';
 
 grant usage on schema public, payments, rails

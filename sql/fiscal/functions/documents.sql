@@ -1,0 +1,169 @@
+-- Documents as their owners see them.
+
+set role stalela_owner;
+
+create function fiscal.invoice_resource(invoice_id text)
+returns text
+language plpgsql
+stable
+security definer -- callers may not read documents
+set search_path = ''
+as $$
+#variable_conflict use_column
+begin
+    return (
+        -- The sealed text goes out as it is; what stands beside it is added around it.
+        select format(
+            '{"id":%s,"object":"invoice","status":%s,"fiscal_number":%s,"sequence":%s,"sealed":%s,"document":%s,'
+            '"tax_summary":%s,"credited_amount":%s,"original_invoice":%s,"environment":%s,"created_at":%s}',
+            to_json(i.invoice_id), to_json(i.status), to_json(i.fiscal_number), i.sequence,
+            coalesce((
+                select json_build_object(
+                    'fiscal_authority_id', o.fiscal_authority_id, 'sealed_at', l.sealed_at, 'auth_code', s.auth_code,
+                    'signature', s.signature, 'signature_alg', s.signature_alg, 'key_id', s.key_id,
+                    'canonical_payload_hash', l.canonical_payload_hash, 'previous_hash', l.previous_hash,
+                    'ledger_hash', l.entry_hash
+                )::text
+                from fiscal.signatures as s
+                inner join fiscal.fiscal_ledger as l on l.invoice_id = s.invoice_id
+                inner join fiscal.outlets as o on o.outlet_id = i.outlet_id
+                where s.invoice_id = i.invoice_id
+            ), 'null'),
+            i.payload, i.tax_summary,
+            to_json(public.format_amount((
+                select coalesce(sum(c.total_minor), 0)::bigint from fiscal.invoices as c where c.original_invoice_id = i.invoice_id
+            ), i.currency)),
+            coalesce(to_json(i.original_invoice_id)::text, 'null'), to_json(i.environment), to_json(i.created_at)
+        )
+        from fiscal.invoices as i
+        where i.invoice_id = invoice_resource.invoice_id
+    );
+end
+$$;
+comment on function fiscal.invoice_resource is
+'A document as the API shows it. sealed is null until it is signed, and nothing is handed to a customer before.';
+
+create function fiscal.sealing_of(caller public.caller, invoice_id text, replayed text)
+returns fiscal.sealing
+language plpgsql
+stable
+security definer -- callers may not read documents
+set search_path = ''
+as $$
+#variable_conflict use_column
+declare
+    headers jsonb := (sealing_of.caller).rate;
+    work jsonb;
+begin
+    if sealing_of.replayed is not null then
+        headers := headers || jsonb_build_object('Idempotent-Replayed', sealing_of.replayed);
+    end if;
+    if exists (select from fiscal.signatures as s where s.invoice_id = sealing_of.invoice_id) then
+        return row(row(201, fiscal.invoice_resource(sealing_of.invoice_id), headers)::public.answer, null::jsonb);
+    end if;
+    return row(
+        row(202, fiscal.invoice_resource(sealing_of.invoice_id), headers)::public.answer,
+        fiscal.signing_work(sealing_of.invoice_id)
+    );
+end
+$$;
+comment on function fiscal.sealing_of is 'A document as it stands: 201 signed, or 202 with what a signer needs.';
+
+create function fiscal.signing_work(invoice_id text)
+returns jsonb
+language plpgsql
+stable
+security definer -- callers may not read the ledger
+set search_path = ''
+as $$
+#variable_conflict use_column
+begin
+    return (
+        select jsonb_build_object(
+            'invoice_id', l.invoice_id, 'jurisdiction', m.jurisdiction, 'environment', l.environment,
+            'outlet_id', l.outlet_id, 'fiscal_authority_id', o.fiscal_authority_id, 'fiscal_number', l.fiscal_number,
+            'sequence', l.sequence, 'canonical_payload_hash', l.canonical_payload_hash,
+            'previous_hash', l.previous_hash, 'sealed_at', l.sealed_at
+        )
+        from fiscal.fiscal_ledger as l
+        inner join fiscal.outlets as o on o.outlet_id = l.outlet_id
+        inner join fiscal.merchants as m on m.merchant_id = o.merchant_id
+        where l.invoice_id = signing_work.invoice_id
+    );
+end
+$$;
+comment on function fiscal.signing_work is 'What a signer needs to build the seal object of a document.';
+
+create function fiscal.get_invoice(invoice_id text)
+returns public.answer
+language plpgsql
+volatile
+security definer -- callers may not read documents
+set search_path = ''
+as $$
+#variable_conflict use_column
+declare
+    caller public.caller := public.authorize('invoices:read', 'read');
+    outlet_only text := fiscal.caller_outlet(caller);
+begin
+    if not exists (
+        select from fiscal.invoices as i
+        where
+            i.invoice_id = get_invoice.invoice_id and i.tenant_id = caller.tenant_id
+            and i.environment = caller.environment and i.outlet_id = coalesce(outlet_only, i.outlet_id)
+    ) then
+        perform public.refuse('40401', format('There is no invoice %s here.', get_invoice.invoice_id));
+    end if;
+    return row(200, fiscal.invoice_resource(get_invoice.invoice_id), caller.rate);
+end
+$$;
+comment on function fiscal.get_invoice is 'One document of the caller''s; 40401 for anybody else''s and for another outlet''s.';
+
+create function fiscal.list_invoices(filters jsonb, page_size integer, page_after text)
+returns public.answer
+language plpgsql
+volatile
+security definer -- callers may not read documents
+set search_path = ''
+as $$
+#variable_conflict use_column
+declare
+    caller public.caller := public.authorize('invoices:read', 'read');
+    outlet_only text := fiscal.caller_outlet(caller);
+    ids text[];
+begin
+    -- Ids are time-ordered, so the id of the last row is the place to go on from.
+    select array_agg(page.invoice_id order by page.invoice_id desc) into ids
+    from (
+        select i.invoice_id
+        from fiscal.invoices as i
+        where
+            i.tenant_id = caller.tenant_id and i.environment = caller.environment
+            and i.outlet_id = coalesce(outlet_only, filters ->> 'outlet_id', i.outlet_id)
+            and i.status = coalesce(filters ->> 'status', i.status)
+            and i.invoice_type = coalesce(filters ->> 'invoice_type', i.invoice_type)
+            and i.fiscal_number = coalesce(filters ->> 'fiscal_number', i.fiscal_number)
+            and i.created_at >= coalesce((filters ->> 'created_after')::timestamptz, '-infinity')
+            and i.created_at < coalesce((filters ->> 'created_before')::timestamptz, 'infinity')
+            and (list_invoices.page_after is null or i.invoice_id < list_invoices.page_after)
+        order by i.invoice_id desc
+        limit list_invoices.page_size + 1
+    ) as page;
+    return row(200, format(
+        '{"data":[%s],"pagination":%s}',
+        (
+            select string_agg(fiscal.invoice_resource(one.id), ',' order by one.place)
+            from unnest(ids[1:list_invoices.page_size]) with ordinality as one (id, place)
+        ),
+        json_build_object(
+            'limit', list_invoices.page_size,
+            'has_more', coalesce(cardinality(ids), 0) > list_invoices.page_size,
+            'next_cursor', case when cardinality(ids) > list_invoices.page_size then ids[list_invoices.page_size] end
+        )
+    ), caller.rate);
+end
+$$;
+comment on function fiscal.list_invoices is
+'One page of documents, newest first. filters: outlet_id, status, invoice_type, fiscal_number, created_after, created_before.';
+
+reset role;

@@ -1,0 +1,339 @@
+-- Chain first, sign after: seal takes the number and the chain entry, attach_signature brings the signature.
+
+set role stalela_owner;
+
+create function fiscal.seal(
+    idempotency_key text, body_hash text, payload text, canonical_payload_hash text, tax_summary jsonb,
+    total_minor bigint, tax_minor bigint
+)
+returns fiscal.sealing
+language plpgsql
+volatile
+security definer -- callers may not write documents
+set search_path = ''
+as $$
+#variable_conflict use_column
+declare
+    caller public.caller := public.authorize('invoices:write', 'write');
+    document jsonb := seal.payload::jsonb;
+    outlet fiscal.outlets;
+    merchant fiscal.merchants;
+    original fiscal.invoices;
+    invoice fiscal.invoices;
+    earlier text;
+begin
+    earlier := fiscal.sealed_before(caller, seal.idempotency_key, seal.body_hash);
+    if earlier is not null then
+        return fiscal.sealing_of(caller, earlier, 'true');
+    end if;
+    perform public.claim_idempotency(caller, 'POST /invoices', seal.idempotency_key, seal.body_hash);
+    outlet := fiscal.outlet_of(caller, document ->> 'outlet_id');
+    merchant := fiscal.merchant_of(caller);
+    perform fiscal.check_sealable(document, outlet, merchant);
+    if seal.canonical_payload_hash <> encode(sha256(convert_to(seal.payload, 'UTF8')), 'hex') then
+        raise exception 'the canonical hash is not of this payload';
+    end if;
+
+    -- One at a time per outlet. Everything after this is short and calls nobody.
+    perform pg_advisory_xact_lock(hashtext('fiscal.outlet'), hashtext(outlet.outlet_id));
+    if document ? 'original_fiscal_number' then
+        original := fiscal.creditable(document, outlet, seal.total_minor);
+    end if;
+    if document ? 'invoice_ref' and exists (
+        select from fiscal.invoices as i
+        where i.outlet_id = outlet.outlet_id and i.invoice_ref = document ->> 'invoice_ref'
+    ) then
+        perform public.refuse_field('42275', '/invoice_ref', 'was used by this outlet before');
+    end if;
+    invoice := fiscal.number_document(
+        caller, outlet, document, seal.payload, seal.canonical_payload_hash, seal.tax_summary,
+        seal.total_minor, seal.tax_minor, original.invoice_id
+    );
+    perform public.bind_idempotency(caller, 'POST /invoices', seal.idempotency_key, invoice.invoice_id);
+    return fiscal.sealing_of(caller, invoice.invoice_id, null);
+end
+$$;
+comment on function fiscal.seal is
+'Takes the outlet''s next number and chain entry for a computed document; the answer is 202 until attach_signature. A repeated key gives the document as it is now. 42275, 40911, 42241, 40904.';
+
+create function fiscal.sealed_before(caller public.caller, key text, body_hash text)
+returns text
+language plpgsql
+stable
+security definer -- callers may not read keys
+set search_path = ''
+as $$
+#variable_conflict use_column
+declare
+    stored public.idempotency_keys;
+begin
+    select k.* into stored
+    from public.idempotency_keys as k
+    where
+        k.tenant_id = (sealed_before.caller).tenant_id and k.environment = (sealed_before.caller).environment
+        and k.route = 'POST /invoices' and k.key = sealed_before.key and k.resource_id is not null;
+    if stored.body_hash <> sealed_before.body_hash then
+        perform public.refuse('42241', 'This Idempotency-Key was used before with another request body.');
+    end if;
+    return stored.resource_id;
+end
+$$;
+comment on function fiscal.sealed_before is 'The document this key sealed, null when it sealed none; 42241 when it was another body.';
+
+create function fiscal.check_sealable(document jsonb, outlet fiscal.outlets, merchant fiscal.merchants)
+returns void
+language plpgsql
+stable
+security definer -- callers may not read operators
+set search_path = ''
+as $$
+declare
+    blocked text;
+begin
+    if merchant.status <> 'active' or outlet.status <> 'active' then
+        perform public.refuse('40911', 'This taxpayer or outlet is not active; nothing is sealed for it.',
+            jsonb_build_object('current_state', merchant.status || '/' || outlet.status, 'allowed', '[]'::jsonb));
+    elsif document ->> 'jurisdiction' <> merchant.jurisdiction then
+        perform public.refuse_field('42275', '/jurisdiction', format('this taxpayer is registered in %s', merchant.jurisdiction));
+    elsif document ->> 'merchant_tin' <> merchant.tin then
+        perform public.refuse_field('42275', '/merchant_tin', format('this taxpayer is %s', merchant.tin));
+    elsif (document ->> 'timestamp')::timestamptz > now() + interval '5 minutes' then
+        perform public.refuse_field('42275', '/timestamp', 'is more than 5 minutes ahead of our clock');
+    end if;
+    select o.kind into blocked
+    from fiscal.operators as o
+    where
+        o.outlet_id = (check_sealable.outlet).outlet_id and o.status = 'blocked'
+        and (o.kind, o.label) in (('terminal', document ->> 'pos_terminal_id'), ('cashier', document ->> 'cashier_id'))
+    limit 1;
+    if found then
+        perform public.refuse_field(
+            '42275', case blocked when 'terminal' then '/pos_terminal_id' else '/cashier_id' end, format('this %s is blocked', blocked)
+        );
+    end if;
+end
+$$;
+comment on function fiscal.check_sealable is 'What must hold of taxpayer, outlet, terminal and time before a number is taken.';
+
+create function fiscal.creditable(document jsonb, outlet fiscal.outlets, total_minor bigint)
+returns fiscal.invoices
+language plpgsql
+volatile
+security definer -- callers may not read documents
+set search_path = ''
+as $$
+#variable_conflict use_column
+declare
+    original fiscal.invoices;
+    credited bigint;
+    over record;
+begin
+    -- Credits of one original are sealed by its own outlet, whose lock we hold: the sum below stands still.
+    select i.* into original
+    from fiscal.invoices as i
+    where i.fiscal_number = document ->> 'original_fiscal_number' and i.outlet_id = (creditable.outlet).outlet_id;
+    if not found then
+        perform public.refuse_field('42275', '/original_fiscal_number', 'this outlet sealed no such document');
+    elsif original.original_invoice_id is not null then
+        perform public.refuse_field('42275', '/original_fiscal_number', 'is itself a credit');
+    elsif original.currency <> document #>> '{totals,currency}' then
+        perform public.refuse_field('42275', '/totals/currency', format('the original is in %s', original.currency));
+    end if;
+    select coalesce(sum(i.total_minor), 0) into credited
+    from fiscal.invoices as i
+    where i.original_invoice_id = original.invoice_id;
+    if credited + creditable.total_minor > original.total_minor then
+        perform public.refuse_field('42276', '/totals/total', format(
+            'at most %s of %s %s is left to credit',
+            public.format_amount(original.total_minor - credited, original.currency),
+            public.format_amount(original.total_minor, original.currency), original.currency
+        ));
+    end if;
+    select sold.code, sold.left_over into over
+    from (
+        select
+            line.code,
+            sum(line.quantity) as left_over
+        from (
+            select item ->> 'code' as code, (item ->> 'quantity')::numeric as quantity
+            from jsonb_array_elements(original.payload::jsonb -> 'items') as item
+            union all
+            select item ->> 'code', -(item ->> 'quantity')::numeric
+            from fiscal.invoices as i, jsonb_array_elements(i.payload::jsonb -> 'items') as item
+            where i.original_invoice_id = original.invoice_id
+            union all
+            select item ->> 'code', -(item ->> 'quantity')::numeric
+            from jsonb_array_elements(document -> 'items') as item
+        ) as line
+        group by line.code
+    ) as sold
+    where sold.left_over < 0
+    order by sold.code
+    limit 1;
+    if found then
+        perform public.refuse_field(
+            '42276', '/items', format('%s: more is credited than was sold, by %s', over.code, -over.left_over)
+        );
+    end if;
+    return original;
+end
+$$;
+comment on function fiscal.creditable is
+'The original of a credit, which with all its credits never exceeds what it was, in money and in each article. 42275, 42276. Under the outlet''s lock.';
+
+create function fiscal.number_document(
+    caller public.caller, outlet fiscal.outlets, document jsonb, payload text, canonical_payload_hash text,
+    tax_summary jsonb, total_minor bigint, tax_minor bigint, original_invoice_id text
+)
+returns fiscal.invoices
+language plpgsql
+volatile
+security definer -- callers may not write documents
+set search_path = ''
+as $$
+#variable_conflict use_column
+declare
+    taken bigint;
+    head fiscal.fiscal_ledger;
+    entry fiscal.fiscal_ledger;
+    invoice fiscal.invoices;
+begin
+    update fiscal.fiscal_counters as c
+    set next_value = c.next_value + 1
+    where c.outlet_id = (number_document.outlet).outlet_id and c.kind = 'invoice'
+    returning c.next_value - 1 into strict taken;
+    select l.* into head
+    from fiscal.fiscal_ledger as l
+    where l.outlet_id = (number_document.outlet).outlet_id
+    order by l.entry_no desc
+    limit 1;
+
+    entry.fiscal_number := fiscal.fiscal_number(number_document.outlet, taken);
+    entry.previous_hash := coalesce(head.entry_hash, repeat('0', 64));
+    -- A clock that steps back must not make a chain do so.
+    entry.sealed_at := greatest(
+        to_char(clock_timestamp() at time zone 'utc', 'YYYY-MM-DD"T"HH24:MI:SS"Z"'), head.sealed_at
+    );
+    insert into fiscal.invoices (
+        invoice_id, tenant_id, environment, merchant_id, outlet_id, status, invoice_type, invoice_ref, fiscal_number,
+        sequence, payload, canonical_payload_hash, tax_summary, currency, total_minor, tax_minor, original_invoice_id,
+        created_by
+    ) values (
+        public.new_id('inv'), (number_document.outlet).tenant_id, (number_document.outlet).environment,
+        (number_document.outlet).merchant_id, (number_document.outlet).outlet_id, 'pending_signature',
+        document ->> 'invoice_type', document ->> 'invoice_ref', entry.fiscal_number, taken, number_document.payload,
+        number_document.canonical_payload_hash, number_document.tax_summary, document #>> '{totals,currency}',
+        number_document.total_minor, number_document.tax_minor, number_document.original_invoice_id,
+        (number_document.caller).actor
+    )
+    returning * into invoice;
+    insert into fiscal.fiscal_ledger (
+        outlet_id, entry_no, tenant_id, environment, sequence, record_type, fiscal_number, canonical_payload_hash,
+        sealed_at, previous_hash, entry_hash, invoice_id
+    ) values (
+        invoice.outlet_id, coalesce(head.entry_no, 0) + 1, invoice.tenant_id, invoice.environment, taken,
+        invoice.invoice_type, entry.fiscal_number, invoice.canonical_payload_hash, entry.sealed_at, entry.previous_hash,
+        encode(sha256(convert_to(concat_ws(
+            E'\n', entry.fiscal_number, invoice.canonical_payload_hash, entry.sealed_at, entry.previous_hash
+        ), 'UTF8')), 'hex'),
+        invoice.invoice_id
+    );
+    -- Whoever sealed it signs it now; the queue comes when they did not.
+    insert into signing.signing_queue (invoice_id, tenant_id, environment, next_attempt_at)
+    values (invoice.invoice_id, invoice.tenant_id, invoice.environment, now() + interval '5 seconds');
+    return invoice;
+end
+$$;
+comment on function fiscal.number_document is
+'Number, document, chain entry and place in the signing queue, together. Only under the outlet''s lock.';
+
+create function fiscal.fiscal_number(outlet fiscal.outlets, sequence bigint)
+returns text
+language plpgsql
+immutable
+set search_path = ''
+as $$
+begin
+    -- A sandbox document never looks like a real one.
+    return concat_ws(
+        '-', case outlet.environment when 'production' then 'STL' else 'TST' end, outlet.outlet_code,
+        lpad(sequence::text, greatest(6, length(sequence::text)), '0')
+    );
+end
+$$;
+comment on function fiscal.fiscal_number is 'The printed form: STL-KIN001-000042. The integer is what counts.';
+
+create function fiscal.seal_object(invoice_id text, key_id text)
+returns text
+language plpgsql
+stable
+security definer -- callers may not read the ledger
+set search_path = ''
+as $$
+#variable_conflict use_column
+begin
+    return (
+        -- RFC 8785 of text without characters to escape: members in order, no spaces.
+        select format(
+            '{"canonical_payload_hash":"%s","fiscal_authority_id":"%s","fiscal_number":"%s","jurisdiction":"%s",'
+            '"key_id":"%s","outlet_id":"%s","previous_hash":"%s","sealed_at":"%s","sequence":%s,"v":1}',
+            l.canonical_payload_hash, o.fiscal_authority_id, l.fiscal_number, m.jurisdiction, seal_object.key_id,
+            l.outlet_id, l.previous_hash, l.sealed_at, l.sequence
+        )
+        from fiscal.fiscal_ledger as l
+        inner join fiscal.outlets as o on o.outlet_id = l.outlet_id
+        inner join fiscal.merchants as m on m.merchant_id = o.merchant_id
+        where l.invoice_id = seal_object.invoice_id
+    );
+end
+$$;
+comment on function fiscal.seal_object is 'The canonical text that is signed, made from the ledger.';
+
+create function fiscal.attach_signature(
+    invoice_id text, key_id text, digest text, signature text, auth_code text, latency_ms integer, provider_request_id text
+)
+returns public.answer
+language plpgsql
+volatile
+security definer -- callers may not write signatures
+set search_path = ''
+as $$
+#variable_conflict use_column
+declare
+    invoice fiscal.invoices;
+    signer signing.keys;
+begin
+    select i.* into invoice
+    from fiscal.invoices as i
+    where i.invoice_id = attach_signature.invoice_id
+    for no key update;
+    select k.* into signer from signing.keys as k where k.key_id = attach_signature.key_id;
+    if invoice.invoice_id is null or signer.key_id is null then
+        perform public.refuse('40401', format('There is no document %s or no key %s.', attach_signature.invoice_id, attach_signature.key_id));
+    end if;
+    if attach_signature.digest <> encode(sha256(convert_to(fiscal.seal_object(invoice.invoice_id, signer.key_id), 'UTF8')), 'hex') then
+        raise exception 'the signature is not of what the ledger says';
+    end if;
+    insert into signing.signing_log (
+        tenant_id, environment, invoice_id, key_id, digest, signature, provider_request_id, latency_ms, outcome
+    ) values (
+        invoice.tenant_id, invoice.environment, invoice.invoice_id, signer.key_id, attach_signature.digest,
+        attach_signature.signature, attach_signature.provider_request_id, attach_signature.latency_ms, 'signed'
+    );
+    -- Two signers may have signed the same document; the first signature is the document's.
+    if invoice.status <> 'fiscalized' then
+        insert into fiscal.signatures (invoice_id, tenant_id, environment, key_id, signature_alg, digest, signature, auth_code)
+        values (
+            invoice.invoice_id, invoice.tenant_id, invoice.environment, signer.key_id, signer.alg,
+            attach_signature.digest, attach_signature.signature, attach_signature.auth_code
+        );
+        update fiscal.invoices as i set status = 'fiscalized' where i.invoice_id = invoice.invoice_id;
+        delete from signing.signing_queue as q where q.invoice_id = invoice.invoice_id;
+    end if;
+    return row(201, fiscal.invoice_resource(invoice.invoice_id), '{}')::public.answer;
+end
+$$;
+comment on function fiscal.attach_signature is
+'Gives a numbered document its signature, once, when the digest is of its own ledger entry; logs the provider''s call.';
+
+reset role;

@@ -1,0 +1,158 @@
+-- Who seals, where, and everything that was sealed. One outlet is one number sequence and one chain.
+
+set role stalela_owner;
+
+create table fiscal.merchants (
+    merchant_id text primary key,
+    tenant_id text not null references public.tenants (tenant_id),
+    environment text not null check (environment in ('sandbox', 'production')),
+    jurisdiction text not null references tax.jurisdictions (jurisdiction),
+    legal_name text not null check (length(legal_name) between 1 and 200),
+    tin text not null,
+    registration_number text,
+    vat_status text not null check (vat_status in ('registered', 'not_registered')),
+    address text,
+    status text not null default 'active' check (status in ('active', 'suspended')),
+    created_at timestamptz not null default now(),
+    updated_at timestamptz not null default now(),
+    unique (tenant_id, environment)
+);
+comment on table fiscal.merchants is
+'The taxpayer behind a tenant, one per environment. A suspended one seals nothing; reading stays.';
+alter table fiscal.merchants enable row level security;
+create index merchants_of_jurisdiction on fiscal.merchants (jurisdiction);
+
+create table fiscal.outlets (
+    outlet_id text primary key,
+    merchant_id text not null references fiscal.merchants (merchant_id),
+    tenant_id text not null,
+    environment text not null check (environment in ('sandbox', 'production')),
+    outlet_code text not null unique check (outlet_code ~ '^[A-Z0-9]{2,12}$'),
+    name text not null check (length(name) between 1 and 200),
+    address text,
+    time_zone text not null,
+    fiscal_authority_id text not null,
+    status text not null default 'active' check (status in ('active', 'closed')),
+    created_at timestamptz not null default now(),
+    updated_at timestamptz not null default now()
+);
+comment on table fiscal.outlets is
+'A place of sale. outlet_code is unique across all merchants because it is part of every fiscal number.';
+alter table fiscal.outlets enable row level security;
+create index outlets_of_merchant on fiscal.outlets (merchant_id);
+create index outlets_of_tenant on fiscal.outlets (tenant_id, environment, created_at);
+
+create table fiscal.operators (
+    operator_id text primary key,
+    outlet_id text not null references fiscal.outlets (outlet_id),
+    tenant_id text not null,
+    environment text not null check (environment in ('sandbox', 'production')),
+    kind text not null check (kind in ('terminal', 'cashier')),
+    label text not null check (label ~ '^[\x21-\x7e]{1,64}$'),
+    name text not null check (length(name) between 1 and 200),
+    status text not null default 'active' check (status in ('active', 'blocked')),
+    created_at timestamptz not null default now(),
+    unique (outlet_id, kind, label)
+);
+comment on table fiscal.operators is
+'Terminals and cashiers of an outlet: label is what documents carry as pos_terminal_id or cashier_id. A blocked one seals nothing.';
+alter table fiscal.operators enable row level security;
+create index operators_of_tenant on fiscal.operators (tenant_id, environment);
+
+create table fiscal.fiscal_counters (
+    outlet_id text not null references fiscal.outlets (outlet_id),
+    kind text not null check (kind in ('invoice', 'report_z')),
+    next_value bigint not null default 1 check (next_value > 0),
+    primary key (outlet_id, kind)
+) with (fillfactor = 50);
+comment on table fiscal.fiscal_counters is
+'The next number of an outlet, taken and moved under the outlet''s lock. Not a sequence: a rollback must give its number back.';
+alter table fiscal.fiscal_counters enable row level security;
+
+create table fiscal.invoices (
+    invoice_id text primary key,
+    tenant_id text not null,
+    environment text not null check (environment in ('sandbox', 'production')),
+    merchant_id text not null references fiscal.merchants (merchant_id),
+    outlet_id text not null references fiscal.outlets (outlet_id),
+    status text not null check (status in ('pending_signature', 'signing_error', 'fiscalized')),
+    invoice_type text not null,
+    invoice_ref text,
+    fiscal_number text not null unique,
+    sequence bigint not null,
+    payload text not null,
+    canonical_payload_hash text not null,
+    tax_summary jsonb not null,
+    currency text not null,
+    total_minor bigint not null check (total_minor >= 0),
+    tax_minor bigint not null check (tax_minor >= 0),
+    original_invoice_id text references fiscal.invoices (invoice_id),
+    created_by text not null,
+    created_at timestamptz not null default now(),
+    unique (outlet_id, sequence)
+) with (fillfactor = 80);
+comment on table fiscal.invoices is
+'Numbered documents. payload is the canonical text whose SHA-256 is in the ledger; nothing but status ever changes.';
+alter table fiscal.invoices enable row level security;
+create index invoices_of_tenant on fiscal.invoices (tenant_id, environment, created_at);
+create index invoices_of_outlet on fiscal.invoices (outlet_id, created_at);
+create index invoices_of_merchant on fiscal.invoices (merchant_id);
+create index invoices_credits on fiscal.invoices (original_invoice_id) where original_invoice_id is not null;
+create unique index invoices_ref on fiscal.invoices (outlet_id, invoice_ref) where invoice_ref is not null;
+
+create table fiscal.fiscal_ledger (
+    outlet_id text not null references fiscal.outlets (outlet_id),
+    entry_no bigint not null check (entry_no > 0),
+    tenant_id text not null,
+    environment text not null check (environment in ('sandbox', 'production')),
+    sequence bigint,
+    record_type text not null,
+    fiscal_number text not null,
+    canonical_payload_hash text not null check (canonical_payload_hash ~ '^[0-9a-f]{64}$'),
+    sealed_at text not null check (sealed_at ~ '^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ$'),
+    previous_hash text not null check (previous_hash ~ '^[0-9a-f]{64}$'),
+    entry_hash text not null check (
+        entry_hash = encode(sha256(convert_to(
+            concat_ws(E'\n', fiscal_number, canonical_payload_hash, sealed_at, previous_hash), 'UTF8'
+        )), 'hex')
+    ),
+    chain_version integer not null default 1 check (chain_version = 1),
+    invoice_id text references fiscal.invoices (invoice_id),
+    created_at timestamptz not null default now(),
+    primary key (outlet_id, entry_no),
+    unique (outlet_id, previous_hash),
+    unique (outlet_id, sequence)
+);
+comment on table fiscal.fiscal_ledger is
+'Append-only: one hash chain per outlet. Each entry hash covers the one before; a fork or a wrong hash cannot be written.';
+alter table fiscal.fiscal_ledger enable row level security;
+create unique index fiscal_ledger_of_invoice on fiscal.fiscal_ledger (invoice_id) where invoice_id is not null;
+create index fiscal_ledger_of_tenant on fiscal.fiscal_ledger (tenant_id, environment);
+create trigger fiscal_ledger_append_only
+before update or delete or truncate on fiscal.fiscal_ledger
+for each statement execute function public.forbid_change();
+
+create table fiscal.signatures (
+    invoice_id text primary key references fiscal.invoices (invoice_id),
+    tenant_id text not null,
+    environment text not null check (environment in ('sandbox', 'production')),
+    key_id text not null references signing.keys (key_id),
+    signature_alg text not null,
+    digest text not null,
+    signature text not null,
+    auth_code text not null,
+    signed_at timestamptz not null default now()
+);
+comment on table fiscal.signatures is 'Append-only: the one signature of each document, over its seal object.';
+alter table fiscal.signatures enable row level security;
+create index signatures_of_key on fiscal.signatures (key_id);
+create index signatures_of_tenant on fiscal.signatures (tenant_id, environment);
+create trigger signatures_append_only
+before update or delete or truncate on fiscal.signatures
+for each statement execute function public.forbid_change();
+
+create type fiscal.sealing as (answer public.answer, work jsonb);
+comment on type fiscal.sealing is
+'The document as it stands, and what a signer must know to sign it; no work: there is nothing to sign.';
+
+reset role;

@@ -1,0 +1,67 @@
+-- Keys and signatures. Private keys never come near the database.
+
+set role stalela_owner;
+
+create table signing.keys (
+    key_id text primary key check (key_id ~ '^[a-z0-9-]{1,64}$'),
+    jurisdiction text not null,
+    environment text not null check (environment in ('sandbox', 'production')),
+    provider text not null check (provider in ('local', 'alibaba_kms')),
+    key_ref text not null,
+    key_version text not null,
+    alg text not null check (alg in ('ES256', 'PS256', 'RS256')),
+    public_key_spki text not null,
+    valid_from timestamptz not null default now(),
+    valid_until timestamptz,
+    status text not null default 'active' check (status in ('active', 'retired', 'revoked')),
+    revoked_at timestamptz,
+    check ((status = 'revoked') = (revoked_at is not null)),
+    check ((status = 'active') = (valid_until is null))
+);
+comment on table signing.keys is
+'Public halves of all keys that ever signed; kept for as long as documents are. public_key_spki is base64 DER.';
+alter table signing.keys enable row level security;
+create unique index keys_one_active on signing.keys (jurisdiction, environment) where status = 'active';
+create unique index keys_by_public_key on signing.keys (jurisdiction, environment, public_key_spki);
+
+create table signing.signing_log (
+    signing_log_id bigint generated always as identity primary key,
+    tenant_id text not null,
+    environment text not null check (environment in ('sandbox', 'production')),
+    invoice_id text not null,
+    key_id text not null references signing.keys (key_id),
+    digest text not null,
+    signature text,
+    provider_request_id text,
+    latency_ms integer not null check (latency_ms >= 0),
+    outcome text not null check (outcome in ('signed', 'failed')),
+    error text,
+    signed_at timestamptz not null default now(),
+    check ((outcome = 'signed') = (signature is not null))
+);
+comment on table signing.signing_log is 'Append-only: one row for each call of a signing provider, failures too.';
+alter table signing.signing_log enable row level security;
+create index signing_log_of_invoice on signing.signing_log (invoice_id);
+create index signing_log_of_key on signing.signing_log (key_id);
+create index signing_log_of_tenant on signing.signing_log (tenant_id, environment, signing_log_id);
+create trigger signing_log_append_only
+before update or delete or truncate on signing.signing_log
+for each statement execute function public.forbid_change();
+
+create table signing.signing_queue (
+    invoice_id text primary key,
+    tenant_id text not null,
+    environment text not null check (environment in ('sandbox', 'production')),
+    attempts integer not null default 0,
+    next_attempt_at timestamptz not null,
+    first_failed_at timestamptz,
+    last_error text,
+    created_at timestamptz not null default now()
+) with (fillfactor = 50, autovacuum_vacuum_scale_factor = 0.01);
+comment on table signing.signing_queue is
+'Numbered documents without a signature. A row leaves when the signature is attached, and for no other reason.';
+alter table signing.signing_queue enable row level security;
+create index signing_queue_due on signing.signing_queue (next_attempt_at);
+create index signing_queue_of_tenant on signing.signing_queue (tenant_id, environment);
+
+reset role;
