@@ -21,7 +21,7 @@
           · IdentityVerificationRequired
           · JournalUnbalanced
           · TaxGroupInvalid · ClassificationRuleBroken · TotalsMismatch · ManifestNotInForce
-          · InvoiceRuleBroken
+          · InvoiceRuleBroken · CreditExceedsOriginal
         · RateLimited                     429
       x ServiceFault                      we or something behind us failed
         · InternalError                   500
@@ -362,6 +362,12 @@ class JournalUnbalanced(Unprocessable):
     """Debits and credits of a manual journal differ; `currency` and `difference` say where."""
 
     code, title = "42280", "Journal does not balance"
+
+
+class CreditExceedsOriginal(Unprocessable):
+    """All credits of a document together may not exceed it, in money or in any article."""
+
+    code, title = "42276", "Credit exceeds the original"
 
 
 class RateLimited(RequestRefused):

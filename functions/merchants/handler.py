@@ -2,7 +2,7 @@
 
 from fastapi import APIRouter, FastAPI
 
-from functions.merchants import account, credentials, keys, people
+from functions.merchants import account, credentials, fiscal, keys, people
 from functions.merchants.sealing import SealedCredentials
 from shared.config import Settings
 from shared.db import Database
@@ -11,7 +11,7 @@ from shared.rails.registry import Rails
 from shared.vault import Vault
 
 router = APIRouter()
-for noun in (account, people, keys, credentials):
+for noun in (account, people, keys, credentials, fiscal):
     router.include_router(noun.router)
 
 
@@ -24,7 +24,7 @@ def create(settings: Settings) -> FastAPI:
         settings,
         router,
         title="Merchants",
-        description="Organisations: sign-up, people and roles, API keys, rail credentials, audit.",
+        description="Organisations: sign-up, people, API keys, rail credentials, outlets, audit.",
     )
     database, vault, rails = Database(settings), Vault(settings.vault_keys), Rails(settings)
     app.state.database, app.state.rails = database, rails

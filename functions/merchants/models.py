@@ -339,3 +339,95 @@ class Resealed(BaseModel):
 
     resealed: Annotated[int, Field(examples=[12])]
     failed: Annotated[int, Field(examples=[0])]
+
+
+class FiscalMerchant(_Body):
+    """The taxpayer behind the organisation. tin and jurisdiction stay once a document is sealed."""
+
+    jurisdiction: Annotated[str, Field(pattern=r"^[A-Z]{2}$", examples=["CD"])]
+    legal_name: Annotated[
+        str,
+        StringConstraints(strip_whitespace=True, min_length=1, max_length=200),
+        Field(examples=["Acacia Books SARL"]),
+    ]
+    tin: Annotated[str, Field(max_length=50, examples=["308123456"])]
+    vat_status: Annotated[
+        Literal["registered", "not_registered"], Field(examples=["registered"])
+    ] = "registered"
+    registration_number: Annotated[str, Field(max_length=50)] | None = None
+    address: Annotated[str, Field(max_length=200)] | None = None
+
+
+class StoredFiscalMerchant(BaseModel):
+    """The taxpayer as registered."""
+
+    id: Annotated[str, Field(examples=["fm_01kaj3vq1nfr5r3e2n9v4d8yzx"])]
+    object: Literal["fiscal_merchant"]
+    jurisdiction: Annotated[str, Field(examples=["CD"])]
+    legal_name: Annotated[str, Field(examples=["Acacia Books SARL"])]
+    tin: Annotated[str, Field(examples=["308123456"])]
+    registration_number: Annotated[str | None, Field(examples=["CD/KIN/RCCM/24-B-0042"])]
+    vat_status: Annotated[Literal["registered", "not_registered"], Field(examples=["registered"])]
+    address: Annotated[str | None, Field(examples=["12 avenue du Commerce, Kinshasa"])]
+    status: Annotated[Literal["active", "suspended"], Field(examples=["active"])]
+    environment: Annotated[Environment, Field(examples=["sandbox"])]
+    created_at: datetime
+
+
+class NewOutlet(_Body):
+    """A place of sale: one number sequence, one chain. outlet_code is in every fiscal number."""
+
+    outlet_code: Annotated[str, Field(pattern=r"^[A-Z0-9]{2,12}$", examples=["KIN001"])]
+    name: Annotated[
+        str,
+        StringConstraints(strip_whitespace=True, min_length=1, max_length=200),
+        Field(examples=["Gombe"]),
+    ]
+    time_zone: Annotated[str, Field(max_length=64, examples=["Africa/Kinshasa"])]
+    address: Annotated[str, Field(max_length=200)] | None = None
+
+
+class Outlet(BaseModel):
+    """An outlet, and the number its next document gets."""
+
+    id: Annotated[str, Field(examples=["out_01kaj3vq1nfr5r3e2n9v4d8yzx"])]
+    object: Literal["outlet"]
+    outlet_code: Annotated[str, Field(examples=["KIN001"])]
+    name: Annotated[str, Field(examples=["Gombe"])]
+    address: Annotated[str | None, Field(examples=["12 avenue du Commerce, Kinshasa"])]
+    time_zone: Annotated[str, Field(examples=["Africa/Kinshasa"])]
+    fiscal_authority_id: Annotated[str, Field(examples=["stalela-cd-01"])]
+    status: Annotated[Literal["active", "closed"], Field(examples=["active"])]
+    next_number: Annotated[int, Field(examples=[1])]
+    environment: Annotated[Environment, Field(examples=["sandbox"])]
+    created_at: datetime
+
+
+class Outlets(BaseModel):
+    """The outlets one may see."""
+
+    data: list[Outlet]
+
+
+class PutOperator(_Body):
+    """A terminal or cashier by the label its documents carry; a blocked one seals nothing."""
+
+    kind: Annotated[Literal["terminal", "cashier"], Field(examples=["terminal"])]
+    label: Annotated[str, Field(pattern=r"^[\x21-\x7e]{1,64}$", examples=["pos-02"])]
+    name: Annotated[
+        str,
+        StringConstraints(strip_whitespace=True, min_length=1, max_length=200),
+        Field(examples=["Till by the door"]),
+    ]
+    status: Annotated[Literal["active", "blocked"], Field(examples=["active"])] = "active"
+
+
+class Operator(BaseModel):
+    """A terminal or cashier of an outlet."""
+
+    id: Annotated[str, Field(examples=["term_01kaj3vq1nfr5r3e2n9v4d8yzx"])]
+    object: Annotated[Literal["terminal", "cashier"], Field(examples=["terminal"])]
+    outlet_id: Annotated[str, Field(examples=["out_01kaj3vq1nfr5r3e2n9v4d8yzx"])]
+    label: Annotated[str, Field(examples=["pos-02"])]
+    name: Annotated[str, Field(examples=["Till by the door"])]
+    status: Annotated[Literal["active", "blocked"], Field(examples=["active"])]

@@ -10,40 +10,35 @@ create policy outlets_select_own on fiscal.outlets
 for select to authenticated
 using (
     tenant_id = (select public.tenant_id()) and environment = (select public.environment())
-    and outlet_id = coalesce((select public.outlet_id()), outlet_id)
+    and ((select public.outlet_id()) is null or outlet_id = (select public.outlet_id()))
 );
 
 create policy operators_select_own on fiscal.operators
 for select to authenticated
 using (
     tenant_id = (select public.tenant_id()) and environment = (select public.environment())
-    and outlet_id = coalesce((select public.outlet_id()), outlet_id)
+    and ((select public.outlet_id()) is null or outlet_id = (select public.outlet_id()))
 );
 
 create policy invoices_select_own on fiscal.invoices
 for select to authenticated
 using (
     tenant_id = (select public.tenant_id()) and environment = (select public.environment())
-    and outlet_id = coalesce((select public.outlet_id()), outlet_id)
+    and ((select public.outlet_id()) is null or outlet_id = (select public.outlet_id()))
 );
 
 create policy fiscal_ledger_select_own on fiscal.fiscal_ledger
 for select to authenticated
 using (
     tenant_id = (select public.tenant_id()) and environment = (select public.environment())
-    and outlet_id = coalesce((select public.outlet_id()), outlet_id)
+    and ((select public.outlet_id()) is null or outlet_id = (select public.outlet_id()))
 );
 
 create policy signatures_select_own on fiscal.signatures
 for select to authenticated
 using (
     tenant_id = (select public.tenant_id()) and environment = (select public.environment())
-    and exists (
-        select from fiscal.invoices as i
-        where
-            i.invoice_id = signatures.invoice_id
-            and i.outlet_id = coalesce((select public.outlet_id()), i.outlet_id)
-    )
+    and ((select public.outlet_id()) is null or outlet_id = (select public.outlet_id()))
 );
 
 create function fiscal.forbid_rewriting()
@@ -52,7 +47,7 @@ language plpgsql
 set search_path = ''
 as $$
 begin
-    if to_jsonb(new) - 'status' <> to_jsonb(old) - 'status' or old.status = 'fiscalized' then
+    if tg_op <> 'UPDATE' or to_jsonb(new) - 'status' <> to_jsonb(old) - 'status' or old.status = 'fiscalized' then
         raise exception 'a numbered document never changes';
     end if;
     return new;
@@ -61,15 +56,16 @@ $$;
 comment on function fiscal.forbid_rewriting is 'A document keeps every column but its status, and that until it is fiscalized.';
 
 create trigger invoices_keep_their_words
-before update on fiscal.invoices
+before update or delete on fiscal.invoices
 for each row execute function fiscal.forbid_rewriting();
 
 create trigger invoices_stay
-before delete or truncate on fiscal.invoices
-for each statement execute function public.forbid_change();
+before truncate on fiscal.invoices
+for each statement execute function fiscal.forbid_rewriting();
 
 grant usage on schema fiscal to fn_invoices, fn_merchants;
-grant execute on function fiscal.seal, fiscal.attach_signature, fiscal.get_invoice, fiscal.list_invoices to fn_invoices;
+grant execute on function fiscal.seal, fiscal.attach_signature, fiscal.get_invoice, fiscal.list_invoices, fiscal.may_preview
+to fn_invoices;
 grant execute on function
 fiscal.put_merchant, fiscal.get_merchant, fiscal.create_outlet, fiscal.list_outlets, fiscal.put_operator
 to fn_merchants;

@@ -97,7 +97,7 @@ alter table fiscal.invoices enable row level security;
 create index invoices_of_tenant on fiscal.invoices (tenant_id, environment, created_at);
 create index invoices_of_outlet on fiscal.invoices (outlet_id, created_at);
 create index invoices_of_merchant on fiscal.invoices (merchant_id);
-create index invoices_credits on fiscal.invoices (original_invoice_id) where original_invoice_id is not null;
+create index invoices_credits on fiscal.invoices (original_invoice_id);
 create unique index invoices_ref on fiscal.invoices (outlet_id, invoice_ref) where invoice_ref is not null;
 
 create table fiscal.fiscal_ledger (
@@ -126,7 +126,7 @@ create table fiscal.fiscal_ledger (
 comment on table fiscal.fiscal_ledger is
 'Append-only: one hash chain per outlet. Each entry hash covers the one before; a fork or a wrong hash cannot be written.';
 alter table fiscal.fiscal_ledger enable row level security;
-create unique index fiscal_ledger_of_invoice on fiscal.fiscal_ledger (invoice_id) where invoice_id is not null;
+create unique index fiscal_ledger_of_invoice on fiscal.fiscal_ledger (invoice_id);
 create index fiscal_ledger_of_tenant on fiscal.fiscal_ledger (tenant_id, environment);
 create trigger fiscal_ledger_append_only
 before update or delete or truncate on fiscal.fiscal_ledger
@@ -136,6 +136,7 @@ create table fiscal.signatures (
     invoice_id text primary key references fiscal.invoices (invoice_id),
     tenant_id text not null,
     environment text not null check (environment in ('sandbox', 'production')),
+    outlet_id text not null,
     key_id text not null references signing.keys (key_id),
     signature_alg text not null,
     digest text not null,

@@ -53,7 +53,6 @@ as $$
 #variable_conflict use_column
 declare
     headers jsonb := (sealing_of.caller).rate;
-    work jsonb;
 begin
     if sealing_of.replayed is not null then
         headers := headers || jsonb_build_object('Idempotent-Replayed', sealing_of.replayed);
@@ -93,6 +92,19 @@ begin
 end
 $$;
 comment on function fiscal.signing_work is 'What a signer needs to build the seal object of a document.';
+
+create function fiscal.may_preview()
+returns void
+language plpgsql
+volatile
+security definer -- functions may not read keys and limits
+set search_path = ''
+as $$
+begin
+    perform public.authorize('invoices:read', 'read');
+end
+$$;
+comment on function fiscal.may_preview is 'Whether the caller may have an invoice computed; nothing is kept of it.';
 
 create function fiscal.get_invoice(invoice_id text)
 returns public.answer

@@ -125,7 +125,7 @@ as $$
 #variable_conflict use_column
 declare
     original fiscal.invoices;
-    credited bigint;
+    credited numeric;
     over record;
 begin
     -- Credits of one original are sealed by its own outlet, whose lock we hold: the sum below stands still.
@@ -145,7 +145,7 @@ begin
     if credited + creditable.total_minor > original.total_minor then
         perform public.refuse_field('42276', '/totals/total', format(
             'at most %s of %s %s is left to credit',
-            public.format_amount(original.total_minor - credited, original.currency),
+            public.format_amount(original.total_minor - credited::bigint, original.currency),
             public.format_amount(original.total_minor, original.currency), original.currency
         ));
     end if;
@@ -322,9 +322,10 @@ begin
     );
     -- Two signers may have signed the same document; the first signature is the document's.
     if invoice.status <> 'fiscalized' then
-        insert into fiscal.signatures (invoice_id, tenant_id, environment, key_id, signature_alg, digest, signature, auth_code)
-        values (
-            invoice.invoice_id, invoice.tenant_id, invoice.environment, signer.key_id, signer.alg,
+        insert into fiscal.signatures (
+            invoice_id, tenant_id, environment, outlet_id, key_id, signature_alg, digest, signature, auth_code
+        ) values (
+            invoice.invoice_id, invoice.tenant_id, invoice.environment, invoice.outlet_id, signer.key_id, signer.alg,
             attach_signature.digest, attach_signature.signature, attach_signature.auth_code
         );
         update fiscal.invoices as i set status = 'fiscalized' where i.invoice_id = invoice.invoice_id;

@@ -14,6 +14,18 @@ $$;
 comment on function public.tenant_id is 'The tenant named in the access token; null without one, which matches no row.';
 grant execute on function public.tenant_id to authenticated;
 
+create function public.outlet_id()
+returns text
+language sql
+stable
+security invoker
+set search_path = ''
+as $$
+    select nullif(current_setting('request.jwt.claims', true), '')::jsonb ->> 'outlet_id';
+$$;
+comment on function public.outlet_id is 'The one outlet a person is limited to, named in the access token; null: all of the tenant.';
+grant execute on function public.outlet_id to authenticated;
+
 create function public.user_id()
 returns text
 language sql

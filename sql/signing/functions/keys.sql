@@ -16,7 +16,7 @@ declare
     known signing.keys;
     year text := to_char(now() at time zone 'utc', 'YYYY');
     name text;
-    used integer;
+    used bigint;
 begin
     -- Two instances that start together register one key.
     perform pg_advisory_xact_lock(

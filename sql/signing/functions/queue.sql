@@ -78,7 +78,7 @@ begin
     if not exists (select from signing.signing_queue as q where q.next_attempt_at <= now()) then
         return false;
     end if;
-    perform public.poke('invoices');
+    perform public.poke('invoices/sign');
     return true;
 end
 $$;

@@ -1,0 +1,99 @@
+"""Serves /invoices: what a merchant sold, taxed, numbered without gaps, chained and signed."""
+
+import asyncio
+from pathlib import Path
+from typing import Annotated
+
+from fastapi import APIRouter, FastAPI, Query, Request
+from fastapi import Path as InPath
+from fastapi.responses import Response
+
+from functions.invoices import models
+from functions.invoices.sealing import Sealer
+from shared.config import Settings
+from shared.db import Database
+from shared.fiscal.document import Document
+from shared.fiscal.engine import price
+from shared.http.app import create_app
+from shared.http.caller import ApiCaller, InternalCaller
+from shared.http.idempotency import IdempotencyKey, body_hash
+from shared.http.problem import answers
+from shared.signing.local import LocalSigner
+
+router = APIRouter(tags=["invoices"])
+
+MAX_BODY_BYTES = 512 * 1024  # 500 lines
+InvoiceId = Annotated[
+    str,
+    InPath(max_length=64, description="The invoice.", examples=["inv_01kaj3vq1nfr5r3e2n9v4d8yzx"]),
+]
+_SEALED = answers(models.Invoice, 400, 401, 403, 404, 409, 422, 429, 503, status=201)
+_NUMBERED = answers(models.Invoice, status=202)
+
+
+def create(settings: Settings) -> FastAPI:
+    """Build the app. Nothing connects, and no key is read, before the first request needs it."""
+    app = create_app(
+        settings,
+        router,
+        title="Invoices",
+        description="Fiscal invoices: computed, numbered without gaps, chained, signed.",
+        max_body_bytes=MAX_BODY_BYTES,
+    )
+    app.state.database = Database(settings)
+    app.state.sealer = Sealer(app.state.database, LocalSigner(Path(settings.signing_key_file)))
+    app.state.signing = asyncio.Lock()
+    return app
+
+
+@router.post("/", status_code=201, responses=_SEALED | _NUMBERED)
+async def seal_invoice(
+    body: Document, key: IdempotencyKey, caller: ApiCaller, request: Request
+) -> Response:
+    """Compute, number, chain and sign. 201: sealed, printable. 202: numbered, signature to come.
+
+    A 202 has its final number; read it again until `sealed` is there, and print it then.
+    """
+    sealer: Sealer = request.app.state.sealer
+    return (await sealer.seal(body, key, body_hash(body), caller)).response()
+
+
+@router.post("/preview", responses=answers(models.Preview, 400, 401, 403, 422, 429, 503))
+async def preview_invoice(body: Document, caller: ApiCaller, request: Request) -> models.Preview:
+    """Compute only: nothing is numbered and nothing is kept."""
+    database: Database = request.app.state.database
+    await database.call("fiscal.may_preview", {}, caller)
+    priced = price(body)
+    return models.Preview(document=priced.canonical, tax_summary=priced.tax_summary())
+
+
+@router.post("/sign", responses=answers(models.Signed, 401, 503))
+async def sign_waiting_invoices(caller: InternalCaller, request: Request) -> models.Signed:
+    """Sign what a signer could not sign at once. Woken by cron; repeatable."""
+    signing: asyncio.Lock = request.app.state.signing
+    if signing.locked():
+        return models.Signed(signed=0)  # who is at it finds what is due now, too
+    async with signing:
+        return models.Signed(signed=await request.app.state.sealer.sign_waiting(caller))
+
+
+@router.get("/", responses=answers(models.InvoicePage, 400, 401, 403, 422, 429, 503))
+async def list_invoices(
+    filters: Annotated[models.InvoiceFilters, Query()], caller: ApiCaller, request: Request
+) -> Response:
+    """List sealed and numbered documents, newest first, page by page."""
+    database: Database = request.app.state.database
+    return (
+        await database.answer("fiscal.list_invoices", filters.arguments(), caller, idempotent=True)
+    ).response()
+
+
+@router.get("/{invoice_id}", responses=answers(models.Invoice, 401, 403, 404, 429, 503))
+async def get_invoice(invoice_id: InvoiceId, caller: ApiCaller, request: Request) -> Response:
+    """Read one document as it was sealed."""
+    database: Database = request.app.state.database
+    return (
+        await database.answer(
+            "fiscal.get_invoice", {"invoice_id": invoice_id}, caller, idempotent=True
+        )
+    ).response()

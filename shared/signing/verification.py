@@ -1,0 +1,31 @@
+"""Whether a published signature is a key's, over a digest. Never asks a provider."""
+
+import base64
+
+from shared.signing.encoding import from_base64url, raw_to_der
+
+
+def is_signed(digest: bytes, signature: str, alg: str, spki: str) -> bool:
+    """True when `signature` (base64url) is over `digest` by the key `spki` (base64 DER)."""
+    from cryptography.exceptions import InvalidSignature
+    from cryptography.hazmat.primitives.asymmetric import ec, padding
+    from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
+    from cryptography.hazmat.primitives.asymmetric.utils import Prehashed
+    from cryptography.hazmat.primitives.hashes import SHA256
+    from cryptography.hazmat.primitives.serialization import load_der_public_key
+
+    key, prehashed = load_der_public_key(base64.b64decode(spki)), Prehashed(SHA256())
+    try:
+        raw = from_base64url(signature)
+        if alg == "ES256" and isinstance(key, ec.EllipticCurvePublicKey):
+            key.verify(raw_to_der(raw), digest, ec.ECDSA(prehashed))
+        elif alg == "PS256" and isinstance(key, RSAPublicKey):
+            pss = padding.PSS(padding.MGF1(SHA256()), padding.PSS.DIGEST_LENGTH)
+            key.verify(raw, digest, pss, prehashed)
+        elif alg == "RS256" and isinstance(key, RSAPublicKey):
+            key.verify(raw, digest, padding.PKCS1v15(), prehashed)
+        else:
+            return False
+    except (InvalidSignature, ValueError):
+        return False
+    return True

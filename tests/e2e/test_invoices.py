@@ -1,0 +1,375 @@
+"""Invoices over HTTP: sealed, numbered without gaps whatever happens to the signer, verifiable."""
+
+import json
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from hashlib import sha256
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from shared.fiscal.chain import GENESIS, entry_hash
+from shared.fiscal.seal import Seal, auth_code
+from shared.signing.encoding import from_base64url
+from shared.signing.verification import is_signed
+from tests.support.house import House, Merchant, at_once, new_key, own_house
+
+Json = dict[str, Any]
+_codes = count(1)
+
+
+@pytest.fixture(scope="module")
+def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
+    key = tmp_path_factory.mktemp("signing") / "key.pem"
+    with own_house(
+        "invoices", functions=("invoices", "merchants"), signing_key_file=str(key)
+    ) as house:
+        yield house
+
+
+class Outlet:
+    """An outlet of a new Congolese taxpayer, selling through terminals."""
+
+    def __init__(self, house: House, merchant: Merchant | None = None) -> None:
+        self.house, self.merchant = house, merchant or house.merchant()
+        self.code = f"T{next(_codes):05d}"
+        taxpayer = {"jurisdiction": "CD", "legal_name": "Acacia Books", "tin": "308123456"}
+        self.merchant.api.put("/merchants/fiscal", json=taxpayer).raise_for_status()
+        place = {"outlet_code": self.code, "name": "Gombe", "time_zone": "Africa/Kinshasa"}
+        made = self.merchant.api.post("/merchants/outlets", json=place).raise_for_status()
+        self.outlet_id = made.json()["id"]
+
+    def document(self, total: str = "1160.00", price: str = "1000.00", **members: Any) -> Json:
+        """A sale of one service."""
+        item = {
+            "line_no": 1,
+            "code": "CONS-001",
+            "description": "Consulting",
+            "kind": "service",
+            "quantity": "1",
+            "unit_price": price,
+        }
+        return {
+            "schema_version": "1.0",
+            "jurisdiction": "CD",
+            "merchant_tin": "308123456",
+            "outlet_id": self.outlet_id,
+            "pos_terminal_id": "pos-1",
+            "cashier_id": "cashier-1",
+            "invoice_type": "sale",
+            "timestamp": f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}",
+            "tax_group_manifest_version": "CD-2026-01",
+            "price_mode": "exclusive",
+            "client": {"classification": "individual"},
+            "items": [item],
+            "totals": {"currency": "CDF"},
+            "payments": [{"method": "cash", "amount": total, "currency": "CDF"}],
+        } | members
+
+    def seal(self, document: Json | None = None, key: str | None = None) -> httpx.Response:
+        return self.merchant.post("/invoices", document or self.document(), key)
+
+    def sealed(self, **members: Any) -> Json:
+        answer = self.seal(self.document(**members))
+        assert answer.status_code == 201, answer.text
+        return dict(answer.json())
+
+    def chain(self) -> list[Json]:
+        """The ledger of the outlet, with documents and signatures."""
+        return self.house.books.rows(
+            "select l.*, i.payload, i.status, s.signature, s.key_id, s.auth_code"
+            " from fiscal.fiscal_ledger as l join fiscal.invoices as i using (invoice_id)"
+            " left join fiscal.signatures as s using (invoice_id)"
+            " where l.outlet_id = %s order by l.entry_no",
+            self.outlet_id,
+        )
+
+
+@pytest.fixture
+def outlet(house: House) -> Outlet:
+    return Outlet(house)
+
+
+def broken_links(house: House, chain: list[Json]) -> list[str]:
+    """Everything that is wrong with a chain, computed here and not by the database."""
+    keys = {row["key_id"]: row for row in house.books.rows("select * from signing.keys")}
+    found, previous = [], GENESIS
+    for number, row in enumerate(chain, start=1):
+        name = row["fiscal_number"]
+        if (row["sequence"], row["entry_no"]) != (number, number):
+            found.append(f"{name} is number {row['sequence']} where {number} comes next")
+        if row["previous_hash"] != previous:
+            found.append(f"{name} does not follow the entry before")
+        if sha256(row["payload"].encode()).hexdigest() != row["canonical_payload_hash"]:
+            found.append(f"{name} has another payload than was sealed")
+        previous = entry_hash(
+            name, row["canonical_payload_hash"], row["sealed_at"], row["previous_hash"]
+        )
+        if row["entry_hash"] != previous:
+            found.append(f"{name} has another entry hash")
+        if not is_signed_by(keys[row["key_id"]], row):
+            found.append(f"{name} is not signed by {row['key_id']}")
+    return found
+
+
+def is_signed_by(key: Json, row: Json) -> bool:
+    seal = Seal(
+        jurisdiction="CD",
+        outlet_id=row["outlet_id"],
+        fiscal_authority_id="stalela-cd-01",
+        fiscal_number=row["fiscal_number"],
+        sequence=row["sequence"],
+        canonical_payload_hash=row["canonical_payload_hash"],
+        previous_hash=row["previous_hash"],
+        sealed_at=row["sealed_at"],
+        key_id=row["key_id"],
+    )
+    return is_signed(seal.digest(), row["signature"], key["alg"], key["public_key_spki"])
+
+
+# --- sealing
+
+
+def test_sale_is_computed_numbered_chained_and_signed(outlet: Outlet, house: House) -> None:
+    first, second = outlet.sealed(), outlet.sealed()
+
+    assert (first["status"], first["sequence"], second["sequence"]) == ("fiscalized", 1, 2)
+    assert first["fiscal_number"] == f"TST-{outlet.code}-000001"
+    assert first["document"]["totals"] == {
+        "currency": "CDF",
+        "subtotal": "1000.00",
+        "total_tax": "160.00",
+        "total": "1160.00",
+    }
+    assert second["sealed"]["previous_hash"] == first["sealed"]["ledger_hash"]
+    signature = from_base64url(first["sealed"]["signature"])
+    assert first["sealed"]["auth_code"] == auth_code(signature)
+    assert len(first["tax_summary"]) == 14
+    assert broken_links(house, outlet.chain()) == []
+
+
+def test_same_key_gives_the_same_document_byte_for_byte(outlet: Outlet) -> None:
+    document, key = outlet.document(), new_key()
+
+    first, again = outlet.seal(document, key), outlet.seal(document, key)
+    other = outlet.seal(document | {"notes": "other"}, key)
+
+    assert (first.status_code, again.status_code) == (201, 201)
+    assert first.content == again.content
+    assert again.headers["Idempotent-Replayed"] == "true"
+    assert (other.status_code, other.json()["code"]) == (422, "42241")
+    assert len(outlet.chain()) == 1
+
+
+def test_twenty_terminals_take_every_number_once(outlet: Outlet, house: House) -> None:
+    def sell(terminal: int) -> list[int]:
+        return [
+            outlet.seal(outlet.document(pos_terminal_id=f"pos-{terminal}")).json()["sequence"]
+            for _ in range(10)
+        ]
+
+    numbers = [number for some in at_once(20, sell) for number in some]
+
+    assert sorted(numbers) == list(range(1, 201))
+    assert broken_links(house, outlet.chain()) == []
+
+
+def test_absent_signer_delays_signatures_and_nothing_else(house: House, outlet: Outlet) -> None:
+    outlet.sealed()
+    key_file = Path(house.stack.overrides["signing_key_file"])
+    hidden = key_file.rename(key_file.with_suffix(".away"))
+    key_file.mkdir()  # a key that cannot be read, after a restart that must read it
+    house.stack.kill("gateway")
+    house.stack.wait_ready()
+
+    numbered = [outlet.seal() for _ in range(3)]
+    waiting = outlet.merchant.api.get(f"/invoices/{numbered[0].json()['id']}").json()
+    key_file.rmdir()
+    hidden.rename(key_file)
+    assert sign_all(house) == 3
+
+    assert [answer.status_code for answer in numbered] == [202, 202, 202]
+    assert (waiting["status"], waiting["sealed"], waiting["sequence"]) == (
+        "pending_signature",
+        None,
+        2,
+    )
+    signed = outlet.merchant.api.get(f"/invoices/{waiting['id']}").json()
+    assert (signed["status"], signed["sealed"]["auth_code"] != "") == ("fiscalized", True)
+    assert signed["document"] == waiting["document"]
+    assert [row["sequence"] for row in outlet.chain()] == [1, 2, 3, 4]
+    assert broken_links(house, outlet.chain()) == []
+
+
+def sign_all(house: House) -> int:
+    house.books.run("update signing.signing_queue set next_attempt_at = now()")
+    bearer = {"Authorization": f"Bearer {house.stack.keys['internal_token']}"}
+    answer = house.http.post("/invoices/sign", headers=bearer)
+    return int(answer.raise_for_status().json()["signed"])
+
+
+# --- credits
+
+
+def test_credits_never_exceed_the_original(outlet: Outlet) -> None:
+    sale = outlet.sealed()
+    credit = {
+        "invoice_type": "credit_note",
+        "original_fiscal_number": sale["fiscal_number"],
+        "credit_reason": "returned_goods",
+    }
+
+    half = outlet.document("580.00", "500.00", **credit)
+    half["items"][0]["quantity"] = "0.5"
+    half["items"][0]["unit_price"] = "1000.00"
+    answers = at_once(8, lambda _: outlet.seal(json.loads(json.dumps(half))))
+
+    assert sorted(answer.status_code for answer in answers) == [201, 201] + [422] * 6
+    refused = next(answer.json() for answer in answers if answer.status_code == 422)
+    assert (refused["code"], refused["errors"][0]["detail"]) == (
+        "42276",
+        "at most 0.00 of 1160.00 CDF is left to credit",
+    )
+    assert outlet.merchant.api.get(f"/invoices/{sale['id']}").json()["credited_amount"] == "1160.00"
+
+
+@pytest.mark.parametrize(
+    ("change", "pointer"),
+    [
+        ({"original_fiscal_number": "TST-NONE-000001"}, "/original_fiscal_number"),
+        ({"outlet_id": "out_01kaj3vq1nfr5r3e2n9v4d8yzx"}, None),
+        ({"merchant_tin": "999999999"}, "/merchant_tin"),
+        ({"timestamp": "2030-01-01T00:00:00Z"}, "/timestamp"),
+        ({"totals": {"currency": "CDF", "total": "1160.01"}}, "/totals/total"),
+        ({"tax_group_manifest_version": "CD-1999"}, "/tax_group_manifest_version"),
+        ({"client": {"classification": "company", "name": "Acme"}}, "/client/tin"),
+    ],
+)
+def test_refused_document_takes_no_number(
+    change: Json, pointer: str | None, outlet: Outlet
+) -> None:
+    if "original_fiscal_number" in change:
+        change |= {"invoice_type": "credit_note", "credit_reason": "other"}
+
+    answer = outlet.seal(outlet.document(**change))
+
+    assert answer.status_code == (404 if pointer is None else 422)
+    if pointer:
+        assert answer.json()["errors"][0]["pointer"] == pointer
+    assert outlet.chain() == []
+    assert outlet.sealed()["sequence"] == 1
+
+
+def test_blocked_terminal_seals_nothing(outlet: Outlet) -> None:
+    blocked = {"kind": "terminal", "label": "pos-1", "name": "Till", "status": "blocked"}
+    path = f"/merchants/outlets/{outlet.outlet_id}/operators"
+    outlet.merchant.api.put(path, json=blocked).raise_for_status()
+
+    answer = outlet.seal()
+
+    assert answer.json()["errors"] == [
+        {"pointer": "/pos_terminal_id", "detail": "this terminal is blocked"}
+    ]
+
+
+# --- reading
+
+
+def test_preview_keeps_nothing(outlet: Outlet) -> None:
+    answer = outlet.merchant.api.post("/invoices/preview", json=outlet.document()).json()
+
+    assert answer["document"]["totals"]["total"] == "1160.00"
+    assert outlet.chain() == []
+
+
+def test_documents_are_listed_newest_first_and_belong_to_their_owner(
+    outlet: Outlet, house: House
+) -> None:
+    sealed = [outlet.sealed()["id"] for _ in range(3)]
+    api = outlet.merchant.api
+
+    page = api.get("/invoices", params={"limit": 2}).json()
+    rest = api.get("/invoices", params={"cursor": page["pagination"]["next_cursor"]}).json()
+
+    assert [row["id"] for row in (*page["data"], *rest["data"])] == sealed[::-1]
+    assert rest["pagination"] == {"limit": 20, "has_more": False, "next_cursor": None}
+    stranger = house.merchant().api
+    assert stranger.get(f"/invoices/{sealed[0]}").status_code == 404
+    assert stranger.get("/invoices").json()["data"] == []
+
+
+def test_cashier_of_one_outlet_sees_nothing_of_another(outlet: Outlet, house: House) -> None:
+    other = Outlet(house, outlet.merchant)
+    mine, theirs = outlet.sealed(), other.sealed()
+    token = outlet.merchant.token("cashier")
+    house.books.run(
+        "update public.memberships set outlet_id = %s"
+        " where tenant_id = %s and app_role = 'cashier'",
+        outlet.outlet_id,
+        outlet.merchant.tenant_id,
+    )
+    cashier = house.client(token)
+
+    seen = cashier.get("/invoices").json()["data"]
+
+    assert [row["id"] for row in seen] == [mine["id"]]
+    assert cashier.get(f"/invoices/{theirs['id']}").status_code == 404
+    assert [row["id"] for row in cashier.get("/merchants/outlets").json()["data"]] == [
+        outlet.outlet_id
+    ]
+    refused = cashier.post(
+        "/invoices", json=other.document(), headers={"Idempotency-Key": new_key()}
+    )
+    assert refused.status_code == 404
+
+
+# --- tampering
+
+
+@pytest.mark.parametrize(
+    ("table", "change"),
+    [
+        ("fiscal.invoices", "payload = replace(payload, '1160.00', '1.00')"),
+        ("fiscal.fiscal_ledger", "sealed_at = '2020-01-01T00:00:00Z'"),
+        ("fiscal.fiscal_ledger", "canonical_payload_hash = repeat('a', 64)"),
+        ("fiscal.fiscal_ledger", "previous_hash = repeat('b', 64)"),
+        ("fiscal.fiscal_ledger", "fiscal_number = 'TST-X-000001'"),
+        ("fiscal.signatures", "signature = 'AAAA'"),
+    ],
+)
+def test_database_refuses_to_rewrite_what_was_sealed(
+    table: str, change: str, outlet: Outlet, house: House
+) -> None:
+    outlet.sealed()
+
+    with pytest.raises(Exception, match=r"never changes|append-only"):
+        house.books.run(f"update {table} set {change}")  # noqa: S608
+
+    assert broken_links(house, outlet.chain()) == []
+
+
+@pytest.mark.parametrize(
+    ("table", "change", "complaint"),
+    [
+        ("fiscal.invoices", "payload = replace(payload, '1160.00', '1.00')", "another payload"),
+        ("fiscal.signatures", "signature = repeat('A', 86)", "not signed by"),
+    ],
+)
+def test_tampering_by_the_owner_of_the_machine_is_found(
+    table: str, change: str, complaint: str, outlet: Outlet, house: House
+) -> None:
+    for _ in range(3):
+        outlet.sealed()
+    second = outlet.chain()[1]
+
+    with house.books.connection.transaction(force_rollback=True):
+        house.books.run("set local session_replication_role = replica")  # no trigger fires
+        tampering = f"update {table} set {change} where invoice_id = %s"  # noqa: S608
+        house.books.run(tampering, second["invoice_id"])
+        found = broken_links(house, outlet.chain())
+
+    assert [line.partition(" ")[0] for line in found] == [second["fiscal_number"]]
+    assert complaint in found[0]
