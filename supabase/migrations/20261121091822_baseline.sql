@@ -19,6 +19,7 @@ begin
             ('fn_ledger', '30s'),
             ('fn_deliveries', '5s'),
             ('fn_alerts', '10s'),
+            ('fn_invoices', '5s'),
             ('fn_merchants', '5s'),
             ('fn_momo_callback', '5s'),
             ('fn_payment_intents', '5s'),
@@ -63,6 +64,8 @@ create schema compliance authorization stalela_owner;
 create schema recon authorization stalela_owner;
 create schema messages authorization stalela_owner;
 create schema tax authorization stalela_owner;
+create schema fiscal authorization stalela_owner;
+create schema signing authorization stalela_owner;
 
 comment on schema payments is 'Payment intents, transfers, their events and the outbox.';
 comment on schema rails is 'Payment networks: what they are, their codes, tenants'' credentials, what they called back.';
@@ -72,6 +75,8 @@ comment on schema directory is 'Who is reached by which rail: institutions, alia
 comment on schema compliance is 'Sanctions lists, screening results, limits and tiers.';
 comment on schema recon is 'Our books against the rails'' statements: sessions, lines, matches, exceptions.';
 comment on schema messages is 'Mail and texts that went to people, or would have.';
+comment on schema fiscal is 'Sealed invoices: registry, counters, the chained ledger, documents.';
+comment on schema signing is 'Keys, the log of every signature, and what waits to be signed.';
 comment on schema tax is 'Tax rules as published: jurisdictions, versioned manifests, groups, classifications.';
 
 grant usage on schema public, payments, rails
@@ -2357,6 +2362,238 @@ alter table tax.invoice_types enable row level security;
 
 reset role;
 
+-- sql/signing/tables.sql
+
+-- Keys and signatures. Private keys never come near the database.
+
+set role stalela_owner;
+
+create table signing.keys (
+    key_id text primary key check (key_id ~ '^[a-z0-9-]{1,64}$'),
+    jurisdiction text not null,
+    environment text not null check (environment in ('sandbox', 'production')),
+    provider text not null check (provider in ('local', 'alibaba_kms')),
+    key_ref text not null,
+    key_version text not null,
+    alg text not null check (alg in ('ES256', 'PS256', 'RS256')),
+    public_key_spki text not null,
+    valid_from timestamptz not null default now(),
+    valid_until timestamptz,
+    status text not null default 'active' check (status in ('active', 'retired', 'revoked')),
+    revoked_at timestamptz,
+    check ((status = 'revoked') = (revoked_at is not null)),
+    check ((status = 'active') = (valid_until is null))
+);
+comment on table signing.keys is
+'Public halves of all keys that ever signed; kept for as long as documents are. public_key_spki is base64 DER.';
+alter table signing.keys enable row level security;
+create unique index keys_one_active on signing.keys (jurisdiction, environment) where status = 'active';
+create unique index keys_by_public_key on signing.keys (jurisdiction, environment, public_key_spki);
+
+create table signing.signing_log (
+    signing_log_id bigint generated always as identity primary key,
+    tenant_id text not null,
+    environment text not null check (environment in ('sandbox', 'production')),
+    invoice_id text not null,
+    key_id text not null references signing.keys (key_id),
+    digest text not null,
+    signature text,
+    provider_request_id text,
+    latency_ms integer not null check (latency_ms >= 0),
+    outcome text not null check (outcome in ('signed', 'failed')),
+    error text,
+    signed_at timestamptz not null default now(),
+    check ((outcome = 'signed') = (signature is not null))
+);
+comment on table signing.signing_log is 'Append-only: one row for each call of a signing provider, failures too.';
+alter table signing.signing_log enable row level security;
+create index signing_log_of_invoice on signing.signing_log (invoice_id);
+create index signing_log_of_key on signing.signing_log (key_id);
+create index signing_log_of_tenant on signing.signing_log (tenant_id, environment, signing_log_id);
+create trigger signing_log_append_only
+before update or delete or truncate on signing.signing_log
+for each statement execute function public.forbid_change();
+
+create table signing.signing_queue (
+    invoice_id text primary key,
+    tenant_id text not null,
+    environment text not null check (environment in ('sandbox', 'production')),
+    attempts integer not null default 0,
+    next_attempt_at timestamptz not null,
+    first_failed_at timestamptz,
+    last_error text,
+    created_at timestamptz not null default now()
+) with (fillfactor = 50, autovacuum_vacuum_scale_factor = 0.01);
+comment on table signing.signing_queue is
+'Numbered documents without a signature. A row leaves when the signature is attached, and for no other reason.';
+alter table signing.signing_queue enable row level security;
+create index signing_queue_due on signing.signing_queue (next_attempt_at);
+create index signing_queue_of_tenant on signing.signing_queue (tenant_id, environment);
+
+reset role;
+
+-- sql/fiscal/tables.sql
+
+-- Who seals, where, and everything that was sealed. One outlet is one number sequence and one chain.
+
+set role stalela_owner;
+
+create table fiscal.merchants (
+    merchant_id text primary key,
+    tenant_id text not null references public.tenants (tenant_id),
+    environment text not null check (environment in ('sandbox', 'production')),
+    jurisdiction text not null references tax.jurisdictions (jurisdiction),
+    legal_name text not null check (length(legal_name) between 1 and 200),
+    tin text not null,
+    registration_number text,
+    vat_status text not null check (vat_status in ('registered', 'not_registered')),
+    address text,
+    status text not null default 'active' check (status in ('active', 'suspended')),
+    created_at timestamptz not null default now(),
+    updated_at timestamptz not null default now(),
+    unique (tenant_id, environment)
+);
+comment on table fiscal.merchants is
+'The taxpayer behind a tenant, one per environment. A suspended one seals nothing; reading stays.';
+alter table fiscal.merchants enable row level security;
+create index merchants_of_jurisdiction on fiscal.merchants (jurisdiction);
+
+create table fiscal.outlets (
+    outlet_id text primary key,
+    merchant_id text not null references fiscal.merchants (merchant_id),
+    tenant_id text not null,
+    environment text not null check (environment in ('sandbox', 'production')),
+    outlet_code text not null unique check (outlet_code ~ '^[A-Z0-9]{2,12}$'),
+    name text not null check (length(name) between 1 and 200),
+    address text,
+    time_zone text not null,
+    fiscal_authority_id text not null,
+    status text not null default 'active' check (status in ('active', 'closed')),
+    created_at timestamptz not null default now(),
+    updated_at timestamptz not null default now()
+);
+comment on table fiscal.outlets is
+'A place of sale. outlet_code is unique across all merchants because it is part of every fiscal number.';
+alter table fiscal.outlets enable row level security;
+create index outlets_of_merchant on fiscal.outlets (merchant_id);
+create index outlets_of_tenant on fiscal.outlets (tenant_id, environment, created_at);
+
+create table fiscal.operators (
+    operator_id text primary key,
+    outlet_id text not null references fiscal.outlets (outlet_id),
+    tenant_id text not null,
+    environment text not null check (environment in ('sandbox', 'production')),
+    kind text not null check (kind in ('terminal', 'cashier')),
+    label text not null check (label ~ '^[\x21-\x7e]{1,64}$'),
+    name text not null check (length(name) between 1 and 200),
+    status text not null default 'active' check (status in ('active', 'blocked')),
+    created_at timestamptz not null default now(),
+    unique (outlet_id, kind, label)
+);
+comment on table fiscal.operators is
+'Terminals and cashiers of an outlet: label is what documents carry as pos_terminal_id or cashier_id. A blocked one seals nothing.';
+alter table fiscal.operators enable row level security;
+create index operators_of_tenant on fiscal.operators (tenant_id, environment);
+
+create table fiscal.fiscal_counters (
+    outlet_id text not null references fiscal.outlets (outlet_id),
+    kind text not null check (kind in ('invoice', 'report_z')),
+    next_value bigint not null default 1 check (next_value > 0),
+    primary key (outlet_id, kind)
+) with (fillfactor = 50);
+comment on table fiscal.fiscal_counters is
+'The next number of an outlet, taken and moved under the outlet''s lock. Not a sequence: a rollback must give its number back.';
+alter table fiscal.fiscal_counters enable row level security;
+
+create table fiscal.invoices (
+    invoice_id text primary key,
+    tenant_id text not null,
+    environment text not null check (environment in ('sandbox', 'production')),
+    merchant_id text not null references fiscal.merchants (merchant_id),
+    outlet_id text not null references fiscal.outlets (outlet_id),
+    status text not null check (status in ('pending_signature', 'signing_error', 'fiscalized')),
+    invoice_type text not null,
+    invoice_ref text,
+    fiscal_number text not null unique,
+    sequence bigint not null,
+    payload text not null,
+    canonical_payload_hash text not null,
+    tax_summary jsonb not null,
+    currency text not null,
+    total_minor bigint not null check (total_minor >= 0),
+    tax_minor bigint not null check (tax_minor >= 0),
+    original_invoice_id text references fiscal.invoices (invoice_id),
+    created_by text not null,
+    created_at timestamptz not null default now(),
+    unique (outlet_id, sequence)
+) with (fillfactor = 80);
+comment on table fiscal.invoices is
+'Numbered documents. payload is the canonical text whose SHA-256 is in the ledger; nothing but status ever changes.';
+alter table fiscal.invoices enable row level security;
+create index invoices_of_tenant on fiscal.invoices (tenant_id, environment, created_at);
+create index invoices_of_outlet on fiscal.invoices (outlet_id, created_at);
+create index invoices_of_merchant on fiscal.invoices (merchant_id);
+create index invoices_credits on fiscal.invoices (original_invoice_id);
+create unique index invoices_ref on fiscal.invoices (outlet_id, invoice_ref) where invoice_ref is not null;
+
+create table fiscal.fiscal_ledger (
+    outlet_id text not null references fiscal.outlets (outlet_id),
+    entry_no bigint not null check (entry_no > 0),
+    tenant_id text not null,
+    environment text not null check (environment in ('sandbox', 'production')),
+    sequence bigint,
+    record_type text not null,
+    fiscal_number text not null,
+    canonical_payload_hash text not null check (canonical_payload_hash ~ '^[0-9a-f]{64}$'),
+    sealed_at text not null check (sealed_at ~ '^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ$'),
+    previous_hash text not null check (previous_hash ~ '^[0-9a-f]{64}$'),
+    entry_hash text not null check (
+        entry_hash = encode(sha256(convert_to(
+            concat_ws(E'\n', fiscal_number, canonical_payload_hash, sealed_at, previous_hash), 'UTF8'
+        )), 'hex')
+    ),
+    chain_version integer not null default 1 check (chain_version = 1),
+    invoice_id text references fiscal.invoices (invoice_id),
+    created_at timestamptz not null default now(),
+    primary key (outlet_id, entry_no),
+    unique (outlet_id, previous_hash),
+    unique (outlet_id, sequence)
+);
+comment on table fiscal.fiscal_ledger is
+'Append-only: one hash chain per outlet. Each entry hash covers the one before; a fork or a wrong hash cannot be written.';
+alter table fiscal.fiscal_ledger enable row level security;
+create unique index fiscal_ledger_of_invoice on fiscal.fiscal_ledger (invoice_id);
+create index fiscal_ledger_of_tenant on fiscal.fiscal_ledger (tenant_id, environment);
+create trigger fiscal_ledger_append_only
+before update or delete or truncate on fiscal.fiscal_ledger
+for each statement execute function public.forbid_change();
+
+create table fiscal.signatures (
+    invoice_id text primary key references fiscal.invoices (invoice_id),
+    tenant_id text not null,
+    environment text not null check (environment in ('sandbox', 'production')),
+    outlet_id text not null,
+    key_id text not null references signing.keys (key_id),
+    signature_alg text not null,
+    digest text not null,
+    signature text not null,
+    auth_code text not null,
+    signed_at timestamptz not null default now()
+);
+comment on table fiscal.signatures is 'Append-only: the one signature of each document, over its seal object.';
+alter table fiscal.signatures enable row level security;
+create index signatures_of_key on fiscal.signatures (key_id);
+create index signatures_of_tenant on fiscal.signatures (tenant_id, environment);
+create trigger signatures_append_only
+before update or delete or truncate on fiscal.signatures
+for each statement execute function public.forbid_change();
+
+create type fiscal.sealing as (answer public.answer, work jsonb);
+comment on type fiscal.sealing is
+'The document as it stands, and what a signer must know to sign it; no work: there is nothing to sign.';
+
+reset role;
+
 -- sql/public/data.sql
 
 -- Reference rows. Written by scripts/data from shared/; edit the files named below.
@@ -2486,10 +2723,12 @@ values
 ('auditor', 'recon:read')
 on conflict (app_role, scope) do nothing;
 
+-- shared/fiscal/public.function_roles.csv
 -- shared/messages/public.function_roles.csv
 -- shared/public.function_roles.csv
 insert into public.function_roles (db_role, may_pass_user)
 values
+('fn_invoices', 'true'),
 ('fn_receipts', 'true'),
 ('fn_alerts', 'true'),
 ('fn_payment_intents', 'true'),
@@ -2660,6 +2899,7 @@ values
 ('42273', 'TotalsMismatch', '422', 'Totals do not match', 'false', 'Leave computed values out or send the values named in errors.'),
 ('42274', 'ManifestNotInForce', '422', 'Tax manifest is not in force', 'false', 'Use the manifest version that was in force at the invoice''s timestamp.'),
 ('42275', 'InvoiceRuleBroken', '422', 'Invoice breaks a rule', 'false', 'Correct the fields named in errors and send the invoice again.'),
+('42276', 'CreditExceedsOriginal', '422', 'Credit exceeds the original', 'false', 'Credit at most what errors says is left.'),
 ('42280', 'JournalUnbalanced', '422', 'Journal does not balance', 'false', 'Make debits and credits equal in the currency named.'),
 ('42901', 'RateLimited', '429', 'Too many requests', 'true', 'Wait for Retry-After seconds.'),
 ('50000', 'InternalError', '500', 'Internal error', 'false', 'Report the request_id; repeat only with the same Idempotency-Key.'),
@@ -2710,6 +2950,7 @@ on conflict (pattern, destination) do update set
 -- shared/messages/public.cron_tasks.csv
 -- shared/public.cron_tasks.csv
 -- shared/recon/public.cron_tasks.csv
+-- shared/signing/public.cron_tasks.csv
 -- shared/webhooks/public.cron_tasks.csv
 insert into public.cron_tasks (task, lane, interval_s, lease_s, routine, enabled, description)
 values
@@ -2739,6 +2980,7 @@ values
 ('outbox.drop_partition', 'slow', '600', '60', 'payments.drop_outbox_partition', 'true', 'Drops the oldest outbox partition when it is over 7 days old and everybody is past it'),
 ('outbox.watch', 'fast', '30', '60', 'payments.watch_outbox', 'true', 'Alerts about destinations that are behind'),
 ('recon.daily', 'slow', '300', '600', 'recon.daily', 'true', 'Opens each tenant''s reconciliation session of the day and closes days whose time is over'),
+('signing.poke', 'fast', '5', '60', 'signing.poke_queue', 'true', 'Wakes the signer when a numbered document waits for its signature'),
 ('webhooks.poke', 'fast', '5', '60', 'webhooks.poke_delivery', 'true', 'Wakes the dispatcher when a webhook is due'),
 ('webhooks.purge', 'slow', '600', '120', 'webhooks.purge', 'true', 'Removes payloads and attempts and deliveries whose time is over')
 on conflict (task) do update set
@@ -4346,6 +4588,18 @@ as $$
 $$;
 comment on function public.tenant_id is 'The tenant named in the access token; null without one, which matches no row.';
 grant execute on function public.tenant_id to authenticated;
+
+create function public.outlet_id()
+returns text
+language sql
+stable
+security invoker
+set search_path = ''
+as $$
+    select nullif(current_setting('request.jwt.claims', true), '')::jsonb ->> 'outlet_id';
+$$;
+comment on function public.outlet_id is 'The one outlet a person is limited to, named in the access token; null: all of the tenant.';
+grant execute on function public.outlet_id to authenticated;
 
 create function public.user_id()
 returns text
@@ -19844,6 +20098,959 @@ comment on function messages.purge is 'Removes up to 5,000 messages that are don
 
 reset role;
 
+-- sql/signing/functions/keys.sql
+
+-- The keys that sign: one active per jurisdiction and environment.
+
+set role stalela_owner;
+
+create function signing.register_key(
+    jurisdiction text, environment text, provider text, key_ref text, key_version text, alg text, public_key_spki text
+)
+returns text
+language plpgsql
+volatile
+security definer -- functions may not write keys
+set search_path = ''
+as $$
+#variable_conflict use_column
+declare
+    known signing.keys;
+    year text := to_char(now() at time zone 'utc', 'YYYY');
+    name text;
+    used bigint;
+begin
+    -- Two instances that start together register one key.
+    perform pg_advisory_xact_lock(
+        hashtext('signing.keys'), hashtext(register_key.jurisdiction || '|' || register_key.environment)
+    );
+    select k.* into known
+    from signing.keys as k
+    where
+        k.jurisdiction = register_key.jurisdiction and k.environment = register_key.environment
+        and k.public_key_spki = register_key.public_key_spki;
+    if known.status = 'active' then
+        return known.key_id;
+    elsif known.key_id is not null then
+        perform public.refuse('40911', format('The key %s is %s and signs no more.', known.key_id, known.status));
+    end if;
+    update signing.keys as k
+    set status = 'retired', valid_until = now()
+    where
+        k.jurisdiction = register_key.jurisdiction and k.environment = register_key.environment
+        and k.status = 'active';
+    name := lower(concat_ws(
+        '-', register_key.jurisdiction, register_key.alg, case when register_key.environment = 'sandbox' then 'test' end, year
+    ));
+    select count(*) into used from signing.keys as k where k.key_id like name || '%';
+    insert into signing.keys (
+        key_id, jurisdiction, environment, provider, key_ref, key_version, alg, public_key_spki
+    ) values (
+        name || to_char(used + 1, '"-"FM00'), register_key.jurisdiction, register_key.environment, register_key.provider,
+        register_key.key_ref, register_key.key_version, register_key.alg, register_key.public_key_spki
+    )
+    returning key_id into name;
+    perform public.audit(null, 'signing.key_registered', name, jsonb_build_object(
+        'provider', register_key.provider, 'alg', register_key.alg
+    ));
+    return name;
+end
+$$;
+comment on function signing.register_key is
+'The id of this public key, which from now on is the one that signs for the jurisdiction; the key before it retires. 40911 for a key that retired or was revoked.';
+
+reset role;
+
+-- sql/signing/functions/queue.sql
+
+-- What could not be signed at once. A number once taken is always signed.
+
+set role stalela_owner;
+
+create function signing.claim_signatures(max_rows integer)
+returns setof jsonb
+language plpgsql
+volatile
+security definer -- functions may not write the queue
+set search_path = ''
+as $$
+#variable_conflict use_column
+begin
+    return query
+    update signing.signing_queue as q
+    -- Longer than a provider may take; whoever claims and dies delays it by that.
+    set next_attempt_at = now() + interval '30 seconds', attempts = q.attempts + 1
+    where q.invoice_id = any(array(
+        select d.invoice_id
+        from signing.signing_queue as d
+        where d.next_attempt_at <= now()
+        order by d.next_attempt_at
+        limit claim_signatures.max_rows
+        for update skip locked
+    ))
+    returning fiscal.signing_work(q.invoice_id);
+end
+$$;
+comment on function signing.claim_signatures is 'Documents that are due to be signed, each for one signer for 30 seconds.';
+
+create function signing.record_failure(invoice_id text, key_id text, digest text, latency_ms integer, error text)
+returns void
+language plpgsql
+volatile
+security definer -- functions may not write the queue
+set search_path = ''
+as $$
+#variable_conflict use_column
+declare
+    queued signing.signing_queue;
+    waits constant integer[] := array[1, 2, 5, 10, 30];
+begin
+    update signing.signing_queue as q
+    set
+        first_failed_at = coalesce(q.first_failed_at, now()),
+        last_error = left(record_failure.error, 500),
+        next_attempt_at = now() + make_interval(secs => waits[least(greatest(q.attempts, 1), cardinality(waits))])
+    where q.invoice_id = record_failure.invoice_id
+    returning * into queued;
+    if not found then
+        return; -- somebody else signed it meanwhile
+    end if;
+    insert into signing.signing_log (tenant_id, environment, invoice_id, key_id, digest, latency_ms, outcome, error)
+    values (
+        queued.tenant_id, queued.environment, queued.invoice_id, record_failure.key_id, record_failure.digest,
+        record_failure.latency_ms, 'failed', left(record_failure.error, 500)
+    );
+    if queued.first_failed_at < now() - interval '15 minutes' then
+        perform public.raise_alert(
+            'signing_stalled', 'critical', 'signing', null, null, jsonb_build_object(
+                'waiting', (select count(*) from signing.signing_queue), 'since', queued.first_failed_at
+            )
+        );
+    end if;
+end
+$$;
+comment on function signing.record_failure is
+'Logs a failed call and waits 1, 2, 5, 10, 30 seconds, then always 30; after 15 minutes an alert, and on.';
+
+create function signing.poke_queue()
+returns boolean
+language plpgsql
+volatile
+security definer -- cron may not read the queue
+set search_path = ''
+as $$
+begin
+    if not exists (select from signing.signing_queue as q where q.next_attempt_at <= now()) then
+        return false;
+    end if;
+    perform public.poke('invoices/sign');
+    return true;
+end
+$$;
+comment on function signing.poke_queue is 'Wakes invoices when a document waits for its signature. A cron task.';
+
+reset role;
+
+-- sql/fiscal/functions/documents.sql
+
+-- Documents as their owners see them.
+
+set role stalela_owner;
+
+create function fiscal.invoice_resource(invoice_id text)
+returns text
+language plpgsql
+stable
+security definer -- callers may not read documents
+set search_path = ''
+as $$
+#variable_conflict use_column
+begin
+    return (
+        -- The sealed text goes out as it is; what stands beside it is added around it.
+        select format(
+            '{"id":%s,"object":"invoice","status":%s,"fiscal_number":%s,"sequence":%s,"sealed":%s,"document":%s,'
+            '"tax_summary":%s,"credited_amount":%s,"original_invoice":%s,"environment":%s,"created_at":%s}',
+            to_json(i.invoice_id), to_json(i.status), to_json(i.fiscal_number), i.sequence,
+            coalesce((
+                select json_build_object(
+                    'fiscal_authority_id', o.fiscal_authority_id, 'sealed_at', l.sealed_at, 'auth_code', s.auth_code,
+                    'signature', s.signature, 'signature_alg', s.signature_alg, 'key_id', s.key_id,
+                    'canonical_payload_hash', l.canonical_payload_hash, 'previous_hash', l.previous_hash,
+                    'ledger_hash', l.entry_hash
+                )::text
+                from fiscal.signatures as s
+                inner join fiscal.fiscal_ledger as l on l.invoice_id = s.invoice_id
+                inner join fiscal.outlets as o on o.outlet_id = i.outlet_id
+                where s.invoice_id = i.invoice_id
+            ), 'null'),
+            i.payload, i.tax_summary,
+            to_json(public.format_amount((
+                select coalesce(sum(c.total_minor), 0)::bigint from fiscal.invoices as c where c.original_invoice_id = i.invoice_id
+            ), i.currency)),
+            coalesce(to_json(i.original_invoice_id)::text, 'null'), to_json(i.environment), to_json(i.created_at)
+        )
+        from fiscal.invoices as i
+        where i.invoice_id = invoice_resource.invoice_id
+    );
+end
+$$;
+comment on function fiscal.invoice_resource is
+'A document as the API shows it. sealed is null until it is signed, and nothing is handed to a customer before.';
+
+create function fiscal.sealing_of(caller public.caller, invoice_id text, replayed text)
+returns fiscal.sealing
+language plpgsql
+stable
+security definer -- callers may not read documents
+set search_path = ''
+as $$
+#variable_conflict use_column
+declare
+    headers jsonb := (sealing_of.caller).rate;
+begin
+    if sealing_of.replayed is not null then
+        headers := headers || jsonb_build_object('Idempotent-Replayed', sealing_of.replayed);
+    end if;
+    if exists (select from fiscal.signatures as s where s.invoice_id = sealing_of.invoice_id) then
+        return row(row(201, fiscal.invoice_resource(sealing_of.invoice_id), headers)::public.answer, null::jsonb);
+    end if;
+    return row(
+        row(202, fiscal.invoice_resource(sealing_of.invoice_id), headers)::public.answer,
+        fiscal.signing_work(sealing_of.invoice_id)
+    );
+end
+$$;
+comment on function fiscal.sealing_of is 'A document as it stands: 201 signed, or 202 with what a signer needs.';
+
+create function fiscal.signing_work(invoice_id text)
+returns jsonb
+language plpgsql
+stable
+security definer -- callers may not read the ledger
+set search_path = ''
+as $$
+#variable_conflict use_column
+begin
+    return (
+        select jsonb_build_object(
+            'invoice_id', l.invoice_id, 'jurisdiction', m.jurisdiction, 'environment', l.environment,
+            'outlet_id', l.outlet_id, 'fiscal_authority_id', o.fiscal_authority_id, 'fiscal_number', l.fiscal_number,
+            'sequence', l.sequence, 'canonical_payload_hash', l.canonical_payload_hash,
+            'previous_hash', l.previous_hash, 'sealed_at', l.sealed_at
+        )
+        from fiscal.fiscal_ledger as l
+        inner join fiscal.outlets as o on o.outlet_id = l.outlet_id
+        inner join fiscal.merchants as m on m.merchant_id = o.merchant_id
+        where l.invoice_id = signing_work.invoice_id
+    );
+end
+$$;
+comment on function fiscal.signing_work is 'What a signer needs to build the seal object of a document.';
+
+create function fiscal.may_preview()
+returns void
+language plpgsql
+volatile
+security definer -- functions may not read keys and limits
+set search_path = ''
+as $$
+begin
+    perform public.authorize('invoices:read', 'read');
+end
+$$;
+comment on function fiscal.may_preview is 'Whether the caller may have an invoice computed; nothing is kept of it.';
+
+create function fiscal.get_invoice(invoice_id text)
+returns public.answer
+language plpgsql
+volatile
+security definer -- callers may not read documents
+set search_path = ''
+as $$
+#variable_conflict use_column
+declare
+    caller public.caller := public.authorize('invoices:read', 'read');
+    outlet_only text := fiscal.caller_outlet(caller);
+begin
+    if not exists (
+        select from fiscal.invoices as i
+        where
+            i.invoice_id = get_invoice.invoice_id and i.tenant_id = caller.tenant_id
+            and i.environment = caller.environment and i.outlet_id = coalesce(outlet_only, i.outlet_id)
+    ) then
+        perform public.refuse('40401', format('There is no invoice %s here.', get_invoice.invoice_id));
+    end if;
+    return row(200, fiscal.invoice_resource(get_invoice.invoice_id), caller.rate);
+end
+$$;
+comment on function fiscal.get_invoice is 'One document of the caller''s; 40401 for anybody else''s and for another outlet''s.';
+
+create function fiscal.list_invoices(filters jsonb, page_size integer, page_after text)
+returns public.answer
+language plpgsql
+volatile
+security definer -- callers may not read documents
+set search_path = ''
+as $$
+#variable_conflict use_column
+declare
+    caller public.caller := public.authorize('invoices:read', 'read');
+    outlet_only text := fiscal.caller_outlet(caller);
+    ids text[];
+begin
+    -- Ids are time-ordered, so the id of the last row is the place to go on from.
+    select array_agg(page.invoice_id order by page.invoice_id desc) into ids
+    from (
+        select i.invoice_id
+        from fiscal.invoices as i
+        where
+            i.tenant_id = caller.tenant_id and i.environment = caller.environment
+            and i.outlet_id = coalesce(outlet_only, filters ->> 'outlet_id', i.outlet_id)
+            and i.status = coalesce(filters ->> 'status', i.status)
+            and i.invoice_type = coalesce(filters ->> 'invoice_type', i.invoice_type)
+            and i.fiscal_number = coalesce(filters ->> 'fiscal_number', i.fiscal_number)
+            and i.created_at >= coalesce((filters ->> 'created_after')::timestamptz, '-infinity')
+            and i.created_at < coalesce((filters ->> 'created_before')::timestamptz, 'infinity')
+            and (list_invoices.page_after is null or i.invoice_id < list_invoices.page_after)
+        order by i.invoice_id desc
+        limit list_invoices.page_size + 1
+    ) as page;
+    return row(200, format(
+        '{"data":[%s],"pagination":%s}',
+        (
+            select string_agg(fiscal.invoice_resource(one.id), ',' order by one.place)
+            from unnest(ids[1:list_invoices.page_size]) with ordinality as one (id, place)
+        ),
+        json_build_object(
+            'limit', list_invoices.page_size,
+            'has_more', coalesce(cardinality(ids), 0) > list_invoices.page_size,
+            'next_cursor', case when cardinality(ids) > list_invoices.page_size then ids[list_invoices.page_size] end
+        )
+    ), caller.rate);
+end
+$$;
+comment on function fiscal.list_invoices is
+'One page of documents, newest first. filters: outlet_id, status, invoice_type, fiscal_number, created_after, created_before.';
+
+reset role;
+
+-- sql/fiscal/functions/registry.sql
+
+-- Taxpayers, outlets, terminals and cashiers.
+
+set role stalela_owner;
+
+create function fiscal.caller_outlet(caller public.caller)
+returns text
+language plpgsql
+stable
+security definer -- functions may not read memberships
+set search_path = ''
+as $$
+begin
+    return (
+        select m.outlet_id
+        from public.memberships as m
+        where
+            m.tenant_id = (caller_outlet.caller).tenant_id and m.user_id = (caller_outlet.caller).user_id
+            and m.status = 'active'
+    );
+end
+$$;
+comment on function fiscal.caller_outlet is 'The one outlet a person is limited to; null for keys and for people of the whole tenant.';
+
+create function fiscal.merchant_of(caller public.caller)
+returns fiscal.merchants
+language plpgsql
+stable
+security definer -- functions may not read merchants
+set search_path = ''
+as $$
+declare
+    merchant fiscal.merchants;
+begin
+    select m.* into merchant
+    from fiscal.merchants as m
+    where m.tenant_id = (merchant_of.caller).tenant_id and m.environment = (merchant_of.caller).environment;
+    if not found then
+        perform public.refuse(
+            '40911', 'This organisation is not registered as a taxpayer yet: PUT /functions/v1/merchants/fiscal.',
+            '{"current_state": "not_registered", "allowed": ["register"]}'
+        );
+    end if;
+    return merchant;
+end
+$$;
+comment on function fiscal.merchant_of is 'The caller''s taxpayer; 40911 when it is not registered.';
+
+create function fiscal.outlet_of(caller public.caller, outlet_id text)
+returns fiscal.outlets
+language plpgsql
+stable
+security definer -- functions may not read outlets
+set search_path = ''
+as $$
+#variable_conflict use_column
+declare
+    outlet fiscal.outlets;
+begin
+    select o.* into outlet
+    from fiscal.outlets as o
+    where
+        o.outlet_id = outlet_of.outlet_id and o.tenant_id = (outlet_of.caller).tenant_id
+        and o.environment = (outlet_of.caller).environment
+        and o.outlet_id = coalesce(fiscal.caller_outlet(outlet_of.caller), o.outlet_id);
+    if not found then
+        perform public.refuse('40401', format('There is no outlet %s here.', outlet_of.outlet_id));
+    end if;
+    return outlet;
+end
+$$;
+comment on function fiscal.outlet_of is 'An outlet the caller may see; 40401 for any other.';
+
+create function fiscal.put_merchant(
+    jurisdiction text, legal_name text, tin text, vat_status text, registration_number text, address text
+)
+returns public.answer
+language plpgsql
+volatile
+security definer -- callers may not write merchants
+set search_path = ''
+as $$
+#variable_conflict use_column
+declare
+    caller public.caller := public.authorize('account:write', 'manage');
+    rules tax.jurisdictions;
+    merchant fiscal.merchants;
+    sealed boolean;
+begin
+    select j.* into rules from tax.jurisdictions as j where j.jurisdiction = put_merchant.jurisdiction;
+    if not found then
+        perform public.refuse_field('42262', '/jurisdiction', format('one of %s', (
+            select string_agg(j.jurisdiction, ', ' order by j.jurisdiction) from tax.jurisdictions as j
+        )));
+    elsif put_merchant.tin !~ rules.tin_pattern then
+        perform public.refuse_field('42262', '/tin', format('a %s looks like %s', rules.tin_name, rules.tin_pattern));
+    end if;
+    select exists (
+        select from fiscal.invoices as i where i.tenant_id = caller.tenant_id and i.environment = caller.environment
+    ) into sealed;
+    insert into fiscal.merchants as m (
+        merchant_id, tenant_id, environment, jurisdiction, legal_name, tin, registration_number, vat_status, address
+    ) values (
+        public.new_id('fm'), caller.tenant_id, caller.environment, put_merchant.jurisdiction, put_merchant.legal_name,
+        put_merchant.tin, put_merchant.registration_number, put_merchant.vat_status, put_merchant.address
+    )
+    on conflict (tenant_id, environment) do update
+    set
+        legal_name = excluded.legal_name, tin = excluded.tin, jurisdiction = excluded.jurisdiction,
+        registration_number = excluded.registration_number, vat_status = excluded.vat_status,
+        address = excluded.address, updated_at = now()
+    -- Documents name their taxpayer; once there is one, who that is does not change under it.
+    where not sealed or (m.tin = excluded.tin and m.jurisdiction = excluded.jurisdiction)
+    returning * into merchant;
+    if merchant.merchant_id is null then
+        perform public.refuse('40911', 'tin and jurisdiction no longer change: documents were sealed with them.',
+            '{"current_state": "sealing", "allowed": []}');
+    end if;
+    perform public.audit(caller, 'fiscal.merchant_put', merchant.merchant_id, jsonb_build_object('tin', merchant.tin));
+    return public.reply(caller, 200, fiscal.merchant_resource(merchant));
+end
+$$;
+comment on function fiscal.put_merchant is
+'Registers the tenant as a taxpayer, or corrects it; tin and jurisdiction only while nothing is sealed.';
+
+create function fiscal.merchant_resource(merchant fiscal.merchants)
+returns json
+language plpgsql
+immutable
+set search_path = ''
+as $$
+begin
+    return json_build_object(
+        'id', merchant.merchant_id, 'object', 'fiscal_merchant', 'jurisdiction', merchant.jurisdiction,
+        'legal_name', merchant.legal_name, 'tin', merchant.tin, 'registration_number', merchant.registration_number,
+        'vat_status', merchant.vat_status, 'address', merchant.address, 'status', merchant.status,
+        'environment', merchant.environment, 'created_at', merchant.created_at
+    );
+end
+$$;
+comment on function fiscal.merchant_resource is 'A taxpayer as the API shows it.';
+
+create function fiscal.get_merchant()
+returns public.answer
+language plpgsql
+volatile
+security definer -- callers may not read merchants
+set search_path = ''
+as $$
+declare
+    caller public.caller := public.authorize('account:read', 'read');
+begin
+    return public.reply(caller, 200, fiscal.merchant_resource(fiscal.merchant_of(caller)));
+end
+$$;
+comment on function fiscal.get_merchant is 'The caller''s taxpayer.';
+
+create function fiscal.create_outlet(outlet_code text, name text, time_zone text, address text)
+returns public.answer
+language plpgsql
+volatile
+security definer -- callers may not write outlets
+set search_path = ''
+as $$
+#variable_conflict use_column
+declare
+    caller public.caller := public.authorize('account:write', 'manage');
+    merchant fiscal.merchants := fiscal.merchant_of(caller);
+    rules tax.jurisdictions;
+    outlet fiscal.outlets;
+begin
+    select j.* into strict rules from tax.jurisdictions as j where j.jurisdiction = merchant.jurisdiction;
+    if not create_outlet.time_zone = any(rules.time_zones) then
+        perform public.refuse_field(
+            '42262', '/time_zone', format('one of %s in %s', array_to_string(rules.time_zones, ', '), rules.jurisdiction)
+        );
+    end if;
+    insert into fiscal.outlets (
+        outlet_id, merchant_id, tenant_id, environment, outlet_code, name, address, time_zone, fiscal_authority_id
+    ) values (
+        public.new_id('out'), merchant.merchant_id, caller.tenant_id, caller.environment, create_outlet.outlet_code,
+        create_outlet.name, create_outlet.address, create_outlet.time_zone,
+        'stalela-' || lower(merchant.jurisdiction) || '-01'
+    )
+    on conflict (outlet_code) do nothing
+    returning * into outlet;
+    if outlet.outlet_id is null then
+        perform public.refuse('40914', format('outlet_code %s is taken; it is unique across all merchants.', create_outlet.outlet_code),
+            '{"errors": [{"pointer": "/outlet_code", "detail": "taken; choose another"}]}');
+    end if;
+    insert into fiscal.fiscal_counters (outlet_id, kind)
+    values (outlet.outlet_id, 'invoice'), (outlet.outlet_id, 'report_z');
+    perform public.audit(caller, 'fiscal.outlet_created', outlet.outlet_id, jsonb_build_object('outlet_code', outlet.outlet_code));
+    return public.reply(caller, 201, fiscal.outlet_resource(outlet));
+end
+$$;
+comment on function fiscal.create_outlet is 'Opens an outlet with its counters at 1. 40914: the code is taken.';
+
+create function fiscal.outlet_resource(outlet fiscal.outlets)
+returns json
+language plpgsql
+stable
+security definer -- callers may not read counters
+set search_path = ''
+as $$
+begin
+    return json_build_object(
+        'id', outlet.outlet_id, 'object', 'outlet', 'outlet_code', outlet.outlet_code, 'name', outlet.name,
+        'address', outlet.address, 'time_zone', outlet.time_zone, 'fiscal_authority_id', outlet.fiscal_authority_id,
+        'status', outlet.status,
+        'next_number', (
+            select c.next_value from fiscal.fiscal_counters as c
+            where c.outlet_id = (outlet_resource.outlet).outlet_id and c.kind = 'invoice'
+        ),
+        'environment', outlet.environment, 'created_at', outlet.created_at
+    );
+end
+$$;
+comment on function fiscal.outlet_resource is 'An outlet as the API shows it.';
+
+create function fiscal.list_outlets()
+returns public.answer
+language plpgsql
+volatile
+security definer -- callers may not read outlets
+set search_path = ''
+as $$
+declare
+    caller public.caller := public.authorize('invoices:read', 'read');
+begin
+    return public.reply(caller, 200, json_build_object('data', (
+        select coalesce(json_agg(fiscal.outlet_resource(o) order by o.created_at), '[]')
+        from fiscal.outlets as o
+        where
+            o.tenant_id = caller.tenant_id and o.environment = caller.environment
+            and o.outlet_id = coalesce(fiscal.caller_outlet(caller), o.outlet_id)
+    )));
+end
+$$;
+comment on function fiscal.list_outlets is 'The outlets the caller may see.';
+
+create function fiscal.put_operator(outlet_id text, kind text, label text, name text, status text)
+returns public.answer
+language plpgsql
+volatile
+security definer -- callers may not write operators
+set search_path = ''
+as $$
+#variable_conflict use_column
+declare
+    caller public.caller := public.authorize('account:write', 'manage');
+    outlet fiscal.outlets := fiscal.outlet_of(caller, put_operator.outlet_id);
+    kept fiscal.operators;
+begin
+    insert into fiscal.operators (operator_id, outlet_id, tenant_id, environment, kind, label, name, status)
+    values (
+        public.new_id(case put_operator.kind when 'terminal' then 'term' else 'cash' end), outlet.outlet_id,
+        caller.tenant_id, caller.environment, put_operator.kind, put_operator.label, put_operator.name, put_operator.status
+    )
+    on conflict (outlet_id, kind, label) do update set name = excluded.name, status = excluded.status
+    returning * into kept;
+    perform public.audit(caller, 'fiscal.operator_put', kept.operator_id, jsonb_build_object('status', kept.status));
+    return public.reply(caller, 200, json_build_object(
+        'id', kept.operator_id, 'object', kept.kind, 'outlet_id', kept.outlet_id, 'label', kept.label,
+        'name', kept.name, 'status', kept.status
+    ));
+end
+$$;
+comment on function fiscal.put_operator is 'Names, renames or blocks a terminal or cashier of an outlet.';
+
+reset role;
+
+-- sql/fiscal/functions/sealing.sql
+
+-- Chain first, sign after: seal takes the number and the chain entry, attach_signature brings the signature.
+
+set role stalela_owner;
+
+create function fiscal.seal(
+    idempotency_key text, body_hash text, payload text, canonical_payload_hash text, tax_summary jsonb,
+    total_minor bigint, tax_minor bigint
+)
+returns fiscal.sealing
+language plpgsql
+volatile
+security definer -- callers may not write documents
+set search_path = ''
+as $$
+#variable_conflict use_column
+declare
+    caller public.caller := public.authorize('invoices:write', 'write');
+    document jsonb := seal.payload::jsonb;
+    outlet fiscal.outlets;
+    merchant fiscal.merchants;
+    original fiscal.invoices;
+    invoice fiscal.invoices;
+    earlier text;
+begin
+    earlier := fiscal.sealed_before(caller, seal.idempotency_key, seal.body_hash);
+    if earlier is not null then
+        return fiscal.sealing_of(caller, earlier, 'true');
+    end if;
+    perform public.claim_idempotency(caller, 'POST /invoices', seal.idempotency_key, seal.body_hash);
+    outlet := fiscal.outlet_of(caller, document ->> 'outlet_id');
+    merchant := fiscal.merchant_of(caller);
+    perform fiscal.check_sealable(document, outlet, merchant);
+    if seal.canonical_payload_hash <> encode(sha256(convert_to(seal.payload, 'UTF8')), 'hex') then
+        raise exception 'the canonical hash is not of this payload';
+    end if;
+
+    -- One at a time per outlet. Everything after this is short and calls nobody.
+    perform pg_advisory_xact_lock(hashtext('fiscal.outlet'), hashtext(outlet.outlet_id));
+    if document ? 'original_fiscal_number' then
+        original := fiscal.creditable(document, outlet, seal.total_minor);
+    end if;
+    if document ? 'invoice_ref' and exists (
+        select from fiscal.invoices as i
+        where i.outlet_id = outlet.outlet_id and i.invoice_ref = document ->> 'invoice_ref'
+    ) then
+        perform public.refuse_field('42275', '/invoice_ref', 'was used by this outlet before');
+    end if;
+    invoice := fiscal.number_document(
+        caller, outlet, document, seal.payload, seal.canonical_payload_hash, seal.tax_summary,
+        seal.total_minor, seal.tax_minor, original.invoice_id
+    );
+    perform public.bind_idempotency(caller, 'POST /invoices', seal.idempotency_key, invoice.invoice_id);
+    return fiscal.sealing_of(caller, invoice.invoice_id, null);
+end
+$$;
+comment on function fiscal.seal is
+'Takes the outlet''s next number and chain entry for a computed document; the answer is 202 until attach_signature. A repeated key gives the document as it is now. 42275, 40911, 42241, 40904.';
+
+create function fiscal.sealed_before(caller public.caller, key text, body_hash text)
+returns text
+language plpgsql
+stable
+security definer -- callers may not read keys
+set search_path = ''
+as $$
+#variable_conflict use_column
+declare
+    stored public.idempotency_keys;
+begin
+    select k.* into stored
+    from public.idempotency_keys as k
+    where
+        k.tenant_id = (sealed_before.caller).tenant_id and k.environment = (sealed_before.caller).environment
+        and k.route = 'POST /invoices' and k.key = sealed_before.key and k.resource_id is not null;
+    if stored.body_hash <> sealed_before.body_hash then
+        perform public.refuse('42241', 'This Idempotency-Key was used before with another request body.');
+    end if;
+    return stored.resource_id;
+end
+$$;
+comment on function fiscal.sealed_before is 'The document this key sealed, null when it sealed none; 42241 when it was another body.';
+
+create function fiscal.check_sealable(document jsonb, outlet fiscal.outlets, merchant fiscal.merchants)
+returns void
+language plpgsql
+stable
+security definer -- callers may not read operators
+set search_path = ''
+as $$
+declare
+    blocked text;
+begin
+    if merchant.status <> 'active' or outlet.status <> 'active' then
+        perform public.refuse('40911', 'This taxpayer or outlet is not active; nothing is sealed for it.',
+            jsonb_build_object('current_state', merchant.status || '/' || outlet.status, 'allowed', '[]'::jsonb));
+    elsif document ->> 'jurisdiction' <> merchant.jurisdiction then
+        perform public.refuse_field('42275', '/jurisdiction', format('this taxpayer is registered in %s', merchant.jurisdiction));
+    elsif document ->> 'merchant_tin' <> merchant.tin then
+        perform public.refuse_field('42275', '/merchant_tin', format('this taxpayer is %s', merchant.tin));
+    elsif (document ->> 'timestamp')::timestamptz > now() + interval '5 minutes' then
+        perform public.refuse_field('42275', '/timestamp', 'is more than 5 minutes ahead of our clock');
+    end if;
+    select o.kind into blocked
+    from fiscal.operators as o
+    where
+        o.outlet_id = (check_sealable.outlet).outlet_id and o.status = 'blocked'
+        and (o.kind, o.label) in (('terminal', document ->> 'pos_terminal_id'), ('cashier', document ->> 'cashier_id'))
+    limit 1;
+    if found then
+        perform public.refuse_field(
+            '42275', case blocked when 'terminal' then '/pos_terminal_id' else '/cashier_id' end, format('this %s is blocked', blocked)
+        );
+    end if;
+end
+$$;
+comment on function fiscal.check_sealable is 'What must hold of taxpayer, outlet, terminal and time before a number is taken.';
+
+create function fiscal.creditable(document jsonb, outlet fiscal.outlets, total_minor bigint)
+returns fiscal.invoices
+language plpgsql
+volatile
+security definer -- callers may not read documents
+set search_path = ''
+as $$
+#variable_conflict use_column
+declare
+    original fiscal.invoices;
+    credited numeric;
+    over record;
+begin
+    -- Credits of one original are sealed by its own outlet, whose lock we hold: the sum below stands still.
+    select i.* into original
+    from fiscal.invoices as i
+    where i.fiscal_number = document ->> 'original_fiscal_number' and i.outlet_id = (creditable.outlet).outlet_id;
+    if not found then
+        perform public.refuse_field('42275', '/original_fiscal_number', 'this outlet sealed no such document');
+    elsif original.original_invoice_id is not null then
+        perform public.refuse_field('42275', '/original_fiscal_number', 'is itself a credit');
+    elsif original.currency <> document #>> '{totals,currency}' then
+        perform public.refuse_field('42275', '/totals/currency', format('the original is in %s', original.currency));
+    end if;
+    select coalesce(sum(i.total_minor), 0) into credited
+    from fiscal.invoices as i
+    where i.original_invoice_id = original.invoice_id;
+    if credited + creditable.total_minor > original.total_minor then
+        perform public.refuse_field('42276', '/totals/total', format(
+            'at most %s of %s %s is left to credit',
+            public.format_amount(original.total_minor - credited::bigint, original.currency),
+            public.format_amount(original.total_minor, original.currency), original.currency
+        ));
+    end if;
+    select sold.code, sold.left_over into over
+    from (
+        select
+            line.code,
+            sum(line.quantity) as left_over
+        from (
+            select item ->> 'code' as code, (item ->> 'quantity')::numeric as quantity
+            from jsonb_array_elements(original.payload::jsonb -> 'items') as item
+            union all
+            select item ->> 'code', -(item ->> 'quantity')::numeric
+            from fiscal.invoices as i, jsonb_array_elements(i.payload::jsonb -> 'items') as item
+            where i.original_invoice_id = original.invoice_id
+            union all
+            select item ->> 'code', -(item ->> 'quantity')::numeric
+            from jsonb_array_elements(document -> 'items') as item
+        ) as line
+        group by line.code
+    ) as sold
+    where sold.left_over < 0
+    order by sold.code
+    limit 1;
+    if found then
+        perform public.refuse_field(
+            '42276', '/items', format('%s: more is credited than was sold, by %s', over.code, -over.left_over)
+        );
+    end if;
+    return original;
+end
+$$;
+comment on function fiscal.creditable is
+'The original of a credit, which with all its credits never exceeds what it was, in money and in each article. 42275, 42276. Under the outlet''s lock.';
+
+create function fiscal.number_document(
+    caller public.caller, outlet fiscal.outlets, document jsonb, payload text, canonical_payload_hash text,
+    tax_summary jsonb, total_minor bigint, tax_minor bigint, original_invoice_id text
+)
+returns fiscal.invoices
+language plpgsql
+volatile
+security definer -- callers may not write documents
+set search_path = ''
+as $$
+#variable_conflict use_column
+declare
+    taken bigint;
+    head fiscal.fiscal_ledger;
+    entry fiscal.fiscal_ledger;
+    invoice fiscal.invoices;
+begin
+    update fiscal.fiscal_counters as c
+    set next_value = c.next_value + 1
+    where c.outlet_id = (number_document.outlet).outlet_id and c.kind = 'invoice'
+    returning c.next_value - 1 into strict taken;
+    select l.* into head
+    from fiscal.fiscal_ledger as l
+    where l.outlet_id = (number_document.outlet).outlet_id
+    order by l.entry_no desc
+    limit 1;
+
+    entry.fiscal_number := fiscal.fiscal_number(number_document.outlet, taken);
+    entry.previous_hash := coalesce(head.entry_hash, repeat('0', 64));
+    -- A clock that steps back must not make a chain do so.
+    entry.sealed_at := greatest(
+        to_char(clock_timestamp() at time zone 'utc', 'YYYY-MM-DD"T"HH24:MI:SS"Z"'), head.sealed_at
+    );
+    insert into fiscal.invoices (
+        invoice_id, tenant_id, environment, merchant_id, outlet_id, status, invoice_type, invoice_ref, fiscal_number,
+        sequence, payload, canonical_payload_hash, tax_summary, currency, total_minor, tax_minor, original_invoice_id,
+        created_by
+    ) values (
+        public.new_id('inv'), (number_document.outlet).tenant_id, (number_document.outlet).environment,
+        (number_document.outlet).merchant_id, (number_document.outlet).outlet_id, 'pending_signature',
+        document ->> 'invoice_type', document ->> 'invoice_ref', entry.fiscal_number, taken, number_document.payload,
+        number_document.canonical_payload_hash, number_document.tax_summary, document #>> '{totals,currency}',
+        number_document.total_minor, number_document.tax_minor, number_document.original_invoice_id,
+        (number_document.caller).actor
+    )
+    returning * into invoice;
+    insert into fiscal.fiscal_ledger (
+        outlet_id, entry_no, tenant_id, environment, sequence, record_type, fiscal_number, canonical_payload_hash,
+        sealed_at, previous_hash, entry_hash, invoice_id
+    ) values (
+        invoice.outlet_id, coalesce(head.entry_no, 0) + 1, invoice.tenant_id, invoice.environment, taken,
+        invoice.invoice_type, entry.fiscal_number, invoice.canonical_payload_hash, entry.sealed_at, entry.previous_hash,
+        encode(sha256(convert_to(concat_ws(
+            E'\n', entry.fiscal_number, invoice.canonical_payload_hash, entry.sealed_at, entry.previous_hash
+        ), 'UTF8')), 'hex'),
+        invoice.invoice_id
+    );
+    -- Whoever sealed it signs it now; the queue comes when they did not.
+    insert into signing.signing_queue (invoice_id, tenant_id, environment, next_attempt_at)
+    values (invoice.invoice_id, invoice.tenant_id, invoice.environment, now() + interval '5 seconds');
+    return invoice;
+end
+$$;
+comment on function fiscal.number_document is
+'Number, document, chain entry and place in the signing queue, together. Only under the outlet''s lock.';
+
+create function fiscal.fiscal_number(outlet fiscal.outlets, sequence bigint)
+returns text
+language plpgsql
+immutable
+set search_path = ''
+as $$
+begin
+    -- A sandbox document never looks like a real one.
+    return concat_ws(
+        '-', case outlet.environment when 'production' then 'STL' else 'TST' end, outlet.outlet_code,
+        lpad(sequence::text, greatest(6, length(sequence::text)), '0')
+    );
+end
+$$;
+comment on function fiscal.fiscal_number is 'The printed form: STL-KIN001-000042. The integer is what counts.';
+
+create function fiscal.seal_object(invoice_id text, key_id text)
+returns text
+language plpgsql
+stable
+security definer -- callers may not read the ledger
+set search_path = ''
+as $$
+#variable_conflict use_column
+begin
+    return (
+        -- RFC 8785 of text without characters to escape: members in order, no spaces.
+        select format(
+            '{"canonical_payload_hash":"%s","fiscal_authority_id":"%s","fiscal_number":"%s","jurisdiction":"%s",'
+            '"key_id":"%s","outlet_id":"%s","previous_hash":"%s","sealed_at":"%s","sequence":%s,"v":1}',
+            l.canonical_payload_hash, o.fiscal_authority_id, l.fiscal_number, m.jurisdiction, seal_object.key_id,
+            l.outlet_id, l.previous_hash, l.sealed_at, l.sequence
+        )
+        from fiscal.fiscal_ledger as l
+        inner join fiscal.outlets as o on o.outlet_id = l.outlet_id
+        inner join fiscal.merchants as m on m.merchant_id = o.merchant_id
+        where l.invoice_id = seal_object.invoice_id
+    );
+end
+$$;
+comment on function fiscal.seal_object is 'The canonical text that is signed, made from the ledger.';
+
+create function fiscal.attach_signature(
+    invoice_id text, key_id text, digest text, signature text, auth_code text, latency_ms integer, provider_request_id text
+)
+returns public.answer
+language plpgsql
+volatile
+security definer -- callers may not write signatures
+set search_path = ''
+as $$
+#variable_conflict use_column
+declare
+    invoice fiscal.invoices;
+    signer signing.keys;
+begin
+    select i.* into invoice
+    from fiscal.invoices as i
+    where i.invoice_id = attach_signature.invoice_id
+    for no key update;
+    select k.* into signer from signing.keys as k where k.key_id = attach_signature.key_id;
+    if invoice.invoice_id is null or signer.key_id is null then
+        perform public.refuse('40401', format('There is no document %s or no key %s.', attach_signature.invoice_id, attach_signature.key_id));
+    end if;
+    if attach_signature.digest <> encode(sha256(convert_to(fiscal.seal_object(invoice.invoice_id, signer.key_id), 'UTF8')), 'hex') then
+        raise exception 'the signature is not of what the ledger says';
+    end if;
+    insert into signing.signing_log (
+        tenant_id, environment, invoice_id, key_id, digest, signature, provider_request_id, latency_ms, outcome
+    ) values (
+        invoice.tenant_id, invoice.environment, invoice.invoice_id, signer.key_id, attach_signature.digest,
+        attach_signature.signature, attach_signature.provider_request_id, attach_signature.latency_ms, 'signed'
+    );
+    -- Two signers may have signed the same document; the first signature is the document's.
+    if invoice.status <> 'fiscalized' then
+        insert into fiscal.signatures (
+            invoice_id, tenant_id, environment, outlet_id, key_id, signature_alg, digest, signature, auth_code
+        ) values (
+            invoice.invoice_id, invoice.tenant_id, invoice.environment, invoice.outlet_id, signer.key_id, signer.alg,
+            attach_signature.digest, attach_signature.signature, attach_signature.auth_code
+        );
+        update fiscal.invoices as i set status = 'fiscalized' where i.invoice_id = invoice.invoice_id;
+        delete from signing.signing_queue as q where q.invoice_id = invoice.invoice_id;
+    end if;
+    return row(201, fiscal.invoice_resource(invoice.invoice_id), '{}')::public.answer;
+end
+$$;
+comment on function fiscal.attach_signature is
+'Gives a numbered document its signature, once, when the digest is of its own ledger entry; logs the provider''s call.';
+
+reset role;
+
 -- sql/recon/views.sql
 
 -- Our side of the comparison.
@@ -19955,6 +21162,82 @@ to fn_compliance;
 grant usage on schema compliance to postgres;
 grant execute on function compliance.fold_releases, compliance.purge_velocity, compliance.poke_screening,
 compliance.watch_lists to postgres;
+
+reset role;
+
+-- sql/fiscal/policies.sql
+
+-- Who may see and who may call. A person limited to one outlet sees that outlet's rows alone.
+
+set role stalela_owner;
+
+create policy merchants_select_own on fiscal.merchants
+for select to authenticated
+using (tenant_id = (select public.tenant_id()) and environment = (select public.environment()));
+
+create policy outlets_select_own on fiscal.outlets
+for select to authenticated
+using (
+    tenant_id = (select public.tenant_id()) and environment = (select public.environment())
+    and ((select public.outlet_id()) is null or outlet_id = (select public.outlet_id()))
+);
+
+create policy operators_select_own on fiscal.operators
+for select to authenticated
+using (
+    tenant_id = (select public.tenant_id()) and environment = (select public.environment())
+    and ((select public.outlet_id()) is null or outlet_id = (select public.outlet_id()))
+);
+
+create policy invoices_select_own on fiscal.invoices
+for select to authenticated
+using (
+    tenant_id = (select public.tenant_id()) and environment = (select public.environment())
+    and ((select public.outlet_id()) is null or outlet_id = (select public.outlet_id()))
+);
+
+create policy fiscal_ledger_select_own on fiscal.fiscal_ledger
+for select to authenticated
+using (
+    tenant_id = (select public.tenant_id()) and environment = (select public.environment())
+    and ((select public.outlet_id()) is null or outlet_id = (select public.outlet_id()))
+);
+
+create policy signatures_select_own on fiscal.signatures
+for select to authenticated
+using (
+    tenant_id = (select public.tenant_id()) and environment = (select public.environment())
+    and ((select public.outlet_id()) is null or outlet_id = (select public.outlet_id()))
+);
+
+create function fiscal.forbid_rewriting()
+returns trigger
+language plpgsql
+set search_path = ''
+as $$
+begin
+    if tg_op <> 'UPDATE' or to_jsonb(new) - 'status' <> to_jsonb(old) - 'status' or old.status = 'fiscalized' then
+        raise exception 'a numbered document never changes';
+    end if;
+    return new;
+end
+$$;
+comment on function fiscal.forbid_rewriting is 'A document keeps every column but its status, and that until it is fiscalized.';
+
+create trigger invoices_keep_their_words
+before update or delete on fiscal.invoices
+for each row execute function fiscal.forbid_rewriting();
+
+create trigger invoices_stay
+before truncate on fiscal.invoices
+for each statement execute function fiscal.forbid_rewriting();
+
+grant usage on schema fiscal to fn_invoices, fn_merchants;
+grant execute on function fiscal.seal, fiscal.attach_signature, fiscal.get_invoice, fiscal.list_invoices, fiscal.may_preview
+to fn_invoices;
+grant execute on function
+fiscal.put_merchant, fiscal.get_merchant, fiscal.create_outlet, fiscal.list_outlets, fiscal.put_operator
+to fn_merchants;
 
 reset role;
 
@@ -20347,6 +21630,26 @@ to fn_recon;
 -- Cron runs as postgres, which may do nothing here but this.
 grant usage on schema recon to postgres;
 grant execute on function recon.daily to postgres;
+
+reset role;
+
+-- sql/signing/policies.sql
+
+set role stalela_owner;
+
+create policy signing_log_select_own on signing.signing_log
+for select to authenticated
+using (tenant_id = (select public.tenant_id()) and environment = (select public.environment()));
+
+create policy signing_queue_select_own on signing.signing_queue
+for select to authenticated
+using (tenant_id = (select public.tenant_id()) and environment = (select public.environment()));
+
+grant usage on schema signing to fn_invoices;
+grant execute on function signing.register_key, signing.claim_signatures, signing.record_failure to fn_invoices;
+
+grant usage on schema signing to postgres;
+grant execute on function signing.poke_queue to postgres;
 
 reset role;
 
