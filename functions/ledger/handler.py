@@ -87,7 +87,7 @@ async def get_statement(days: StatementDays, caller: ApiCaller, request: Request
 
 
 @router.get("/proof", responses=answers(models.Proof, 400, 401, 403, 422, 429, 503))
-async def prove(numbers: ProofRange, caller: ApiCaller, request: Request) -> Response:
+async def prove_journals(numbers: ProofRange, caller: ApiCaller, request: Request) -> Response:
     """Journals with their hashes; `scripts/verify-ledger` computes each again from this alone."""
     db: Database = request.app.state.database
     return (await db.answer("ledger.prove", numbers.arguments(), caller)).response()

@@ -158,7 +158,7 @@ def test_every_script_can_be_run() -> None:
 
 
 def test_readme_speaks_of_every_script_a_person_starts() -> None:
-    spoken_of = set(re.findall(r"\./scripts/(\w+)", "".join(texts()[page] for page in PAGES)))
+    spoken_of = set(re.findall(r"\./scripts/([\w-]+)", "".join(texts()[page] for page in PAGES)))
     scripts = {p.name for p in (ROOT / "scripts").iterdir() if p.is_file() and not p.suffix}
 
     assert spoken_of <= scripts
