@@ -2934,7 +2934,7 @@ on conflict (destination) do update set
 insert into public.event_subscriptions (pattern, destination, enabled, description)
 values
 ('refund.succeeded', 'receipts', 'true', 'The payer is told that money came back'),
-('transfer.%', 'ledger', 'false', 'The ledger books every transfer event'),
+('transfer.%', 'ledger', 'true', 'The ledger books every transfer event'),
 ('payment_intent.succeeded', 'receipts', 'true', 'The payer gets a receipt'),
 ('payment_intent.%', 'webhooks', 'true', 'Merchants are told about their intents'),
 ('transfer.%', 'webhooks', 'true', 'Merchants are told about their transfers'),
