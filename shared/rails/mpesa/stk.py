@@ -20,7 +20,7 @@ QUERY_PATH = "/mpesa/stkpushquery/v1/query"
 
 # Refused before processing, so a fresh token and one resend are safe. Rails reference 2.2.
 TOKEN_ERRORS = frozenset({"400.003.01", "401.002.01", "404.001.03"})
-_UNAUTHORIZED = 401
+_REFUSED, _UNAUTHORIZED = 400, 401
 
 _DESCRIPTION_MAX = 13
 _REFERENCE_MAX = 12
@@ -59,6 +59,8 @@ def query_body(rail_ref: str, credentials: MpesaCredentials, now: datetime) -> w
 
 def is_token_error(status: int, body: bytes) -> bool:
     """Say whether Daraja refused the token, before looking at the request itself."""
+    if status < _REFUSED:
+        return False
     code = wire.error_code(status, wire.read_answer(body))
     return code in TOKEN_ERRORS or code == str(_UNAUTHORIZED)
 

@@ -68,8 +68,11 @@ def text(value: object, length_max: int = 200) -> str:
     """Give printable text of a string or whole number, cut to size; "" for anything else."""
     if isinstance(value, bool) or not isinstance(value, str | int):
         return ""
-    # Unprintable includes NUL and lone surrogates, which Postgres and UTF-8 cannot hold.
-    return "".join(c for c in str(value) if c.isprintable()).strip()[:length_max]
+    written = str(value)
+    if not written.isprintable():
+        # NUL and lone surrogates among them, which Postgres and UTF-8 cannot hold.
+        written = "".join(c for c in written if c.isprintable())
+    return written.strip()[:length_max]
 
 
 def code(value: object, name: str) -> str:
