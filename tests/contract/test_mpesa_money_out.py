@@ -21,10 +21,12 @@ from scripts.stack.daraja.testing import (
     receiving,
     simulating,
     until,
+    wait_ready,
 )
 from shared.errors import CredentialsRefused
 from shared.money import Money
 from shared.rails.base import (
+    CallbackNotUnderstood,
     CallbackRequest,
     Deposit,
     DepositRefusal,
@@ -42,6 +44,8 @@ SPEED = 100
 PAYER = "254712345678"  # no scenario ends in 78
 FIXTURE = Path(__file__).parents[1] / "fixtures/rails/mpesa_statement.csv"
 numbers = iter(range(10_000))
+
+Fault = tuple[str, dict[str, Any]]
 
 
 @pytest.fixture(scope="module")
@@ -340,6 +344,121 @@ async def test_a_token_that_is_refused_pays_once_on_a_fresh_one(shop: Shop) -> N
 
     assert sent.outcome is Outcome.PENDING
     assert len(shop.simulator.books()) == 1
+
+
+GRID: dict[str, tuple[list[Fault], list[str], int]] = {
+    # fault: (armed, what the results say in order, times that money moved)
+    "slow": ([("slow", {"seconds": 3, "wall": True})], ["succeeded"], 1),
+    "lost answer": ([("lost_sync", {})], ["succeeded"], 1),
+    "garbage answer": ([("garbage", {"kind": "truncated"})], ["succeeded"], 1),
+    "result first": ([("callback_first", {})], ["succeeded"], 1),
+    "duplicates": ([("duplicate_callback", {"copies": 20})], ["succeeded"] * 20, 1),
+    "spaced": ([("duplicate_callback", {"copies": 3, "concurrent": False})], ["succeeded"] * 3, 1),
+    "late": ([("late_callback", {"after_s": 60})], ["succeeded"], 1),
+    "late and lost answer": (
+        [("late_callback", {"after_s": 60}), ("lost_sync", {"how": "reset"})],
+        ["succeeded"],
+        1,
+    ),
+    "failed, then paid": (
+        [("contradiction", {"first": "2040", "then": "0"})],
+        ["failed_final", "succeeded"],
+        1,
+    ),
+    "paid, then failed": (
+        [("contradiction", {"first": "0", "then": "1"})],
+        ["succeeded", "failed_retryable"],
+        1,
+    ),
+    "unknown code": ([("unknown_code", {})], ["unknown"], 0),
+    "no receipt": ([("no_receipt", {})], ["unknown"], 1),
+    "timeout, then paid": ([("queue_timeout", {})], ["unknown", "succeeded"], 1),
+    "timeout, then nothing": ([("queue_timeout", {"then": "nothing"})], ["unknown"], 0),
+    "busy": ([("fails", {"code": "17"})], ["unknown"], 0),  # a limit of a prompt, unknown here
+}
+
+
+@pytest.mark.parametrize("name", GRID)
+async def test_every_fault_of_a_payout_ends_with_what_was_told_and_moved_at_most_once(
+    shop: Shop, name: str
+) -> None:
+    faults, outcomes, moved = GRID[name]
+    for fault, fields in faults:
+        shop.simulator.arm(fault, at="payout", **fields)
+
+    sent = await shop.rail.submit(shop.payout())
+    events = await shop.told(len(outcomes))
+
+    assert sent.outcome in (Outcome.PENDING, Outcome.UNKNOWN)
+    assert [event.outcome for event in events] == outcomes
+    assert len(shop.simulator.books()) == moved
+    assert {e.rail_ref for e in events} == {sent.rail_ref}
+
+
+@pytest.mark.parametrize("fault", ["refused", "down"])
+async def test_a_payout_that_was_refused_at_the_edge_moves_nothing(shop: Shop, fault: str) -> None:
+    shop.simulator.arm(fault, at="payout")
+
+    sent = await shop.rail.submit(shop.payout())
+
+    expected = Outcome.FAILED_RETRYABLE if fault == "refused" else Outcome.UNKNOWN
+    assert sent.outcome is expected
+    assert shop.simulator.control("GET", "conversations") == []
+
+
+async def test_a_wrong_amount_is_told_as_it_was_said(shop: Shop) -> None:
+    shop.simulator.arm("wrong_amount", at="payout", delta=7)
+
+    await shop.rail.submit(shop.payout())
+    [told] = await shop.told()
+
+    assert (told.outcome, told.amount) == (Outcome.SUCCEEDED, Money(250700, "KES"))
+
+
+@pytest.mark.parametrize("kind", ["html", "truncated", "empty"])
+async def test_a_garbled_result_is_not_understood(shop: Shop, kind: str) -> None:
+    shop.simulator.arm("garbage", at="callback", kind=kind)
+
+    await shop.rail.submit(shop.payout())
+    received = await asyncio.to_thread(shop.receiver.wait)
+
+    with pytest.raises(CallbackNotUnderstood):
+        shop.read(received[0])
+
+
+async def test_a_forged_result_comes_from_elsewhere_and_nothing_moved(shop: Shop) -> None:
+    shop.simulator.arm("forged", at="payout")
+    shop.simulator.arm("queue_timeout", at="payout", then="nothing")
+    shop.simulator.arm("pays", at="payout", after_s=1000)
+
+    await shop.rail.submit(shop.payout())
+    [forged] = await asyncio.to_thread(shop.receiver.wait)
+
+    assert forged.source == "127.0.0.66"
+    assert shop.read(forged).outcome is Outcome.SUCCEEDED  # its address gives it away
+    assert shop.simulator.books() == []
+
+
+async def test_a_restart_around_the_answer_pays_once(tmp_path: Path, receiver: Receiver) -> None:
+    with simulating(tmp_path) as simulator:
+        client = DarajaClient({"sandbox": simulator.url})
+        shop = Shop(simulator, receiver, MpesaRail(client))
+        instruction = shop.payout()
+        simulator.arm("pays", at="payout", after_s=2)  # the restart takes half a second
+        simulator.arm("restart", at="payout", moment="before_answer")
+
+        sent = await shop.rail.submit(instruction)
+        await asyncio.to_thread(until, lambda: starts(tmp_path) == 2 and "twice")
+        await asyncio.to_thread(wait_ready, simulator)
+        [told] = await shop.told()
+        await client.aclose()
+
+        assert (sent.outcome, told.outcome) == (Outcome.UNKNOWN, Outcome.SUCCEEDED)
+        assert [entry["receipt"] for entry in simulator.books()] == [told.receipt]
+
+
+def starts(state: Path) -> int:
+    return (state / "log").read_bytes().count(b"daraja_simulator_started")
 
 
 # Refunds

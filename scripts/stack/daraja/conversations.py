@@ -6,7 +6,7 @@ As with prompts, what is decided is in the books before anything waits.
 import asyncio
 import json
 import sqlite3
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import cached_property
 
@@ -18,9 +18,13 @@ from scripts.stack.daraja.credentials import BY_SHORT_CODE
 from scripts.stack.daraja.faults import (
     MANY,
     CallbackFirst,
+    Contradiction,
     DuplicateCallback,
+    Forged,
+    Garbage,
     LateCallback,
     LostCallback,
+    NoReceipt,
     QueueTimeOut,
     Selection,
     WrongAmount,
@@ -125,6 +129,9 @@ class Conversations:
         taken = self.find(originator)
         assert taken is not None, "it was written just now"
         say("conversation_opened", kind=taken.kind, conversation=taken.conversation_id)
+        forged = selection.get(Forged)
+        if forged:
+            self._forge(taken, forged)
         self._live(taken)
         return taken
 
@@ -163,19 +170,34 @@ class Conversations:
             self._echo(conversation)
         if timeout and timeout.then == "nothing":
             return self._close(conversation, "lost", None, None)
-        code = self._judge(conversation)
-        receipt = self._move(conversation) if code == "0" else None
-        state = "done" if code == "0" else "failed"
-        closed = self._close(conversation, state, code, receipt)
-        self._tell(closed, delay_s=timeout.gap_s if timeout else 0)
+        contradiction = conversation.selection.get(Contradiction)
+        if contradiction:
+            return self._contradict(conversation, contradiction)
+        outcome = conversation.selection.outcome
+        closed = self._conclude(conversation, outcome.code if outcome else "0")
+        self._tell(closed, closed.result_code or "", timeout.gap_s if timeout else 0)
         return closed
 
-    def _judge(self, conversation: Conversation) -> str:
+    def _contradict(self, conversation: Conversation, fault: Contradiction) -> Conversation:
+        """Two results, one of them true: money moves when either says so, and stays moved."""
+        codes = (fault.first, fault.then)
+        closed = self._conclude(conversation, "0" if "0" in codes else fault.then)
+        if "0" in codes and closed.result_code != "0":
+            self._tell(closed, closed.result_code or "", 0)
+            return closed
+        self._tell(closed, fault.first, 0)
+        self._tell(closed, fault.then, fault.gap_s)
+        return closed
+
+    def _conclude(self, conversation: Conversation, wanted: str) -> Conversation:
+        """What truly happens: as `wanted`, unless the rules say otherwise."""
+        code = self._judge(conversation) if wanted == "0" else wanted
         if not conversation.initiator_ok:
-            return INVALID_INITIATOR
-        outcome = conversation.selection.outcome
-        if outcome and outcome.code != "0":
-            return outcome.code
+            code = INVALID_INITIATOR
+        receipt = self._move(conversation) if code == "0" else None
+        return self._close(conversation, "done" if code == "0" else "failed", code, receipt)
+
+    def _judge(self, conversation: Conversation) -> str:
         if conversation.kind == "payout":
             return self._judge_payout(conversation)
         if conversation.kind == "reversal":
@@ -243,15 +265,16 @@ class Conversations:
         """Our own request comes back to QueueTimeOutURL, credential and all."""
         echoed = json.loads(conversation.request)
         echoed.setdefault("OriginatorConversationID", conversation.originator)
-        self._schedule(conversation, "timeout", conversation.timeout_url, json.dumps(echoed), 0)
+        echo = json.dumps(echoed).encode()
+        self._schedule(conversation, "timeout", conversation.timeout_url, echo, 0)
 
-    def _tell(self, conversation: Conversation, delay_s: float) -> None:
+    def _tell(self, conversation: Conversation, code: str, delay_s: float) -> None:
         selection = conversation.selection
         if selection.get(LostCallback):
             return
         late, duplicate = selection.get(LateCallback), selection.get(DuplicateCallback)
         kind = conversation.kind if conversation.kind in ("status", "balance") else "result"
-        body = self._body(conversation).decode()
+        body = self._body(conversation, code)
         after_s = delay_s + (late.after_s if late else 0)
         for copy in range(duplicate.copies if duplicate else 1):
             is_spaced = duplicate is not None and not duplicate.concurrent
@@ -259,7 +282,7 @@ class Conversations:
             self._schedule(conversation, kind, conversation.result_url, body, wait_s)
 
     def _schedule(
-        self, conversation: Conversation, kind: str, url: str, body: str, wait_s: float
+        self, conversation: Conversation, kind: str, url: str, body: bytes, wait_s: float
     ) -> None:
         self._world.books.schedule(
             conversation.conversation_id,
@@ -267,23 +290,48 @@ class Conversations:
             url=url,
             source=self._world.settings.callback_source,
             headers=HEADERS,
-            body=body.encode(),
+            body=body,
             due_v=self._world.clock.now() + wait_s,
             phone=conversation.phone,
         )
 
-    def _body(self, conversation: Conversation) -> bytes:
-        settings = self._world.settings
-        rng = self._world.rng("result", conversation.originator)
-        transaction = conversation.receipt or outcomes.placeholder(conversation.closed, rng)
-        pairs = self._pairs(conversation) if conversation.result_code == "0" else []
-        return outcomes.result(
-            (conversation.originator, conversation.conversation_id, transaction),
-            conversation.result_code or "",
-            pairs,
-            rng,
-            varied=settings.shape_noise,
+    def _forge(self, conversation: Conversation, forged: Forged) -> None:
+        """A success with an invented receipt, from somebody who is not the party."""
+        rng = self._world.rng("forged", conversation.id)
+        claimed = replace(
+            conversation, state="done", receipt=wire.receipt(wall(), rng), result_code="0"
         )
+        url, settings = conversation.result_url, self._world.settings
+        if forged.how in ("token", "both"):
+            base, _, kind = url.rpartition("/")
+            url = f"{base.rpartition('/')[0]}/{rng.randbytes(16).hex()}/{kind}"
+        self._world.books.schedule(
+            conversation.conversation_id,
+            "forged",
+            url=url,
+            source=settings.callback_source if forged.how == "token" else forged.source,
+            headers=HEADERS | forged.headers,
+            body=self._body(claimed, "0"),
+            due_v=self._world.clock.now() + forged.after_s,
+            phone=conversation.phone,
+        )
+        self._couriers.collect(conversation.conversation_id)
+
+    def _body(self, conversation: Conversation, code: str) -> bytes:
+        settings, selection = self._world.settings, conversation.selection
+        rng = self._world.rng("result", conversation.originator, code)
+        is_paid = code == "0" and conversation.receipt is not None
+        transaction = conversation.receipt if is_paid else None
+        pairs = self._pairs(conversation) if code == "0" else []
+        if selection.get(NoReceipt):
+            transaction = ""
+            pairs = [(key, value) for key, value in pairs if key != "TransactionReceipt"]
+        if transaction is None:
+            transaction = outcomes.placeholder(conversation.closed, rng)
+        ids = (conversation.originator, conversation.conversation_id, transaction)
+        body = outcomes.result(ids, code, pairs, rng, varied=settings.shape_noise)
+        garbage = selection.get(Garbage)
+        return wire.garble(garbage.kind, body) if garbage and garbage.at == "callback" else body
 
     def _pairs(self, conversation: Conversation) -> list[Pair]:
         kinds = {

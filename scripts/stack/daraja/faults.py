@@ -118,11 +118,14 @@ class Garbage(Base):
     kind: Literal["html", "truncated", "empty"] = "html"
 
     def fits(self, endpoint: Endpoint, moment: Moment) -> bool:
-        return moment == "work" and endpoint == ("push" if self.at == "callback" else self.at)
+        calls_back = ("push", "payout", "reversal", "status", "balance")
+        return moment == "work" and endpoint in (
+            calls_back if self.at == "callback" else (self.at,)
+        )
 
 
-class Restart(Base):
-    """The whole process starts anew around the answer to a push; the books stay."""
+class Restart(AtWork):
+    """The whole process starts anew around the answer; the books stay."""
 
     fault: Literal["restart"] = "restart"
     moment: Literal["before_answer", "after_answer"] = "after_answer"
@@ -152,7 +155,7 @@ class UnknownCode(AtWork):
     after_s: float = Field(2.0, ge=0)
 
 
-class Contradiction(Base):
+class Contradiction(AtWork):
     """Two results for one prompt. Money moves once, with the success."""
 
     fault: Literal["contradiction"] = "contradiction"
@@ -220,7 +223,7 @@ class QueueTimeOut(AtWork):
     gap_s: float = Field(5.0, ge=0)
 
 
-class Forged(Base):
+class Forged(AtWork):
     """Somebody else reports a success that never happened.
 
     To a wrong path token, or to the right one from `source`. Nothing is paid unless an outcome
