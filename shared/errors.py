@@ -18,13 +18,14 @@
           · RailNotConfigured · PaymentMethodNotAllowed · InvalidParameter
           · CredentialsRefused · EntityDenied · KycTierInsufficient · LimitExceeded
           · RefundExceedsRefundable · StatementNotAccepted
-          · IdentityVerificationRequired
+          · IdentityVerificationRequired · RouteNotFound
           · JournalUnbalanced
           · TaxGroupInvalid · ClassificationRuleBroken · TotalsMismatch · ManifestNotInForce
           · InvoiceRuleBroken · CreditExceedsOriginal
         · RateLimited                     429
       x ServiceFault                      we or something behind us failed
         · InternalError                   500
+        · RoutingUnavailable              502
         · DependencyUnavailable · RailUnavailable      503
 
 `x` has no code and is never raised. `code`, `status` and the class name are the public catalogue
@@ -238,6 +239,12 @@ class EntityDenied(Unprocessable):
     code, title = "42201", "Party is not allowed"
 
 
+class RouteNotFound(Unprocessable):
+    """No rail can carry the transfer. Extras: `candidates`, each with what excluded it."""
+
+    code, title = "42202", "No rail reaches this"
+
+
 class IdentityVerificationRequired(Unprocessable):
     """The tenant's parties are screened, and nobody has said who this one is."""
 
@@ -384,6 +391,12 @@ class InternalError(ServiceFault):
     """Our defect. The message says nothing; the log has the cause under the request id."""
 
     code, title = "50000", "Internal error"
+
+
+class RoutingUnavailable(ServiceFault):
+    """Every rail that reaches it is closed; `retry_after` says until when."""
+
+    code, title, retryable = "50201", "The rail is closed", True
 
 
 class DependencyUnavailable(ServiceFault):

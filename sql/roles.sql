@@ -10,6 +10,7 @@ begin
         from (
             values
             ('fn_compliance', '30s'),
+            ('fn_directory', '5s'),
             ('fn_ledger', '30s'),
             ('fn_deliveries', '5s'),
             ('fn_alerts', '10s'),

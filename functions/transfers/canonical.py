@@ -14,11 +14,15 @@ from shared.phones import parse_payer_phone
 
 @dataclass(frozen=True, slots=True)
 class Canonical:
-    """A transfer as it is stored. `phone` is E.164: of the payee of a PUSH, else of the payer."""
+    """A transfer as it is stored. `phone` is E.164: of the payee of a PUSH, else of the payer.
+
+    `rail` is None when the directory shall choose; `hints` are what it prefers.
+    """
 
     intent: str
     amount: Money
-    rail: str
+    rail: str | None
+    hints: list[str]
     phone: str
     external_ref: str | None
     end_user_ref: str | None
@@ -35,9 +39,10 @@ def canonical(body: CreateTransfer) -> Canonical:
     if party.type != "MOBILE_MONEY":
         raise invalid(f"/{side}/type", "only MOBILE_MONEY can be reached for now")
     phone = parse_payer_phone(party.id, pointer=f"/{side}/id")
-    rail = next((hint.strip() for hint in body.rail_hints if hint.strip()), None) or party.provider
-    if rail is None:
-        raise invalid("/rail_hints", f"name the rail here, or as {side}.provider")
+    hints = [hint.strip() for hint in body.rail_hints if hint.strip()]
+    # One name is an order, several are a preference; a policy asks for a choice in any case.
+    named = hints or ([party.provider] if party.provider else [])
+    rail = named[0] if len(named) == 1 and body.policy is None else None
     metadata = {key: value.strip() for key, value in body.metadata.items() if value.strip()}
     sent = {name for name in body.model_fields_set if getattr(body, name) not in (None, "", [], {})}
     whole = body.model_copy(
@@ -54,6 +59,7 @@ def canonical(body: CreateTransfer) -> Canonical:
         intent=body.intent,
         amount=amount,
         rail=rail,
+        hints=named,
         phone=phone,
         external_ref=body.external_ref or None,
         end_user_ref=body.end_user_ref or None,

@@ -1,6 +1,6 @@
 """Serves /transfers: move money without an intent around it, and see every movement there was."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal
 
 from fastapi import APIRouter, FastAPI, Path, Query, Request
 from fastapi.responses import Response
@@ -19,6 +19,9 @@ from shared.masking import mask_phone
 from shared.rails.registry import Rails
 from shared.sending import Sender, seal_party
 from shared.vault import Vault
+
+# Enough of a phone for every operator's prefix, too little to be anybody's.
+ALIAS_CHARACTERS: Final = 8
 
 router = APIRouter(tags=["transfers"])
 
@@ -46,7 +49,7 @@ def create(settings: Settings) -> FastAPI:
 @router.post(
     "/",
     status_code=201,
-    responses=answers(models.Transfer, 400, 401, 403, 409, 422, 429, 503, status=201)
+    responses=answers(models.Transfer, 400, 401, 403, 409, 422, 429, 502, 503, status=201)
     | answers(models.Transfer, status=202, example=models.WAITING),
 )
 async def create_transfer(
@@ -69,6 +72,10 @@ async def create_transfer(
             "body_hash": transfer.body_hash,
             "intent": transfer.intent,
             "rail": transfer.rail,
+            "hints": transfer.hints,
+            "alias_type": "msisdn",
+            "alias": transfer.phone[:ALIAS_CHARACTERS],
+            "policy": body.policy.model_dump(exclude_none=True) if body.policy else None,
             "amount_minor": transfer.amount.minor,
             "currency": transfer.amount.currency,
             **{f"payer_{part}": asked.get(part) for part in party},

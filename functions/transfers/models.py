@@ -152,10 +152,30 @@ class Party(BaseModel):
     provider: Annotated[str, Field(max_length=32, examples=["mpesa"])] | None = None
 
 
+RailName = Annotated[str, StringConstraints(min_length=1, max_length=32), _Storable]
+
+
+class RoutingPolicy(BaseModel):
+    """What the rail is chosen by; without one, the directory's own order holds.
+
+    `optimize_for` weighs most, then `fallbacks` in their order, then what is left of the three.
+    """
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    optimize_for: Annotated[
+        Literal["cost", "speed", "reliability"], Field(examples=["reliability"])
+    ]
+    fallbacks: Annotated[list[Literal["cost", "speed", "reliability"]], Field(max_length=2)] = []
+    preferred_methods: Annotated[list[RailName], Field(max_length=5)] = []
+    excluded_rails: Annotated[list[RailName], Field(max_length=20)] = []
+
+
 class CreateTransfer(BaseModel):
     """A canonical transfer. PULL asks `payer` to pay you, PUSH pays `payee` out of what is yours.
 
-    `rail_hints` is an order of preference; without it the party's `provider` names the rail.
+    One name in `rail_hints`, or else the party's `provider`, is the rail. With several or none the
+    directory chooses, by `policy` if there is one: see `GET /directory/routes/{transfer_id}`.
     """
 
     model_config = ConfigDict(
@@ -188,6 +208,7 @@ class CreateTransfer(BaseModel):
     rail_hints: Annotated[
         list[Annotated[str, StringConstraints(max_length=32)]], Field(max_length=3)
     ] = []
+    policy: RoutingPolicy | None = None
     external_ref: Reference | None = None
     end_user_ref: Reference | None = None
     description: (

@@ -230,6 +230,8 @@ def test_the_records_of_what_happened_are_append_only(books: Books) -> None:
         "compliance.list_versions",
         "compliance.screening_results",
         "compliance.transfer_clearances",
+        "directory.route_explanations",
+        "directory.versions",
         "fiscal.fiscal_ledger",
         "fiscal.signatures",
         "ledger.journal_entries",

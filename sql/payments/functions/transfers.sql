@@ -5,7 +5,8 @@ set role stalela_owner;
 create function payments.begin_direct(
     idempotency_key text, body_hash text, intent text, rail text, amount_minor bigint, currency text,
     payer_sealed text, payer_masked text, payer_hash text, payee_sealed text, payee_masked text, payee_hash text,
-    description text, external_ref text, end_user_ref text, metadata jsonb
+    description text, external_ref text, end_user_ref text, metadata jsonb,
+    hints text[] default '{}', alias_type text default null, alias text default null, policy jsonb default null
 )
 returns payments.begun
 language plpgsql
@@ -20,6 +21,8 @@ declare
     );
     route constant text := 'POST /transfers';
     answer public.answer;
+    chosen directory.choice;
+    on_rail text := begin_direct.rail;
     rules rails.rails;
     transfer payments.transfers;
 begin
@@ -27,28 +30,35 @@ begin
     if answer.body is not null then
         return row(payments.stored_answer(caller, answer), null::jsonb);
     end if;
-    select r.* into rules from rails.rails as r where r.rail = begin_direct.rail and r.enabled;
+    if on_rail is null then
+        chosen := directory.choose(
+            caller.tenant_id, caller.environment, begin_direct.intent, begin_direct.amount_minor, begin_direct.currency,
+            begin_direct.hints, begin_direct.alias_type, begin_direct.alias, begin_direct.policy
+        );
+        on_rail := chosen.rail;
+    end if;
+    select r.* into rules from rails.rails as r where r.rail = on_rail and r.enabled;
     if not found then
-        perform public.refuse_field('42261', '/rail_hints', format('%s is not a rail here.', begin_direct.rail));
+        perform public.refuse_field('42261', '/rail_hints', format('%s is not a rail here.', on_rail));
     elsif not begin_direct.intent = any(rules.intents) then
         perform public.refuse_field('42261', '/intent', format(
             '%s has no %s: it takes %s.', rules.name, begin_direct.intent, array_to_string(rules.intents, ', ')
         ));
     end if;
     if begin_direct.intent = 'PUSH' then
-        perform rails.check_payout(begin_direct.rail, begin_direct.amount_minor, begin_direct.currency);
+        perform rails.check_payout(on_rail, begin_direct.amount_minor, begin_direct.currency);
         perform payments.check_daily_payouts(caller, begin_direct.amount_minor, begin_direct.currency);
     else
-        perform rails.check_amount(begin_direct.rail, begin_direct.amount_minor, begin_direct.currency);
+        perform rails.check_amount(on_rail, begin_direct.amount_minor, begin_direct.currency);
     end if;
-    perform rails.check_credentials(caller.tenant_id, caller.environment, begin_direct.rail);
+    perform rails.check_credentials(caller.tenant_id, caller.environment, on_rail);
 
     insert into payments.transfers (
         transfer_id, tenant_id, environment, intent, rail, state, amount_minor, currency, purpose, operation,
         payer_sealed, payer_masked, payer_hash, payee_sealed, payee_masked, payee_hash,
         description, external_ref, end_user_ref, metadata, body_hash, created_by, approval
     ) values (
-        public.new_id('tr'), caller.tenant_id, caller.environment, begin_direct.intent, begin_direct.rail, 'INITIATED',
+        public.new_id('tr'), caller.tenant_id, caller.environment, begin_direct.intent, on_rail, 'INITIATED',
         begin_direct.amount_minor, begin_direct.currency, 'direct',
         case when begin_direct.intent = 'PUSH' then 'pay_out' else 'collect' end,
         begin_direct.payer_sealed, begin_direct.payer_masked, begin_direct.payer_hash,
@@ -70,12 +80,15 @@ begin
         transfer.rail, transfer.amount_minor, transfer.currency, coalesce(transfer.payee_hash, transfer.payer_hash),
         transfer.transfer_id
     );
+    if chosen.rail is not null then
+        perform directory.explain(transfer, chosen, begin_direct.policy);
+    end if;
     perform payments.record_transfer_event(transfer, 'transfer.initiated', payments.transfer_payload(transfer));
     return payments.send_or_wait(transfer, caller, route, begin_direct.idempotency_key);
 end
 $$;
 comment on function payments.begin_direct is
-'Before the rail is called: a canonical transfer without an intent. PULL asks the payer, PUSH pays out (and needs payouts:write, and counts as one); what the rail cannot do is refused by name.';
+'Before the rail is called: a canonical transfer without an intent. PULL asks the payer, PUSH pays out (and needs payouts:write, and counts as one); what the rail cannot do is refused by name. rail null: the directory chooses, and says why.';
 
 create function payments.list_transfers(purposes text[], filters jsonb, page_size integer, page_after text)
 returns public.answer
