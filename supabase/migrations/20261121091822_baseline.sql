@@ -16,6 +16,7 @@ begin
         from (
             values
             ('fn_compliance', '30s'),
+            ('fn_directory', '5s'),
             ('fn_ledger', '30s'),
             ('fn_deliveries', '5s'),
             ('fn_alerts', '10s'),
@@ -1528,6 +1529,118 @@ comment on table directory.rail_facts is
 'What is known of each rail beside its rules: where its money is, how fast it usually answers, how often it fails. latency_ms is from submission to outcome; a smaller priority goes first.';
 alter table directory.rail_facts enable row level security;
 
+create table directory.versions (
+    version bigint generated always as identity primary key,
+    source text not null check (length(source) between 1 and 200),
+    sha256 text not null,
+    entries integer not null,
+    published_by text not null,
+    created_at timestamptz not null default now()
+);
+comment on table directory.versions is
+'Append-only: every change of the directory, where it came from, and the checksum of what was sent. The greatest number is the version in force; version 0 is what the house ships with.';
+alter table directory.versions enable row level security;
+create trigger versions_append_only
+before update or delete or truncate on directory.versions
+for each statement execute function public.forbid_change();
+
+create table directory.alias_types (
+    alias_type text primary key check (alias_type ~ '^[a-z_]+$'),
+    matching text not null check (matching in ('prefix', 'exact')),
+    pattern text not null,
+    entry_pattern text not null,
+    description text not null
+);
+comment on table directory.alias_types is
+'How people name whom they pay. pattern: what may be looked up; entry_pattern: what may be listed, of prefixes a part of it. The longest prefix wins.';
+alter table directory.alias_types enable row level security;
+
+create table directory.institutions (
+    institution_id text primary key check (institution_id ~ '^[a-z0-9_]{2,40}$'),
+    name text not null,
+    country text not null check (country ~ '^[A-Z]{2}$'),
+    kind text not null check (kind in ('mobile_money', 'bank', 'acquirer', 'scheme', 'chain')),
+    status text not null check (status in ('active', 'suspended'))
+);
+comment on table directory.institutions is 'Operators, banks, schemes and chains that hold the accounts we reach.';
+alter table directory.institutions enable row level security;
+
+create table directory.entries (
+    alias_type text not null references directory.alias_types (alias_type),
+    alias text not null check (length(alias) between 1 and 128),
+    institution_id text not null references directory.institutions (institution_id),
+    -- Null: known, and reached by no rail of ours.
+    rail text references rails.rails (rail),
+    effective_from timestamptz not null default '2020-01-01 00:00:00+00',
+    effective_to timestamptz,
+    version bigint not null default 0,
+    primary key (alias_type, alias, institution_id, effective_from),
+    check (effective_to is null or effective_to > effective_from)
+);
+comment on table directory.entries is
+'Which institution an alias belongs to, and by which rail it is reached, from when until when. Never changed but to end it: a new truth is a new row of a new version.';
+alter table directory.entries enable row level security;
+create index entries_of_institution on directory.entries (institution_id);
+create index entries_of_rail on directory.entries (rail);
+
+create table directory.fees (
+    rail text not null references rails.rails (rail),
+    direction text not null check (direction in ('in', 'out')),
+    currency text not null references public.currencies (code),
+    effective_from timestamptz not null default '2020-01-01 00:00:00+00',
+    effective_to timestamptz,
+    bps integer not null check (bps between 0 and 10000),
+    fixed_minor bigint not null check (fixed_minor >= 0),
+    primary key (rail, direction, currency, effective_from)
+);
+comment on table directory.fees is
+'What a rail takes, about: for comparing routes. What is charged to whom is the ledger''s tariffs.';
+alter table directory.fees enable row level security;
+create index fees_currency on directory.fees (currency);
+
+create table directory.windows (
+    rail text not null references rails.rails (rail),
+    weekday integer not null check (weekday between 1 and 7),
+    opens time not null,
+    closes time not null,
+    timezone text not null,
+    calendar text,
+    primary key (rail, weekday, opens),
+    check (closes > opens)
+);
+comment on table directory.windows is
+'When a rail takes orders, 1 is Monday; a rail without rows always does. On the holidays of its calendar it is closed.';
+alter table directory.windows enable row level security;
+
+create table directory.calendars (
+    calendar text not null check (calendar ~ '^[A-Z]{2}$'),
+    day date not null,
+    description text not null,
+    primary key (calendar, day)
+);
+comment on table directory.calendars is 'Public holidays by country.';
+alter table directory.calendars enable row level security;
+
+create table directory.route_explanations (
+    transfer_id text primary key references payments.transfers (transfer_id),
+    tenant_id text not null,
+    environment text not null,
+    rail text not null,
+    score numeric check (score between 0 and 1),
+    reason text not null,
+    policy jsonb,
+    candidates jsonb not null check (jsonb_typeof(candidates) = 'array'),
+    version bigint not null,
+    created_at timestamptz not null default now()
+);
+comment on table directory.route_explanations is
+'Append-only: why a transfer that was routed took this rail, and what became of every other one. candidates are in the order in which they would have been taken.';
+alter table directory.route_explanations enable row level security;
+create index route_explanations_of_tenant on directory.route_explanations (tenant_id, environment);
+create trigger route_explanations_append_only
+before update or delete or truncate on directory.route_explanations
+for each statement execute function public.forbid_change();
+
 reset role;
 
 -- sql/compliance/tables.sql
@@ -2744,7 +2857,8 @@ values
 ('fn_recon', 'true'),
 ('fn_compliance', 'true'),
 ('fn_ledger', 'true'),
-('fn_deliveries', 'true')
+('fn_deliveries', 'true'),
+('fn_directory', 'true')
 on conflict (db_role) do update set
     may_pass_user = excluded.may_pass_user;
 
@@ -2879,6 +2993,7 @@ values
 ('41301', 'BodyTooLarge', '413', 'Body is too large', 'false', 'Send a smaller body.'),
 ('41501', 'UnsupportedMediaType', '415', 'Unsupported media type', 'false', 'Send the body as application/json.'),
 ('42201', 'EntityDenied', '422', 'Party is not allowed', 'false', 'Do not repeat it; ask support with the request_id.'),
+('42202', 'RouteNotFound', '422', 'No rail reaches this', 'false', 'Read candidates: each says which rule excluded it.'),
 ('42203', 'IdentityVerificationRequired', '422', 'Party must be screened first', 'false', 'Register the party with POST /functions/v1/compliance/parties and repeat.'),
 ('42204', 'KycTierInsufficient', '422', 'Tier is too low', 'false', 'Have the organisation''s tier raised.'),
 ('42206', 'LimitExceeded', '422', 'Limit is exceeded', 'false', 'Wait until room_at or have the organisation''s tier raised.'),
@@ -2903,6 +3018,7 @@ values
 ('42280', 'JournalUnbalanced', '422', 'Journal does not balance', 'false', 'Make debits and credits equal in the currency named.'),
 ('42901', 'RateLimited', '429', 'Too many requests', 'true', 'Wait for Retry-After seconds.'),
 ('50000', 'InternalError', '500', 'Internal error', 'false', 'Report the request_id; repeat only with the same Idempotency-Key.'),
+('50201', 'RoutingUnavailable', '502', 'The rail is closed', 'true', 'Repeat with the same Idempotency-Key after Retry-After.'),
 ('50301', 'DependencyUnavailable', '503', 'A dependency is unavailable', 'true', 'Repeat with the same Idempotency-Key after Retry-After.'),
 ('50302', 'RailUnavailable', '503', 'The rail is unavailable', 'true', 'Nothing was sent; try again after Retry-After.')
 on conflict (code) do update set
@@ -3290,6 +3406,178 @@ on conflict (rail) do update set
     fx_spread_bps = excluded.fx_spread_bps,
     health = excluded.health,
     priority = excluded.priority;
+
+-- shared/directory/directory.alias_types.csv
+insert into directory.alias_types (alias_type, matching, pattern, entry_pattern, description)
+values
+('msisdn', 'prefix', '^\+[1-9][0-9]{7,14}$', '^\+[1-9][0-9]{0,13}$', 'A phone number in E.164: the operator by its prefix'),
+('bin', 'prefix', '^[0-9]{6,8}$', '^[0-9]{6,8}$', 'The first digits of a card: its issuer'),
+('member_id', 'exact', '^[A-Z0-9]{2,12}$', '^[A-Z0-9]{2,12}$', 'A member of a scheme such as ZimSwitch'),
+('bank_code', 'exact', '^[0-9]{5,6}$', '^[0-9]{5,6}$', 'A national bank and branch code'),
+('chain_address', 'exact', '^[A-Za-z0-9]{26,64}$', '^[A-Za-z0-9]{26,64}$', 'An address on a chain'),
+('wallet_id', 'exact', '^[A-Za-z0-9_-]{3,64}$', '^[A-Za-z0-9_-]{3,64}$', 'A wallet or account on our own books')
+on conflict (alias_type) do update set
+    matching = excluded.matching,
+    pattern = excluded.pattern,
+    entry_pattern = excluded.entry_pattern,
+    description = excluded.description;
+
+-- shared/directory/directory.institutions.csv
+insert into directory.institutions (institution_id, name, country, kind, status)
+values
+('safaricom_ke', 'Safaricom M-PESA (Kenya)', 'KE', 'mobile_money', 'active'),
+('airtel_ke', 'Airtel Money (Kenya)', 'KE', 'mobile_money', 'active'),
+('telkom_ke', 'T-kash, Telkom (Kenya)', 'KE', 'mobile_money', 'active')
+on conflict (institution_id) do update set
+    name = excluded.name,
+    country = excluded.country,
+    kind = excluded.kind,
+    status = excluded.status;
+
+-- shared/directory/directory.entries.csv
+insert into directory.entries (alias_type, alias, institution_id, rail, effective_from)
+values
+('msisdn', '+254110', 'safaricom_ke', 'mpesa', '2020-01-01 00:00:00+00'),
+('msisdn', '+254111', 'safaricom_ke', 'mpesa', '2020-01-01 00:00:00+00'),
+('msisdn', '+254112', 'safaricom_ke', 'mpesa', '2020-01-01 00:00:00+00'),
+('msisdn', '+254113', 'safaricom_ke', 'mpesa', '2020-01-01 00:00:00+00'),
+('msisdn', '+254114', 'safaricom_ke', 'mpesa', '2020-01-01 00:00:00+00'),
+('msisdn', '+254115', 'safaricom_ke', 'mpesa', '2020-01-01 00:00:00+00'),
+('msisdn', '+254700', 'safaricom_ke', 'mpesa', '2020-01-01 00:00:00+00'),
+('msisdn', '+254701', 'safaricom_ke', 'mpesa', '2020-01-01 00:00:00+00'),
+('msisdn', '+254702', 'safaricom_ke', 'mpesa', '2020-01-01 00:00:00+00'),
+('msisdn', '+254703', 'safaricom_ke', 'mpesa', '2020-01-01 00:00:00+00'),
+('msisdn', '+254704', 'safaricom_ke', 'mpesa', '2020-01-01 00:00:00+00'),
+('msisdn', '+254705', 'safaricom_ke', 'mpesa', '2020-01-01 00:00:00+00'),
+('msisdn', '+254706', 'safaricom_ke', 'mpesa', '2020-01-01 00:00:00+00'),
+('msisdn', '+254707', 'safaricom_ke', 'mpesa', '2020-01-01 00:00:00+00'),
+('msisdn', '+254708', 'safaricom_ke', 'mpesa', '2020-01-01 00:00:00+00'),
+('msisdn', '+254709', 'safaricom_ke', 'mpesa', '2020-01-01 00:00:00+00'),
+('msisdn', '+254710', 'safaricom_ke', 'mpesa', '2020-01-01 00:00:00+00'),
+('msisdn', '+254711', 'safaricom_ke', 'mpesa', '2020-01-01 00:00:00+00'),
+('msisdn', '+254712', 'safaricom_ke', 'mpesa', '2020-01-01 00:00:00+00'),
+('msisdn', '+254713', 'safaricom_ke', 'mpesa', '2020-01-01 00:00:00+00'),
+('msisdn', '+254714', 'safaricom_ke', 'mpesa', '2020-01-01 00:00:00+00'),
+('msisdn', '+254715', 'safaricom_ke', 'mpesa', '2020-01-01 00:00:00+00'),
+('msisdn', '+254716', 'safaricom_ke', 'mpesa', '2020-01-01 00:00:00+00'),
+('msisdn', '+254717', 'safaricom_ke', 'mpesa', '2020-01-01 00:00:00+00'),
+('msisdn', '+254718', 'safaricom_ke', 'mpesa', '2020-01-01 00:00:00+00'),
+('msisdn', '+254719', 'safaricom_ke', 'mpesa', '2020-01-01 00:00:00+00'),
+('msisdn', '+254720', 'safaricom_ke', 'mpesa', '2020-01-01 00:00:00+00'),
+('msisdn', '+254721', 'safaricom_ke', 'mpesa', '2020-01-01 00:00:00+00'),
+('msisdn', '+254722', 'safaricom_ke', 'mpesa', '2020-01-01 00:00:00+00'),
+('msisdn', '+254723', 'safaricom_ke', 'mpesa', '2020-01-01 00:00:00+00'),
+('msisdn', '+254724', 'safaricom_ke', 'mpesa', '2020-01-01 00:00:00+00'),
+('msisdn', '+254725', 'safaricom_ke', 'mpesa', '2020-01-01 00:00:00+00'),
+('msisdn', '+254726', 'safaricom_ke', 'mpesa', '2020-01-01 00:00:00+00'),
+('msisdn', '+254727', 'safaricom_ke', 'mpesa', '2020-01-01 00:00:00+00'),
+('msisdn', '+254728', 'safaricom_ke', 'mpesa', '2020-01-01 00:00:00+00'),
+('msisdn', '+254729', 'safaricom_ke', 'mpesa', '2020-01-01 00:00:00+00'),
+('msisdn', '+254740', 'safaricom_ke', 'mpesa', '2020-01-01 00:00:00+00'),
+('msisdn', '+254741', 'safaricom_ke', 'mpesa', '2020-01-01 00:00:00+00'),
+('msisdn', '+254742', 'safaricom_ke', 'mpesa', '2020-01-01 00:00:00+00'),
+('msisdn', '+254743', 'safaricom_ke', 'mpesa', '2020-01-01 00:00:00+00'),
+('msisdn', '+254745', 'safaricom_ke', 'mpesa', '2020-01-01 00:00:00+00'),
+('msisdn', '+254746', 'safaricom_ke', 'mpesa', '2020-01-01 00:00:00+00'),
+('msisdn', '+254748', 'safaricom_ke', 'mpesa', '2020-01-01 00:00:00+00'),
+('msisdn', '+254757', 'safaricom_ke', 'mpesa', '2020-01-01 00:00:00+00'),
+('msisdn', '+254758', 'safaricom_ke', 'mpesa', '2020-01-01 00:00:00+00'),
+('msisdn', '+254759', 'safaricom_ke', 'mpesa', '2020-01-01 00:00:00+00'),
+('msisdn', '+254768', 'safaricom_ke', 'mpesa', '2020-01-01 00:00:00+00'),
+('msisdn', '+254769', 'safaricom_ke', 'mpesa', '2020-01-01 00:00:00+00'),
+('msisdn', '+254790', 'safaricom_ke', 'mpesa', '2020-01-01 00:00:00+00'),
+('msisdn', '+254791', 'safaricom_ke', 'mpesa', '2020-01-01 00:00:00+00'),
+('msisdn', '+254792', 'safaricom_ke', 'mpesa', '2020-01-01 00:00:00+00'),
+('msisdn', '+254793', 'safaricom_ke', 'mpesa', '2020-01-01 00:00:00+00'),
+('msisdn', '+254794', 'safaricom_ke', 'mpesa', '2020-01-01 00:00:00+00'),
+('msisdn', '+254795', 'safaricom_ke', 'mpesa', '2020-01-01 00:00:00+00'),
+('msisdn', '+254796', 'safaricom_ke', 'mpesa', '2020-01-01 00:00:00+00'),
+('msisdn', '+254797', 'safaricom_ke', 'mpesa', '2020-01-01 00:00:00+00'),
+('msisdn', '+254798', 'safaricom_ke', 'mpesa', '2020-01-01 00:00:00+00'),
+('msisdn', '+254799', 'safaricom_ke', 'mpesa', '2020-01-01 00:00:00+00'),
+('msisdn', '+254100', 'airtel_ke', null, '2020-01-01 00:00:00+00'),
+('msisdn', '+254101', 'airtel_ke', null, '2020-01-01 00:00:00+00'),
+('msisdn', '+254102', 'airtel_ke', null, '2020-01-01 00:00:00+00'),
+('msisdn', '+254103', 'airtel_ke', null, '2020-01-01 00:00:00+00'),
+('msisdn', '+254104', 'airtel_ke', null, '2020-01-01 00:00:00+00'),
+('msisdn', '+254105', 'airtel_ke', null, '2020-01-01 00:00:00+00'),
+('msisdn', '+254106', 'airtel_ke', null, '2020-01-01 00:00:00+00'),
+('msisdn', '+254730', 'airtel_ke', null, '2020-01-01 00:00:00+00'),
+('msisdn', '+254731', 'airtel_ke', null, '2020-01-01 00:00:00+00'),
+('msisdn', '+254732', 'airtel_ke', null, '2020-01-01 00:00:00+00'),
+('msisdn', '+254733', 'airtel_ke', null, '2020-01-01 00:00:00+00'),
+('msisdn', '+254734', 'airtel_ke', null, '2020-01-01 00:00:00+00'),
+('msisdn', '+254735', 'airtel_ke', null, '2020-01-01 00:00:00+00'),
+('msisdn', '+254736', 'airtel_ke', null, '2020-01-01 00:00:00+00'),
+('msisdn', '+254737', 'airtel_ke', null, '2020-01-01 00:00:00+00'),
+('msisdn', '+254738', 'airtel_ke', null, '2020-01-01 00:00:00+00'),
+('msisdn', '+254739', 'airtel_ke', null, '2020-01-01 00:00:00+00'),
+('msisdn', '+254750', 'airtel_ke', null, '2020-01-01 00:00:00+00'),
+('msisdn', '+254751', 'airtel_ke', null, '2020-01-01 00:00:00+00'),
+('msisdn', '+254752', 'airtel_ke', null, '2020-01-01 00:00:00+00'),
+('msisdn', '+254753', 'airtel_ke', null, '2020-01-01 00:00:00+00'),
+('msisdn', '+254754', 'airtel_ke', null, '2020-01-01 00:00:00+00'),
+('msisdn', '+254755', 'airtel_ke', null, '2020-01-01 00:00:00+00'),
+('msisdn', '+254756', 'airtel_ke', null, '2020-01-01 00:00:00+00'),
+('msisdn', '+254762', 'airtel_ke', null, '2020-01-01 00:00:00+00'),
+('msisdn', '+254780', 'airtel_ke', null, '2020-01-01 00:00:00+00'),
+('msisdn', '+254781', 'airtel_ke', null, '2020-01-01 00:00:00+00'),
+('msisdn', '+254782', 'airtel_ke', null, '2020-01-01 00:00:00+00'),
+('msisdn', '+254783', 'airtel_ke', null, '2020-01-01 00:00:00+00'),
+('msisdn', '+254784', 'airtel_ke', null, '2020-01-01 00:00:00+00'),
+('msisdn', '+254785', 'airtel_ke', null, '2020-01-01 00:00:00+00'),
+('msisdn', '+254786', 'airtel_ke', null, '2020-01-01 00:00:00+00'),
+('msisdn', '+254787', 'airtel_ke', null, '2020-01-01 00:00:00+00'),
+('msisdn', '+254788', 'airtel_ke', null, '2020-01-01 00:00:00+00'),
+('msisdn', '+254789', 'airtel_ke', null, '2020-01-01 00:00:00+00'),
+('msisdn', '+254770', 'telkom_ke', null, '2020-01-01 00:00:00+00'),
+('msisdn', '+254771', 'telkom_ke', null, '2020-01-01 00:00:00+00'),
+('msisdn', '+254772', 'telkom_ke', null, '2020-01-01 00:00:00+00'),
+('msisdn', '+254773', 'telkom_ke', null, '2020-01-01 00:00:00+00'),
+('msisdn', '+254774', 'telkom_ke', null, '2020-01-01 00:00:00+00'),
+('msisdn', '+254775', 'telkom_ke', null, '2020-01-01 00:00:00+00'),
+('msisdn', '+254776', 'telkom_ke', null, '2020-01-01 00:00:00+00'),
+('msisdn', '+254777', 'telkom_ke', null, '2020-01-01 00:00:00+00'),
+('msisdn', '+254778', 'telkom_ke', null, '2020-01-01 00:00:00+00'),
+('msisdn', '+254779', 'telkom_ke', null, '2020-01-01 00:00:00+00'),
+('member_id', 'MPESA', 'safaricom_ke', 'mpesa', '2020-01-01 00:00:00+00')
+on conflict (alias_type, alias, institution_id, effective_from) do update set
+    rail = excluded.rail;
+
+-- shared/rails/mpesa/directory.fees.csv
+insert into directory.fees (rail, direction, currency, effective_from, bps, fixed_minor)
+values
+('mpesa', 'in', 'KES', '2020-01-01 00:00:00+00', '55', '0'),
+('mpesa', 'out', 'KES', '2020-01-01 00:00:00+00', '0', '1300')
+on conflict (rail, direction, currency, effective_from) do update set
+    bps = excluded.bps,
+    fixed_minor = excluded.fixed_minor;
+
+-- shared/directory/directory.calendars.csv
+insert into directory.calendars (calendar, day, description)
+values
+('KE', '2026-01-01', 'New Year''s Day'),
+('KE', '2026-04-03', 'Good Friday'),
+('KE', '2026-04-06', 'Easter Monday'),
+('KE', '2026-05-01', 'Labour Day'),
+('KE', '2026-06-01', 'Madaraka Day'),
+('KE', '2026-10-10', 'Mazingira Day'),
+('KE', '2026-10-20', 'Mashujaa Day'),
+('KE', '2026-12-12', 'Jamhuri Day'),
+('KE', '2026-12-25', 'Christmas Day'),
+('KE', '2026-12-26', 'Utamaduni Day'),
+('KE', '2027-01-01', 'New Year''s Day'),
+('KE', '2027-03-26', 'Good Friday'),
+('KE', '2027-03-29', 'Easter Monday'),
+('KE', '2027-05-01', 'Labour Day'),
+('KE', '2027-06-01', 'Madaraka Day'),
+('KE', '2027-10-10', 'Mazingira Day'),
+('KE', '2027-10-20', 'Mashujaa Day'),
+('KE', '2027-12-12', 'Jamhuri Day'),
+('KE', '2027-12-25', 'Christmas Day'),
+('KE', '2027-12-26', 'Utamaduni Day')
+on conflict (calendar, day) do update set
+    description = excluded.description;
 
 reset role;
 
@@ -9297,7 +9585,8 @@ set role stalela_owner;
 create function payments.begin_direct(
     idempotency_key text, body_hash text, intent text, rail text, amount_minor bigint, currency text,
     payer_sealed text, payer_masked text, payer_hash text, payee_sealed text, payee_masked text, payee_hash text,
-    description text, external_ref text, end_user_ref text, metadata jsonb
+    description text, external_ref text, end_user_ref text, metadata jsonb,
+    hints text[] default '{}', alias_type text default null, alias text default null, policy jsonb default null
 )
 returns payments.begun
 language plpgsql
@@ -9312,6 +9601,8 @@ declare
     );
     route constant text := 'POST /transfers';
     answer public.answer;
+    chosen directory.choice;
+    on_rail text := begin_direct.rail;
     rules rails.rails;
     transfer payments.transfers;
 begin
@@ -9319,28 +9610,35 @@ begin
     if answer.body is not null then
         return row(payments.stored_answer(caller, answer), null::jsonb);
     end if;
-    select r.* into rules from rails.rails as r where r.rail = begin_direct.rail and r.enabled;
+    if on_rail is null then
+        chosen := directory.choose(
+            caller.tenant_id, caller.environment, begin_direct.intent, begin_direct.amount_minor, begin_direct.currency,
+            begin_direct.hints, begin_direct.alias_type, begin_direct.alias, begin_direct.policy
+        );
+        on_rail := chosen.rail;
+    end if;
+    select r.* into rules from rails.rails as r where r.rail = on_rail and r.enabled;
     if not found then
-        perform public.refuse_field('42261', '/rail_hints', format('%s is not a rail here.', begin_direct.rail));
+        perform public.refuse_field('42261', '/rail_hints', format('%s is not a rail here.', on_rail));
     elsif not begin_direct.intent = any(rules.intents) then
         perform public.refuse_field('42261', '/intent', format(
             '%s has no %s: it takes %s.', rules.name, begin_direct.intent, array_to_string(rules.intents, ', ')
         ));
     end if;
     if begin_direct.intent = 'PUSH' then
-        perform rails.check_payout(begin_direct.rail, begin_direct.amount_minor, begin_direct.currency);
+        perform rails.check_payout(on_rail, begin_direct.amount_minor, begin_direct.currency);
         perform payments.check_daily_payouts(caller, begin_direct.amount_minor, begin_direct.currency);
     else
-        perform rails.check_amount(begin_direct.rail, begin_direct.amount_minor, begin_direct.currency);
+        perform rails.check_amount(on_rail, begin_direct.amount_minor, begin_direct.currency);
     end if;
-    perform rails.check_credentials(caller.tenant_id, caller.environment, begin_direct.rail);
+    perform rails.check_credentials(caller.tenant_id, caller.environment, on_rail);
 
     insert into payments.transfers (
         transfer_id, tenant_id, environment, intent, rail, state, amount_minor, currency, purpose, operation,
         payer_sealed, payer_masked, payer_hash, payee_sealed, payee_masked, payee_hash,
         description, external_ref, end_user_ref, metadata, body_hash, created_by, approval
     ) values (
-        public.new_id('tr'), caller.tenant_id, caller.environment, begin_direct.intent, begin_direct.rail, 'INITIATED',
+        public.new_id('tr'), caller.tenant_id, caller.environment, begin_direct.intent, on_rail, 'INITIATED',
         begin_direct.amount_minor, begin_direct.currency, 'direct',
         case when begin_direct.intent = 'PUSH' then 'pay_out' else 'collect' end,
         begin_direct.payer_sealed, begin_direct.payer_masked, begin_direct.payer_hash,
@@ -9362,12 +9660,15 @@ begin
         transfer.rail, transfer.amount_minor, transfer.currency, coalesce(transfer.payee_hash, transfer.payer_hash),
         transfer.transfer_id
     );
+    if chosen.rail is not null then
+        perform directory.explain(transfer, chosen, begin_direct.policy);
+    end if;
     perform payments.record_transfer_event(transfer, 'transfer.initiated', payments.transfer_payload(transfer));
     return payments.send_or_wait(transfer, caller, route, begin_direct.idempotency_key);
 end
 $$;
 comment on function payments.begin_direct is
-'Before the rail is called: a canonical transfer without an intent. PULL asks the payer, PUSH pays out (and needs payouts:write, and counts as one); what the rail cannot do is refused by name.';
+'Before the rail is called: a canonical transfer without an intent. PULL asks the payer, PUSH pays out (and needs payouts:write, and counts as one); what the rail cannot do is refused by name. rail null: the directory chooses, and says why.';
 
 create function payments.list_transfers(purposes text[], filters jsonb, page_size integer, page_after text)
 returns public.answer
@@ -15302,6 +15603,567 @@ comment on function webhooks.wants is 'Whether an endpoint''s filters let this t
 
 reset role;
 
+-- sql/directory/functions/lookup.sql
+
+-- Aliases, institutions, calendars: what callers may look up, and how operators publish changes.
+
+set role stalela_owner;
+
+create function directory.open_lookup()
+returns jsonb
+language plpgsql
+volatile
+security definer -- functions may not read keys
+set search_path = ''
+as $$
+declare
+    caller public.caller := public.authorize('payments:read', 'read');
+begin
+    return jsonb_build_object('version', directory.current_version(), 'headers', caller.rate);
+end
+$$;
+comment on function directory.open_lookup is
+'Whether the caller may look something up, and the version of the directory: what an instance remembers of an older one is void.';
+
+create function directory.look_up(alias_type text, alias text, currency text)
+returns jsonb
+language plpgsql
+stable
+security definer -- functions may not read the directory
+set search_path = ''
+as $$
+#variable_conflict use_column
+declare
+    kind directory.alias_types;
+begin
+    select t.* into kind from directory.alias_types as t where t.alias_type = look_up.alias_type;
+    if not found then
+        perform public.refuse_field('42262', '/alias_type', format('alias_type is one of %s.', (
+            select string_agg(t.alias_type, ', ' order by t.alias_type) from directory.alias_types as t
+        )));
+    elsif look_up.alias !~ kind.pattern then
+        perform public.refuse_field('42262', '/alias', format('This is no %s: %s.', kind.alias_type, kind.description));
+    end if;
+    return (
+        select coalesce(jsonb_agg(jsonb_build_object(
+            'rail', e.rail, 'institution_id', i.institution_id, 'institution', i.name, 'country', i.country,
+            'matched', e.alias,
+            'constraints', case when r.rail is not null then jsonb_build_object(
+                'currencies', r.currencies, 'intents', r.intents,
+                'min', public.format_amount(r.min_minor, coalesce(look_up.currency, r.currencies[1])),
+                'max', public.format_amount(r.max_minor, coalesce(look_up.currency, r.currencies[1]))
+            ) end,
+            'fees', (
+                select coalesce(jsonb_agg(jsonb_build_object(
+                    'direction', f.direction, 'currency', f.currency, 'percent', (f.bps / 100.0)::numeric(8, 2)::text,
+                    'fixed', public.format_amount(f.fixed_minor, f.currency)
+                ) order by f.direction, f.currency), '[]')
+                from directory.fees as f
+                where
+                    f.rail = e.rail and (look_up.currency is null or f.currency = look_up.currency)
+                    and f.effective_from <= now() and (f.effective_to is null or f.effective_to > now())
+            ),
+            'opens_at', case when r.rail is not null then directory.next_opening(r.rail, now()) end,
+            'version', e.version
+        ) order by p.priority, e.institution_id), '[]')
+        from directory.resolve(look_up.alias_type, look_up.alias, now()) as e
+        inner join directory.institutions as i on i.institution_id = e.institution_id
+        left join rails.rails as r
+            on r.rail = e.rail and r.enabled and (look_up.currency is null or look_up.currency = any(r.currencies))
+        left join directory.rail_facts as p on p.rail = e.rail
+    );
+end
+$$;
+comment on function directory.look_up is
+'Whom an alias belongs to and how they are reached; an empty list when nobody knows it. 42262 when it is no such alias.';
+
+create function directory.get_institution(institution_id text)
+returns public.answer
+language plpgsql
+volatile
+security definer -- callers may not read institutions
+set search_path = ''
+as $$
+#variable_conflict use_column
+declare
+    caller public.caller := public.authorize('payments:read', 'read');
+    shown json;
+begin
+    select json_build_object(
+        'id', i.institution_id, 'object', 'institution', 'name', i.name, 'country', i.country, 'kind', i.kind,
+        'status', i.status, 'rails', (
+            select coalesce(json_agg(distinct e.rail), '[]')
+            from directory.entries as e where e.institution_id = i.institution_id and e.rail is not null
+        )
+    )
+    into shown
+    from directory.institutions as i
+    where i.institution_id = get_institution.institution_id;
+    if not found then
+        perform public.refuse('40401', format('There is no institution %s.', get_institution.institution_id));
+    end if;
+    return public.reply(caller, 200, shown);
+end
+$$;
+comment on function directory.get_institution is 'An institution and the rails that reach it.';
+
+create function directory.get_calendar(calendar text, from_day date, to_day date)
+returns public.answer
+language plpgsql
+volatile
+security definer -- callers may not read calendars
+set search_path = ''
+as $$
+#variable_conflict use_column
+declare
+    caller public.caller := public.authorize('payments:read', 'read');
+begin
+    perform from directory.calendars as c where c.calendar = get_calendar.calendar;
+    if not found then
+        perform public.refuse('40401', format('There is no calendar %s.', get_calendar.calendar));
+    end if;
+    return public.reply(caller, 200, json_build_object('calendar', get_calendar.calendar, 'data', (
+        select coalesce(json_agg(json_build_object('day', c.day, 'description', c.description) order by c.day), '[]')
+        from directory.calendars as c
+        where c.calendar = get_calendar.calendar and c.day between get_calendar.from_day and get_calendar.to_day
+    )));
+end
+$$;
+comment on function directory.get_calendar is 'The public holidays of a country between two days.';
+
+create function directory.publish(source text, sha256 text, effective_from timestamptz, entries jsonb)
+returns public.answer
+language plpgsql
+volatile
+security definer -- callers may not write entries
+set search_path = ''
+as $$
+#variable_conflict use_column
+declare
+    caller public.caller := public.authorize('platform:operate', 'manage');
+    next_version bigint;
+    starts timestamptz := coalesce(publish.effective_from, now());
+    odd record;
+begin
+    if starts < now() - interval '1 minute' then
+        perform public.refuse_field('42262', '/effective_from', 'A version cannot begin in the past.');
+    end if;
+    select g.place, g.alias, t.alias_type, r.rail, g.rail as named_rail, i.institution_id, t.entry_pattern into odd
+    from rows from (
+        jsonb_to_recordset(publish.entries) as (alias_type text, alias text, institution_id text, rail text)
+    ) with ordinality as g (alias_type, alias, institution_id, rail, place)
+    left join directory.alias_types as t on t.alias_type = g.alias_type
+    left join directory.institutions as i on i.institution_id = g.institution_id
+    left join rails.rails as r on r.rail = g.rail
+    where
+        t.alias_type is null or i.institution_id is null or g.alias !~ t.entry_pattern
+        or (g.rail is not null and r.rail is null)
+    order by g.place
+    limit 1;
+    if found then
+        perform public.refuse_field('42262', format('/entries/%s', odd.place - 1), case
+            when odd.alias_type is null then 'There is no such alias_type.'
+            when odd.institution_id is null then 'There is no such institution.'
+            when odd.named_rail is not null and odd.rail is null then 'There is no such rail.'
+            else 'This is no alias of its type.'
+        end);
+    end if;
+    insert into directory.versions (source, sha256, entries, published_by)
+    values (publish.source, publish.sha256, jsonb_array_length(publish.entries), caller.actor)
+    returning version into next_version;
+    -- What was true of these aliases ends where the new truth begins.
+    update directory.entries as e
+    set effective_to = starts
+    from jsonb_to_recordset(publish.entries) as g (alias_type text, alias text)
+    where
+        e.alias_type = g.alias_type and e.alias = g.alias and e.effective_from < starts
+        and (e.effective_to is null or e.effective_to > starts);
+    insert into directory.entries (alias_type, alias, institution_id, rail, effective_from, version)
+    select g.alias_type, g.alias, g.institution_id, g.rail, starts, next_version
+    from jsonb_to_recordset(publish.entries) as g (alias_type text, alias text, institution_id text, rail text)
+    on conflict on constraint entries_pkey do update
+    set rail = excluded.rail, version = excluded.version, effective_to = null;
+    perform public.audit(caller, 'directory.publish', next_version::text, jsonb_build_object(
+        'source', publish.source, 'sha256', publish.sha256, 'entries', jsonb_array_length(publish.entries)
+    ));
+    perform public.poke('directory');
+    return public.reply(caller, 201, json_build_object(
+        'version', next_version, 'object', 'directory_version', 'source', publish.source, 'sha256', publish.sha256,
+        'entries', jsonb_array_length(publish.entries), 'effective_from', starts
+    ));
+end
+$$;
+comment on function directory.publish is
+'An operator publishes entries from a moment on: earlier ones of the same aliases end there and stay for the record. Audited; every instance forgets what it remembered. 201.';
+
+reset role;
+
+-- sql/directory/functions/routing.sql
+
+-- Which rail a transfer takes, and why. Deterministic: the same facts give the same order.
+
+set role stalela_owner;
+
+create type directory.choice as (rail text, score numeric, reason text, candidates jsonb, version bigint);
+comment on type directory.choice is 'The rail of a transfer, its score, why, and every candidate in order; the directory''s version.';
+
+create function directory.rank(candidates jsonb, policy jsonb, hints text[])
+returns jsonb
+language plpgsql
+immutable
+set search_path = ''
+as $$
+declare
+    -- The dimension asked for weighs most, then those named as fallbacks, then whatever is left.
+    dimensions text[] := array(
+        select d.dimension
+        from unnest(
+            array[rank.policy ->> 'optimize_for']
+            || array(select jsonb_array_elements_text(coalesce(rank.policy -> 'fallbacks', '[]')))
+            || '{cost,speed,reliability}'::text[]
+        ) with ordinality as d (dimension, place)
+        where d.dimension in ('cost', 'speed', 'reliability')
+        group by d.dimension
+        order by min(d.place)
+    );
+begin
+    return (
+        with facts as (
+            select
+                c.value as candidate, c.value ->> 'rail' as rail,
+                (c.value ->> 'cost_minor')::numeric as cost, (c.value ->> 'latency_ms')::numeric as speed,
+                (c.value ->> 'failure_bps')::numeric as reliability,
+                coalesce(array_position(rank.hints, c.value ->> 'rail'), 1000) as hint,
+                (c.value ->> 'priority')::integer as priority
+            from jsonb_array_elements(rank.candidates) as c (value)
+        ),
+        -- Of all three, less is better: the least is 1, the most 0; all equal are 1.
+        normal as (
+            select
+                f.*,
+                coalesce((max(f.cost) over all_of_them - f.cost)
+                    / nullif(max(f.cost) over all_of_them - min(f.cost) over all_of_them, 0), 1) as n_cost,
+                coalesce((max(f.speed) over all_of_them - f.speed)
+                    / nullif(max(f.speed) over all_of_them - min(f.speed) over all_of_them, 0), 1) as n_speed,
+                coalesce((max(f.reliability) over all_of_them - f.reliability)
+                    / nullif(max(f.reliability) over all_of_them - min(f.reliability) over all_of_them, 0), 1) as n_reliability
+            from facts as f
+            window all_of_them as ()
+        ),
+        scored as (
+            select
+                n.*,
+                case when rank.policy is not null then round(least(1, (
+                    0.60 * directory.of_dimension(dimensions[1], n.n_cost, n.n_speed, n.n_reliability)
+                    + 0.25 * directory.of_dimension(dimensions[2], n.n_cost, n.n_speed, n.n_reliability)
+                    + 0.15 * directory.of_dimension(dimensions[3], n.n_cost, n.n_speed, n.n_reliability)
+                    + case when coalesce(rank.policy -> 'preferred_methods', '[]') ? n.rail then 0.10 else 0 end
+                ) * case when n.candidate ->> 'health' = 'deprioritised' then 0.5 else 1 end), 6) end as score
+            from normal as n
+        )
+        select coalesce(jsonb_agg(
+            s.candidate || jsonb_build_object('score', s.score::text)
+            -- Without a policy the directory's own order holds, after what the caller prefers.
+            order by s.score desc nulls last, s.hint, s.priority, s.rail
+        ), '[]')
+        from scored as s
+    );
+end
+$$;
+comment on function directory.rank is
+'Orders candidates {rail, cost_minor, latency_ms, failure_bps, health, priority}: 0.60 of the dimension asked for, 0.25 and 0.15 of the others, 0.10 if preferred, half if deprioritised, 1 at most. Ties: hints, priority, name. Scores are text, to six decimals.';
+
+create function directory.of_dimension(dimension text, cost numeric, speed numeric, reliability numeric)
+returns numeric
+language plpgsql
+immutable
+set search_path = ''
+as $$
+begin
+    return case dimension when 'cost' then cost when 'speed' then speed else reliability end;
+end
+$$;
+comment on function directory.of_dimension is 'One of three normalised facts, by name.';
+
+create function directory.next_opening(rail text, at_time timestamptz)
+returns timestamptz
+language plpgsql
+stable
+security definer -- callers may not read windows
+set search_path = ''
+as $$
+#variable_conflict use_column
+declare
+    next_at timestamptz;
+begin
+    if not exists (select from directory.windows as w where w.rail = next_opening.rail) then
+        return next_opening.at_time;
+    end if;
+    -- Of the next three weeks, which no row of holidays is longer than.
+    select min(greatest(o.opens_at, next_opening.at_time)) into next_at
+    from (
+        select
+            (d.day + w.opens) at time zone w.timezone as opens_at,
+            (d.day + w.closes) at time zone w.timezone as closes_at
+        from directory.windows as w
+        cross join lateral (
+            select (next_opening.at_time at time zone w.timezone)::date + n as day from generate_series(0, 21) as n
+        ) as d
+        where
+            w.rail = next_opening.rail and extract(isodow from d.day) = w.weekday
+            and not exists (
+                select from directory.calendars as c where c.calendar = w.calendar and c.day = d.day
+            )
+    ) as o
+    where o.closes_at > next_opening.at_time;
+    return next_at;
+end
+$$;
+comment on function directory.next_opening is
+'When a rail takes orders from a moment on: that moment itself while it is open; null when it does not within three weeks.';
+
+create function directory.resolve(alias_type text, alias text, at_time timestamptz)
+returns setof directory.entries
+language plpgsql
+stable
+security definer -- callers may not read entries
+set search_path = ''
+as $$
+#variable_conflict use_column
+declare
+    kind directory.alias_types;
+begin
+    select t.* into kind from directory.alias_types as t where t.alias_type = resolve.alias_type;
+    return query
+    select e.*
+    from directory.entries as e
+    inner join directory.institutions as i on i.institution_id = e.institution_id and i.status = 'active'
+    where
+        e.alias_type = resolve.alias_type
+        and e.effective_from <= resolve.at_time and (e.effective_to is null or e.effective_to > resolve.at_time)
+        and e.alias = (
+            select n.alias
+            from directory.entries as n
+            where
+                n.alias_type = resolve.alias_type
+                and n.effective_from <= resolve.at_time
+                and (n.effective_to is null or n.effective_to > resolve.at_time)
+                and n.alias = any(case
+                    when kind.matching = 'exact' then array[resolve.alias]
+                    else array(select left(resolve.alias, l) from generate_series(1, length(resolve.alias)) as l)
+                end)
+            order by length(n.alias) desc
+            limit 1
+        );
+end
+$$;
+comment on function directory.resolve is 'The entries of an alias in force at a moment; of prefixes the longest that fits.';
+
+create function directory.candidates_of(
+    tenant_id text, environment text, intent text, amount_minor bigint, currency text, hints text[], policy jsonb,
+    reached text[]
+)
+returns jsonb
+language plpgsql
+stable
+security definer -- callers may not read rails and credentials
+set search_path = ''
+as $$
+#variable_conflict use_column
+declare
+    way text := case candidates_of.intent when 'PUSH' then 'out' else 'in' end;
+begin
+    return (
+        select coalesce(jsonb_agg(jsonb_build_object(
+            'rail', r.rail,
+            'cost_minor', ceil(candidates_of.amount_minor * (coalesce(e.bps, 0) + f.fx_spread_bps) / 10000.0)
+                + coalesce(e.fixed_minor, 0),
+            'latency_ms', f.latency_ms, 'failure_bps', f.failure_bps, 'health', f.health, 'priority', f.priority,
+            'excluded', case
+                when not r.enabled then 'disabled'
+                when f.health = 'blocked' then 'unhealthy'
+                when coalesce(candidates_of.policy -> 'excluded_rails', '[]') ? r.rail then 'policy'
+                when not candidates_of.intent = any(r.intents) then 'intent'
+                when not candidates_of.currency = any(r.currencies) then 'currency'
+                when
+                    way = 'out'
+                    and candidates_of.amount_minor not between r.payout_min_minor and r.payout_max_minor then 'amount'
+                when
+                    way = 'in'
+                    and candidates_of.amount_minor not between r.min_minor and r.max_minor then 'amount'
+                when not exists (
+                    select from rails.credentials as c
+                    where
+                        c.tenant_id = candidates_of.tenant_id and c.environment = candidates_of.environment
+                        and c.rail = r.rail
+                ) then 'credentials'
+                -- A number keeps its prefix when it changes its operator: who names the rail knows better.
+                when
+                    candidates_of.reached is not null and not r.rail = any(candidates_of.reached)
+                    and not coalesce(r.rail = any(candidates_of.hints), false) then 'not_reached'
+                when directory.next_opening(r.rail, now()) is distinct from now() then 'closed'
+            end
+        ) order by r.rail), '[]')
+        from rails.rails as r
+        inner join directory.rail_facts as f on f.rail = r.rail
+        left join directory.fees as e
+            on e.rail = r.rail and e.direction = way and e.currency = candidates_of.currency
+            and e.effective_from <= now() and (e.effective_to is null or e.effective_to > now())
+    );
+end
+$$;
+comment on function directory.candidates_of is
+'Every rail with its facts for this transfer, and the first rule that excludes it. reached: the rails of the alias, null when nobody looked.';
+
+create function directory.choose(
+    tenant_id text, environment text, intent text, amount_minor bigint, currency text, hints text[], alias_type text,
+    alias text, policy jsonb
+)
+returns directory.choice
+language plpgsql
+stable
+security definer -- callers may not read the directory
+set search_path = ''
+as $$
+#variable_conflict use_column
+declare
+    reached text[];
+    looked_at jsonb;
+    ranked jsonb;
+    left_out jsonb;
+    opens_at timestamptz;
+begin
+    if choose.alias is not null then
+        select coalesce(array_agg(distinct e.rail) filter (where e.rail is not null), '{}') into reached
+        from directory.resolve(choose.alias_type, choose.alias, now()) as e;
+    end if;
+    looked_at := directory.candidates_of(
+        choose.tenant_id, choose.environment, choose.intent, choose.amount_minor, choose.currency, choose.hints,
+        choose.policy, reached
+    );
+    select
+        directory.rank(coalesce(jsonb_agg(c.value - 'excluded') filter (where c.value ->> 'excluded' is null), '[]'),
+            choose.policy, choose.hints),
+        coalesce(jsonb_agg(c.value order by c.value ->> 'rail') filter (where c.value ->> 'excluded' is not null), '[]')
+    into ranked, left_out
+    from jsonb_array_elements(looked_at) as c (value);
+
+    if jsonb_array_length(ranked) = 0 then
+        select min(directory.next_opening(c.value ->> 'rail', now())) into opens_at
+        from jsonb_array_elements(left_out) as c (value)
+        where c.value ->> 'excluded' = 'closed';
+        if opens_at is not null then
+            perform public.refuse('50201', format('The rail is closed until %s.', to_char(
+                opens_at at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"'
+            )), jsonb_build_object('retry_after', ceil(extract(epoch from opens_at - now()))::integer));
+        end if;
+        perform public.refuse('42202', 'No rail reaches this.', jsonb_build_object('candidates', (
+            select coalesce(jsonb_agg(jsonb_build_object('rail', c.value -> 'rail', 'excluded', c.value -> 'excluded')), '[]')
+            from jsonb_array_elements(left_out) as c (value)
+        )));
+    end if;
+    return row(
+        ranked -> 0 ->> 'rail', (ranked -> 0 ->> 'score')::numeric,
+        case
+            when jsonb_array_length(ranked) = 1 then 'only_candidate'
+            when choose.policy is not null then 'best_score'
+            when ranked -> 0 ->> 'rail' = any(choose.hints) then 'preferred'
+            else 'directory_priority'
+        end,
+        ranked || left_out, directory.current_version()
+    )::directory.choice;
+end
+$$;
+comment on function directory.choose is
+'The rail of a transfer that names none. policy: {optimize_for, fallbacks, preferred_methods, excluded_rails}, null for the directory''s own order. 42202 no rail reaches it and why, 50201 its rail is closed and until when.';
+
+create function directory.current_version()
+returns bigint
+language plpgsql
+stable
+security definer -- callers may not read versions
+set search_path = ''
+as $$
+begin
+    return (select coalesce(max(v.version), 0) from directory.versions as v);
+end
+$$;
+comment on function directory.current_version is 'The version of the directory in force; 0 is what the house ships with.';
+
+create function directory.explain(transfer payments.transfers, choice directory.choice, policy jsonb)
+returns void
+language plpgsql
+volatile
+security definer -- callers may not write explanations
+set search_path = ''
+as $$
+begin
+    insert into directory.route_explanations (
+        transfer_id, tenant_id, environment, rail, score, reason, policy, candidates, version
+    ) values (
+        transfer.transfer_id, transfer.tenant_id, transfer.environment, choice.rail, choice.score, choice.reason,
+        explain.policy, choice.candidates, choice.version
+    );
+end
+$$;
+comment on function directory.explain is 'Keeps why a transfer took its rail, in its transaction.';
+
+create function directory.get_route(transfer_id text)
+returns public.answer
+language plpgsql
+volatile
+security definer -- callers may not read explanations
+set search_path = ''
+as $$
+#variable_conflict use_column
+declare
+    caller public.caller := public.authorize('payments:read', 'read');
+    shown json;
+begin
+    select json_build_object(
+        'transfer_id', t.transfer_id, 'object', 'route', 'rail', t.rail, 'score', e.score::text,
+        'reason', coalesce(e.reason, case when t.purpose = 'refund' then 'way_of_the_payment' else 'named_by_caller' end),
+        'fallback_used', false, 'policy', e.policy, 'candidates', coalesce(e.candidates, '[]'),
+        'directory_version', e.version, 'created_at', coalesce(e.created_at, t.created_at)
+    )
+    into shown
+    from payments.transfers as t
+    left join directory.route_explanations as e on e.transfer_id = t.transfer_id
+    where
+        t.transfer_id = get_route.transfer_id and t.tenant_id = caller.tenant_id and t.environment = caller.environment;
+    if not found then
+        perform public.refuse('40401', format('There is no transfer %s here.', get_route.transfer_id));
+    end if;
+    return public.reply(caller, 200, shown);
+end
+$$;
+comment on function directory.get_route is 'Why a transfer took its rail; one whose caller named it needs no other reason.';
+
+create function directory.rank_routes(
+    intent text, amount_minor bigint, currency text, hints text[], alias_type text, alias text, policy jsonb
+)
+returns public.answer
+language plpgsql
+volatile
+security definer -- callers may not read the directory
+set search_path = ''
+as $$
+declare
+    caller public.caller := public.authorize('payments:read', 'read');
+    choice directory.choice := directory.choose(
+        caller.tenant_id, caller.environment, intent, amount_minor, currency, hints, alias_type, alias, policy
+    );
+begin
+    return public.reply(caller, 200, json_build_object(
+        'object', 'route', 'rail', choice.rail, 'score', choice.score::text, 'reason', choice.reason,
+        'candidates', choice.candidates, 'directory_version', choice.version
+    ));
+end
+$$;
+comment on function directory.rank_routes is 'Which rail a transfer would take now, and why; nothing is begun.';
+
+reset role;
+
 -- sql/compliance/functions/limits.sql
 
 -- What a tenant may move: tiers, amounts, corridors, velocity. Called before money is asked for or sent.
@@ -21162,6 +22024,24 @@ to fn_compliance;
 grant usage on schema compliance to postgres;
 grant execute on function compliance.fold_releases, compliance.purge_velocity, compliance.poke_screening,
 compliance.watch_lists to postgres;
+
+reset role;
+
+-- sql/directory/policies.sql
+
+-- Who may see and who may call. Nobody has a grant on a table: reads and writes are functions.
+
+set role stalela_owner;
+
+create policy route_explanations_select_own on directory.route_explanations
+for select to authenticated
+using (tenant_id = (select public.tenant_id()) and environment = (select public.environment()));
+
+grant usage on schema public, directory to fn_directory;
+grant execute on function
+directory.open_lookup, directory.look_up, directory.get_institution, directory.get_calendar, directory.publish,
+directory.get_route, directory.rank_routes
+to fn_directory;
 
 reset role;
 
