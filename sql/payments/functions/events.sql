@@ -9,23 +9,34 @@ volatile
 security definer -- callers may not write events
 set search_path = ''
 as $$
+declare
+    new_event_id text := public.new_id('evt');
+    destinations text[];
 begin
-    with event as (
-        insert into payments.intent_events (
-            event_id, tenant_id, environment, payment_intent_id, seq, type, payload, traceparent
-        ) values (
-            public.new_id('evt'), intent.tenant_id, intent.environment, intent.payment_intent_id,
-            intent.version, record_intent_event.type, record_intent_event.payload,
-            nullif(pg_catalog.current_setting('request.headers', true), '')::jsonb ->> 'traceparent'
-        )
-        returning *
-    )
-    insert into payments.outbox (destination, event_id, event_type, tenant_id, environment, ordering_key, seq)
-    select s.destination, e.event_id, e.type, e.tenant_id, e.environment, e.payment_intent_id, e.seq
-    from event as e
-    inner join public.event_subscriptions as s on s.enabled and e.type like s.pattern
-    inner join public.destinations as d on d.destination = s.destination and d.enabled
-    group by s.destination, e.event_id, e.type, e.tenant_id, e.environment, e.payment_intent_id, e.seq;
+    insert into payments.intent_events (
+        event_id, tenant_id, environment, payment_intent_id, seq, type, payload, traceparent
+    ) values (
+        new_event_id, intent.tenant_id, intent.environment, intent.payment_intent_id,
+        intent.version, record_intent_event.type, record_intent_event.payload,
+        nullif(pg_catalog.current_setting('request.headers', true), '')::jsonb ->> 'traceparent'
+    );
+    -- Written out in both functions: one call less is a fortieth of a payment's creation.
+    destinations := array(
+        select d.destination
+        from public.destinations as d
+        where
+            d.enabled
+            and exists (
+                select from public.event_subscriptions as s
+                where s.destination = d.destination and s.enabled and record_intent_event.type like s.pattern
+            )
+    );
+    if destinations <> '{}' then
+        insert into payments.outbox (destination, event_id, event_type, tenant_id, environment, ordering_key, seq)
+        select d.destination, new_event_id, record_intent_event.type, intent.tenant_id, intent.environment, intent.payment_intent_id,
+            intent.version
+        from unnest(destinations) as d (destination);
+    end if;
 end
 $$;
 comment on function payments.record_intent_event is
@@ -38,23 +49,34 @@ volatile
 security definer -- callers may not write events
 set search_path = ''
 as $$
+declare
+    new_event_id text := public.new_id('evt');
+    destinations text[];
 begin
-    with event as (
-        insert into payments.transfer_events (
-            event_id, tenant_id, environment, transfer_id, payment_intent_id, seq, type, payload, traceparent
-        ) values (
-            public.new_id('evt'), transfer.tenant_id, transfer.environment, transfer.transfer_id,
-            transfer.payment_intent_id, transfer.version, record_transfer_event.type, record_transfer_event.payload,
-            nullif(pg_catalog.current_setting('request.headers', true), '')::jsonb ->> 'traceparent'
-        )
-        returning *
-    )
-    insert into payments.outbox (destination, event_id, event_type, tenant_id, environment, ordering_key, seq)
-    select s.destination, e.event_id, e.type, e.tenant_id, e.environment, e.transfer_id, e.seq
-    from event as e
-    inner join public.event_subscriptions as s on s.enabled and e.type like s.pattern
-    inner join public.destinations as d on d.destination = s.destination and d.enabled
-    group by s.destination, e.event_id, e.type, e.tenant_id, e.environment, e.transfer_id, e.seq;
+    insert into payments.transfer_events (
+        event_id, tenant_id, environment, transfer_id, payment_intent_id, seq, type, payload, traceparent
+    ) values (
+        new_event_id, transfer.tenant_id, transfer.environment, transfer.transfer_id, transfer.payment_intent_id,
+        transfer.version, record_transfer_event.type, record_transfer_event.payload,
+        nullif(pg_catalog.current_setting('request.headers', true), '')::jsonb ->> 'traceparent'
+    );
+    -- Written out in both functions: one call less is a fortieth of a payment's creation.
+    destinations := array(
+        select d.destination
+        from public.destinations as d
+        where
+            d.enabled
+            and exists (
+                select from public.event_subscriptions as s
+                where s.destination = d.destination and s.enabled and record_transfer_event.type like s.pattern
+            )
+    );
+    if destinations <> '{}' then
+        insert into payments.outbox (destination, event_id, event_type, tenant_id, environment, ordering_key, seq)
+        select d.destination, new_event_id, record_transfer_event.type, transfer.tenant_id, transfer.environment, transfer.transfer_id,
+            transfer.version
+        from unnest(destinations) as d (destination);
+    end if;
 end
 $$;
 comment on function payments.record_transfer_event is

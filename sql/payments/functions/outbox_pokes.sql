@@ -10,12 +10,24 @@ security definer -- callers may not read destinations
 set search_path = ''
 as $$
 begin
-    perform public.poke_all(array(
-        select distinct d.function_name
-        from new_rows as n
+    -- One look is all that most events cost.
+    if exists (
+        select from new_rows as n
         inner join public.destinations as d on d.destination = n.destination
-        order by d.function_name
-    ), interval '200 milliseconds');
+        where not exists (
+            select from public.pokes as p
+            where
+                p.function_name = d.function_name
+                and p.poked_at > clock_timestamp() - interval '200 milliseconds'
+        )
+    ) then
+        perform public.poke_all(array(
+            select distinct d.function_name
+            from new_rows as n
+            inner join public.destinations as d on d.destination = n.destination
+            order by d.function_name
+        ), interval '200 milliseconds');
+    end if;
     return null;
 end
 $$;

@@ -151,9 +151,10 @@ set search_path = ''
 as $$
 begin
     -- Platform scopes are ours alone: no tenant's asterisk reaches them.
-    return wanted = any(held)
-        or ('*' = any(held) and wanted not like 'platform:%')
-        or exists (select from public.scopes as s where s.scope = wanted and s.included_in = any(held));
+    if wanted = any(held) or ('*' = any(held) and wanted not like 'platform:%') then
+        return true;
+    end if;
+    return exists (select from public.scopes as s where s.scope = wanted and s.included_in = any(held));
 end
 $$;
 comment on function public.holds_scope is 'Whether these scopes allow that one: by name, through * or because one of them includes it.';

@@ -9,17 +9,13 @@ stable
 security definer -- callers may not read currencies
 set search_path = ''
 as $$
-declare
-    scale smallint;
-    digits text := ltrim(minor::text, '-');
-    minus text := case when minor < 0 then '-' else '' end;
 begin
-    select c.scale into scale from public.currencies as c where c.code = format_amount.currency;
-    if scale = 0 then
-        return minor::text;
-    end if;
-    digits := lpad(digits, greatest(length(digits), scale + 1), '0');
-    return minus || left(digits, -scale) || '.' || right(digits, scale);
+    return (
+        -- A product has the decimals of its factors, so this is exact at every scale; a quotient would be rounded.
+        select (minor * ('1e-' || c.scale)::numeric)::text
+        from public.currencies as c
+        where c.code = format_amount.currency
+    );
 end
 $$;
 comment on function public.format_amount is

@@ -43,5 +43,17 @@ def test_a_currency_without_decimals_has_no_point(empty_house: House) -> None:
     assert empty_house.one("select public.format_amount(-1500, 'XTS')") == "-1500"
 
 
+def test_eighteen_decimals_are_all_kept(empty_house: House) -> None:
+    empty_house.run(
+        "insert into public.currencies (code, scale, name) values ('XTS', 18, 'Test')"
+        " returning code"
+    )
+
+    assert (
+        empty_house.one("select public.format_amount(9223372036854775807, 'XTS')")
+        == "9.223372036854775807"
+    )
+
+
 def test_an_unknown_currency_has_no_amount(house: House) -> None:
     assert house.one("select public.format_amount(1, 'NONE')") is None
