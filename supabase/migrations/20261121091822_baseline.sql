@@ -4830,9 +4830,10 @@ set search_path = ''
 as $$
 begin
     -- Platform scopes are ours alone: no tenant's asterisk reaches them.
-    return wanted = any(held)
-        or ('*' = any(held) and wanted not like 'platform:%')
-        or exists (select from public.scopes as s where s.scope = wanted and s.included_in = any(held));
+    if wanted = any(held) or ('*' = any(held) and wanted not like 'platform:%') then
+        return true;
+    end if;
+    return exists (select from public.scopes as s where s.scope = wanted and s.included_in = any(held));
 end
 $$;
 comment on function public.holds_scope is 'Whether these scopes allow that one: by name, through * or because one of them includes it.';
@@ -5071,7 +5072,8 @@ declare
     -- Longer than any outside call; an unanswered claim that is older belongs to a request that died.
     lease constant interval := interval '60 seconds';
 begin
-    if key is null or key !~ '^[\x21-\x7e]{1,128}$' then
+    -- Two tests, because a bounded repetition makes an automaton of 128 states.
+    if length(key) between 1 and 128 is not true or key ~ '[^\x21-\x7e]' then
         perform public.refuse(
             '40002', 'Send an Idempotency-Key header of 1 to 128 visible characters.',
             '{"errors": [{"pointer": "/headers/idempotency-key", "detail": "1 to 128 visible ASCII characters"}]}'
@@ -5384,17 +5386,13 @@ stable
 security definer -- callers may not read currencies
 set search_path = ''
 as $$
-declare
-    scale smallint;
-    digits text := ltrim(minor::text, '-');
-    minus text := case when minor < 0 then '-' else '' end;
 begin
-    select c.scale into scale from public.currencies as c where c.code = format_amount.currency;
-    if scale = 0 then
-        return minor::text;
-    end if;
-    digits := lpad(digits, greatest(length(digits), scale + 1), '0');
-    return minus || left(digits, -scale) || '.' || right(digits, scale);
+    return (
+        -- A product has the decimals of its factors, so this is exact at every scale; a quotient would be rounded.
+        select (minor * ('1e-' || c.scale)::numeric)::text
+        from public.currencies as c
+        where c.code = format_amount.currency
+    );
 end
 $$;
 comment on function public.format_amount is
@@ -6434,23 +6432,34 @@ volatile
 security definer -- callers may not write events
 set search_path = ''
 as $$
+declare
+    new_event_id text := public.new_id('evt');
+    destinations text[];
 begin
-    with event as (
-        insert into payments.intent_events (
-            event_id, tenant_id, environment, payment_intent_id, seq, type, payload, traceparent
-        ) values (
-            public.new_id('evt'), intent.tenant_id, intent.environment, intent.payment_intent_id,
-            intent.version, record_intent_event.type, record_intent_event.payload,
-            nullif(pg_catalog.current_setting('request.headers', true), '')::jsonb ->> 'traceparent'
-        )
-        returning *
-    )
-    insert into payments.outbox (destination, event_id, event_type, tenant_id, environment, ordering_key, seq)
-    select s.destination, e.event_id, e.type, e.tenant_id, e.environment, e.payment_intent_id, e.seq
-    from event as e
-    inner join public.event_subscriptions as s on s.enabled and e.type like s.pattern
-    inner join public.destinations as d on d.destination = s.destination and d.enabled
-    group by s.destination, e.event_id, e.type, e.tenant_id, e.environment, e.payment_intent_id, e.seq;
+    insert into payments.intent_events (
+        event_id, tenant_id, environment, payment_intent_id, seq, type, payload, traceparent
+    ) values (
+        new_event_id, intent.tenant_id, intent.environment, intent.payment_intent_id,
+        intent.version, record_intent_event.type, record_intent_event.payload,
+        nullif(pg_catalog.current_setting('request.headers', true), '')::jsonb ->> 'traceparent'
+    );
+    -- Written out in both functions: one call less is a fortieth of a payment's creation.
+    destinations := array(
+        select d.destination
+        from public.destinations as d
+        where
+            d.enabled
+            and exists (
+                select from public.event_subscriptions as s
+                where s.destination = d.destination and s.enabled and record_intent_event.type like s.pattern
+            )
+    );
+    if destinations <> '{}' then
+        insert into payments.outbox (destination, event_id, event_type, tenant_id, environment, ordering_key, seq)
+        select d.destination, new_event_id, record_intent_event.type, intent.tenant_id, intent.environment, intent.payment_intent_id,
+            intent.version
+        from unnest(destinations) as d (destination);
+    end if;
 end
 $$;
 comment on function payments.record_intent_event is
@@ -6463,23 +6472,34 @@ volatile
 security definer -- callers may not write events
 set search_path = ''
 as $$
+declare
+    new_event_id text := public.new_id('evt');
+    destinations text[];
 begin
-    with event as (
-        insert into payments.transfer_events (
-            event_id, tenant_id, environment, transfer_id, payment_intent_id, seq, type, payload, traceparent
-        ) values (
-            public.new_id('evt'), transfer.tenant_id, transfer.environment, transfer.transfer_id,
-            transfer.payment_intent_id, transfer.version, record_transfer_event.type, record_transfer_event.payload,
-            nullif(pg_catalog.current_setting('request.headers', true), '')::jsonb ->> 'traceparent'
-        )
-        returning *
-    )
-    insert into payments.outbox (destination, event_id, event_type, tenant_id, environment, ordering_key, seq)
-    select s.destination, e.event_id, e.type, e.tenant_id, e.environment, e.transfer_id, e.seq
-    from event as e
-    inner join public.event_subscriptions as s on s.enabled and e.type like s.pattern
-    inner join public.destinations as d on d.destination = s.destination and d.enabled
-    group by s.destination, e.event_id, e.type, e.tenant_id, e.environment, e.transfer_id, e.seq;
+    insert into payments.transfer_events (
+        event_id, tenant_id, environment, transfer_id, payment_intent_id, seq, type, payload, traceparent
+    ) values (
+        new_event_id, transfer.tenant_id, transfer.environment, transfer.transfer_id, transfer.payment_intent_id,
+        transfer.version, record_transfer_event.type, record_transfer_event.payload,
+        nullif(pg_catalog.current_setting('request.headers', true), '')::jsonb ->> 'traceparent'
+    );
+    -- Written out in both functions: one call less is a fortieth of a payment's creation.
+    destinations := array(
+        select d.destination
+        from public.destinations as d
+        where
+            d.enabled
+            and exists (
+                select from public.event_subscriptions as s
+                where s.destination = d.destination and s.enabled and record_transfer_event.type like s.pattern
+            )
+    );
+    if destinations <> '{}' then
+        insert into payments.outbox (destination, event_id, event_type, tenant_id, environment, ordering_key, seq)
+        select d.destination, new_event_id, record_transfer_event.type, transfer.tenant_id, transfer.environment, transfer.transfer_id,
+            transfer.version
+        from unnest(destinations) as d (destination);
+    end if;
 end
 $$;
 comment on function payments.record_transfer_event is
@@ -8414,12 +8434,24 @@ security definer -- callers may not read destinations
 set search_path = ''
 as $$
 begin
-    perform public.poke_all(array(
-        select distinct d.function_name
-        from new_rows as n
+    -- One look is all that most events cost.
+    if exists (
+        select from new_rows as n
         inner join public.destinations as d on d.destination = n.destination
-        order by d.function_name
-    ), interval '200 milliseconds');
+        where not exists (
+            select from public.pokes as p
+            where
+                p.function_name = d.function_name
+                and p.poked_at > clock_timestamp() - interval '200 milliseconds'
+        )
+    ) then
+        perform public.poke_all(array(
+            select distinct d.function_name
+            from new_rows as n
+            inner join public.destinations as d on d.destination = n.destination
+            order by d.function_name
+        ), interval '200 milliseconds');
+    end if;
     return null;
 end
 $$;
