@@ -7,6 +7,7 @@ change them (the nightly run takes 100000 steps).
 
 import csv
 import os
+import uuid
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
@@ -26,12 +27,15 @@ from hypothesis.stateful import (
 
 from scripts.stack.database import Database
 from scripts.stack.places import ROOT
+from tests.sql.payments.moves import Desk
 from tests.sql.payments.shop import Attempt, Shop, accepted, silent
 from tests.sql.rails.rail import Rail
+from tests.sql.rails.till import Till
 from tests.support.sql import Api, Books, Refused, Row
 
 STEPS_PER_RUN = 50
 RECENT = 3  # intents that steps are about: few, so that much happens to each
+ENDS = ["not", "cancel", "expire"]
 PICK = st.sampled_from([0, 0, 0, 1, 1, 2, 3, 4])  # the newest most often
 STEPS = int(os.environ.get("STALELA_PROPERTY_STEPS", "4000"))
 SEED = int(os.environ.get("STALELA_SEED", "20261121"))
@@ -40,6 +44,7 @@ SMALL, LARGE, CONFIRM_ABOVE = 10_000, 90_000, 50_000
 T = TypeVar("T")
 Move = tuple[str, str, str]  # from, to, type of the event
 OPEN = {"INITIATED", "SUBMITTED", "ACCEPTED"}
+OVER = {"SETTLED", "RETURNED"}
 DISAGREEMENT = {"amount_mismatch", "reference_mismatch"}
 
 
@@ -51,20 +56,43 @@ class Intent:
     amount: int
     status: str = "requires_payment_method"
     received: int = 0
+    refunded: int = 0
     overdue: bool = False
     transfers: list["Transfer"] = field(default_factory=list)
+    deposits: list["Deposit"] = field(default_factory=list)
     log: list[str] = field(default_factory=lambda: ["payment_intent.created"])
 
     def move(self, status: str, event: str) -> None:
         self.status = status
         self.log.append(f"payment_intent.{event}")
 
+    def credit(self, amount: int, transfer: "Transfer | None") -> None:
+        """Money arrived: by a transfer of ours, or (None) by a deposit."""
+        self.received += amount
+        if self.received >= self.amount:
+            paid_before = self.status == "succeeded"
+            self.move("succeeded", "overpaid" if paid_before else "succeeded")
+        elif self.status == "processing" and self.transfers[-1] is not transfer:
+            self.move("processing", "partially_paid")
+        else:
+            self.move("partially_paid", "partially_paid")
+
+
+@dataclass(eq=False)
+class Deposit:
+    """What the model knows of a payment that nobody was prompted for."""
+
+    transfer_id: str
+    amount: int
+    returned: int = 0
+
 
 @dataclass(eq=False)
 class Transfer:
     """What the model knows of a transfer.
 
-    ref: the rail's name for it. code: what the last query answered, while it is watched.
+    ref: the rail's name for it. code: what the last query answered, while it is watched. told: the
+    amount that the rail names, where it is another. moved: what did move; returned: of that, back.
     """
 
     attempt: Attempt
@@ -78,6 +106,9 @@ class Transfer:
     watched: bool = True
     claimed: str | None = None
     code: str | None = None
+    told: int | None = None
+    moved: int = 0
+    returned: int = 0
     heard: dict[tuple[str, str], Row] = field(default_factory=dict)
 
     @property
@@ -103,17 +134,19 @@ class Transfer:
         self.unwatch()
         self.intent.log.append("transfer.failed")
         if self.intent.status == "processing" and self.intent.transfers[-1] is self:
-            self.intent.move("requires_payment_method", "payment_failed")
+            partly = self.intent.received > 0
+            self.intent.move(
+                "partially_paid" if partly else "requires_payment_method", "payment_failed"
+            )
 
-    def settle(self, proof: str | None) -> None:
+    def settle(self, proof: str | None, moved: int | None = None) -> None:
         """Money is booked once per transfer, whatever its intent has become."""
+        self.moved = moved or self.amount
         self.late = self.state == "FAILED"
         self.state, self.receipt, self.review = "SETTLED", proof, None
         self.unwatch()
         self.intent.log.append("transfer.settled")
-        self.intent.received += self.amount
-        paid_before = self.intent.status == "succeeded"
-        self.intent.move("succeeded", "overpaid" if paid_before else "succeeded")
+        self.intent.credit(self.moved, self)
 
 
 class House:
@@ -154,12 +187,12 @@ class House:
             self.hear_failure(transfer, source)
         elif outcome == "succeeded":
             self.hear_success(transfer, event, source)
-        elif source == "callback" and transfer.state != "SETTLED":
+        elif source == "callback" and transfer.state not in OVER:
             transfer.watch(event["receipt"])
 
     def hear_say(self, transfer: Transfer, event: Row) -> None:
         """A strange address knows the token: a reason to ask the rail, and no more."""
-        if transfer.state == "SETTLED":
+        if transfer.state in OVER:
             return
         known = transfer.ref or event["rail_ref"]
         if transfer.answered:
@@ -180,11 +213,12 @@ class House:
 
     def hear_success(self, transfer: Transfer, event: Row, source: str) -> None:
         proof = event["receipt"] or transfer.claimed
-        if event["amount_minor"] not in {None, transfer.amount}:
+        if event["amount_minor"] not in {None, transfer.moved or transfer.amount}:
+            transfer.told = event["amount_minor"]
             transfer.to_review("amount_mismatch")
         elif transfer.state == "SETTLED":
             self.add_receipt(transfer, proof)
-        elif transfer.review in DISAGREEMENT:
+        elif transfer.state == "RETURNED" or transfer.review in DISAGREEMENT:
             pass
         elif self.is_taken(proof, transfer):
             transfer.to_review("receipt_of_another_transfer")
@@ -202,7 +236,7 @@ class House:
         waits = transfer.review is not None
         possible = {
             "settled": (waits or transfer.state == "FAILED")
-            and transfer.state != "SETTLED"
+            and transfer.state not in OVER
             and not self.is_taken(receipt, transfer),
             "failed": waits and transfer.state in OPEN,
             "stands": waits or parked,
@@ -211,7 +245,7 @@ class House:
 
     def decide(self, transfer: Transfer, outcome: str, receipt: str | None) -> None:
         if outcome == "settled":
-            transfer.settle(receipt)
+            transfer.settle(receipt, transfer.told)
         elif outcome == "failed":
             transfer.fail()
         elif transfer.state in OPEN:
@@ -238,6 +272,18 @@ class House:
         others = [t for i in self.intents for t in i.transfers if t is not by]
         return receipt is not None and receipt in {other.receipt for other in others}
 
+    def twin_of(self, intent: Intent, amount: int) -> Transfer | None:
+        """The prompt that a deposit with its account number and amount is the other report of."""
+        alike = [
+            t
+            for t in intent.transfers
+            if (t.moved or t.amount) == amount
+            and t.receipt is None
+            and t.review is None
+            and t.state in {"SUBMITTED", "ACCEPTED", "SETTLED"}
+        ]
+        return alike[-1] if alike else None
+
 
 class PaymentMachine(RuleBasedStateMachine):
     """Every rule makes the SQL call, then tells the model."""
@@ -257,6 +303,8 @@ class PaymentMachine(RuleBasedStateMachine):
         self.books.run("update payments.payment_intents set expires_at = 'infinity'")
         self.shop = Shop(self.api, self.books).open()
         self.rail = Rail(self.api)
+        self.till = Till(self.shop, self.books)
+        self.desk = Desk(self.shop)
         self.house = House(careful=careful)
 
     @rule(amount=st.sampled_from([SMALL, LARGE]), at_once=st.booleans())
@@ -272,7 +320,9 @@ class PaymentMachine(RuleBasedStateMachine):
         self.begin(self.intent(pick))
 
     def begin(self, intent: Intent) -> None:
-        may = intent.status == "requires_payment_method" and not intent.overdue
+        may = intent.status == "partially_paid" or (
+            intent.status == "requires_payment_method" and not intent.overdue
+        )
         attempt = unless_refused(lambda: self.shop.send(intent.id))
         assert (attempt is not None) == may
         if attempt is not None:
@@ -413,6 +463,101 @@ class PaymentMachine(RuleBasedStateMachine):
         if may:
             self.house.decide(transfer, outcome, receipt)
 
+    @precondition(lambda self: self.house.transfers())
+    @rule(pick=PICK, surplus=st.sampled_from([-100, 100]))
+    def another_amount_comes_and_a_person_settles(self, pick: int, surplus: int) -> None:
+        transfer = self.transfer(pick)
+        paid = transfer.attempt.paid(
+            receipt=f"own-{transfer.attempt.rail_ref}", amount_minor=transfer.amount + surplus
+        )
+        self.call_back(transfer, paid, True, 1)
+        self.person_decides(pick, "settled")
+
+    @precondition(lambda self: self.house.intents)
+    @rule(pick=PICK, amount=st.sampled_from([2_000, SMALL, LARGE]))
+    def payer_pays_by_hand(self, pick: int, amount: int) -> None:
+        self.deposit(self.intent(pick), amount)
+
+    @precondition(lambda self: self.house.intents)
+    @rule(pick=PICK, amount=st.sampled_from([2_000, LARGE]), how=st.sampled_from(ENDS))
+    def deposit_is_assigned(self, pick: int, amount: int, how: str) -> None:
+        """The payer typed another account number; meanwhile the intent may have ended."""
+        intent = self.intent(pick)
+        self.till.confirm(receipt := f"dep-{uuid.uuid4().hex}", "shop", amount)
+        deposit_id = self.books.value(
+            "select transfer_id from payments.transfers where receipt = %s", receipt
+        )
+        if how == "cancel":
+            self.cancel(intent)
+        elif how == "expire":
+            self.expire(intent)
+        answer = unless_refused(lambda: self.till.assign(deposit_id, intent.id))
+        assert (answer is not None) == (intent.status != "succeeded")
+        if answer is not None:
+            intent.deposits.append(Deposit(deposit_id, amount))
+            intent.log.append("transfer.allocated")
+            intent.credit(amount, None)
+
+    @rule(prompt=st.booleans(), back=st.integers(0, 2))
+    def payer_pays_in_parts_and_gets_some_back(self, prompt: bool, back: int) -> None:
+        intent = Intent(self.shop.new_intent(amount_minor=LARGE), LARGE)
+        self.house.intents.append(intent)
+        for _ in range(2):
+            self.deposit(intent, 2_000)
+        if prompt:
+            self.begin(intent)
+        for deposit in intent.deposits[:back]:
+            self.give_back(intent, deposit, deposit.amount)
+
+    @precondition(lambda self: self.house.transfers())
+    @rule(pick=PICK, part=st.booleans())
+    def merchant_refunds(self, pick: int, part: bool) -> None:
+        transfer = self.transfer(pick)
+        rest = transfer.moved - transfer.returned
+        if transfer.state == "SETTLED" and rest:
+            self.give_back(transfer.intent, transfer, 2_000 if part and rest > 4_000 else rest)
+
+    def deposit(self, intent: Intent, amount: int) -> None:
+        """A payment with the intent's account number."""
+        receipt = f"dep-{uuid.uuid4().hex}"
+        twin = self.house.twin_of(intent, amount)
+        is_open = intent.status in {"requires_payment_method", "processing", "partially_paid"}
+        self.till.confirm(receipt, intent.id[-12:].upper(), amount)
+        if twin is not None:
+            told = {"outcome": "succeeded", "rail_ref": None, "receipt": receipt}
+            self.house.hear(twin, told | {"amount_minor": amount}, "callback")
+        elif is_open:
+            deposit_id = self.books.value(
+                "select transfer_id from payments.transfers where receipt = %s", receipt
+            )
+            intent.deposits.append(Deposit(deposit_id, amount))
+            intent.log += ["transfer.initiated", "transfer.submitted", "transfer.settled"]
+            intent.credit(amount, None)
+
+    def give_back(self, intent: Intent, money: Transfer | Deposit, amount: int) -> None:
+        """A refund, from beginning to end."""
+        is_ours = isinstance(money, Transfer)
+        original = money.attempt.transfer_id if is_ours else money.transfer_id
+        refund = self.desk.refund(transfer_id=original, amount_minor=amount)
+        self.desk.record(refund)
+        self.rail.call_back(refund, refund.paid(), kind="result")
+        money.returned += amount
+        intent.refunded += amount
+        whole = money.returned == (money.moved if is_ours else money.amount)
+        if is_ours and whole:
+            money.state, money.review = "RETURNED", None
+        intent.log += [
+            "transfer.initiated",
+            "refund.created",
+            "transfer.submitted",
+            "transfer.accepted",
+            "transfer.settled",
+            "refund.succeeded",
+            "transfer.returned" if whole else "transfer.partially_returned",
+        ]
+        everything = intent.refunded == intent.received
+        intent.move(intent.status, "refunded" if everything else "partially_refunded")
+
     @precondition(lambda self: self.house.intents)
     @rule(pick=PICK, how=st.sampled_from(["cancel", "expire"]))
     def merchant_or_time_ends_it(self, pick: int, how: str) -> None:
@@ -472,7 +617,11 @@ class PaymentMachine(RuleBasedStateMachine):
 
     def check_model(self, intent: Intent) -> None:
         row = self.books.row(INTENT, intent.id)
-        assert (row["status"], row["received"]) == (intent.status, intent.received)
+        assert (row["status"], row["received"], row["refunded"]) == (
+            intent.status,
+            intent.received,
+            intent.refunded,
+        )
         assert (row["transfers"] or []) == [
             [t.state, t.ref, t.receipt, t.review, t.late, t.watched, t.claimed]
             for t in intent.transfers
@@ -480,8 +629,9 @@ class PaymentMachine(RuleBasedStateMachine):
         assert self.books.timeline(intent.id) == intent.log
 
     def check_money(self, intent: Intent) -> None:
-        row = self.books.row(LAWS, intent.id)
+        row = self.books.row(LAWS, intent.id, intent.id)
         assert row["received"] == row["settled"], "money was invented or lost"
+        assert row["refunded"] == row["returned"] == row["sent_back"], "more or less went back"
         assert row["open_transfers"] <= 1, "the payer is asked twice"
         assert row["settled_transfers"] == row["settled_events"]
         assert (row["received"] >= intent.amount) == (row["status"] == "succeeded")
@@ -500,36 +650,50 @@ class PaymentMachine(RuleBasedStateMachine):
 # STK payments do not come back by themselves; begin_transfer passes INITIATED in one transaction.
 NOT_REACHED = {
     ("ACCEPTED", "RETURNED", "transfer.returned"),
-    ("SETTLED", "RETURNED", "transfer.returned"),
     ("INITIATED", "FAILED", "transfer.failed"),
 }
 REFUSED = {"outcome": "failed_final", "rail_ref": None}
-NOTES = {"transfer.needs_review", "transfer.receipt_recorded", "transfer.review_resolved"}
+NOTES = {
+    "transfer.needs_review",
+    "transfer.partially_returned",
+    "transfer.receipt_recorded",
+    "transfer.review_resolved",
+}
 
 INTENT = """
-select i.status, i.amount_received_minor as received, (
+select i.status, i.amount_received_minor as received, i.amount_refunded_minor as refunded, (
     select json_agg(json_build_array(
         t.state, t.rail_ref, t.receipt, t.review_reason, t.late,
         w.transfer_id is not null, w.claimed_receipt
     ) order by t.created_at)
     from payments.transfers as t left join rails.watches as w using (transfer_id)
-    where t.payment_intent_id = i.payment_intent_id
+    where t.payment_intent_id = i.payment_intent_id and t.purpose = 'collection'
 ) as transfers
 from payments.payment_intents as i where i.payment_intent_id = %s
 """
 LAWS = """
+with money as (
+    select * from payments.transfers as t
+    where t.payment_intent_id = %s and t.purpose in ('collection', 'c2b')
+)
 select
-    i.status, i.amount_received_minor as received,
-    coalesce(sum(t.amount_minor) filter (where t.state = 'SETTLED'), 0) as settled,
+    i.status, i.amount_received_minor as received, i.amount_refunded_minor as refunded,
+    coalesce(sum(t.amount_minor) filter (where t.state in ('SETTLED', 'RETURNED')), 0) as settled,
+    coalesce(sum(t.returned_minor), 0) as returned,
+    coalesce((
+        select sum(b.amount_minor) from payments.transfers as b
+        where b.related_transfer_id in (select transfer_id from money) and b.state = 'SETTLED'
+    ), 0) as sent_back,
     count(*) filter (where t.state in ('INITIATED', 'SUBMITTED', 'ACCEPTED')) as open_transfers,
-    count(*) filter (where t.state = 'SETTLED') as settled_transfers,
+    count(*) filter (where t.state in ('SETTLED', 'RETURNED')) as settled_transfers,
     (
-        select count(distinct e.transfer_id) from payments.transfer_events as e
-        where e.payment_intent_id = i.payment_intent_id and e.type = 'transfer.settled'
+        select count(distinct e.transfer_id)
+        from payments.transfer_events as e inner join money using (transfer_id)
+        where e.type = 'transfer.settled'
         having count(*) = count(distinct e.transfer_id)
     ) as settled_events
 from payments.payment_intents as i
-left join payments.transfers as t using (payment_intent_id)
+left join money as t using (payment_intent_id)
 where i.payment_intent_id = %s
 group by i.payment_intent_id
 """
