@@ -138,10 +138,17 @@ class Database:
             raise second.error from second.__cause__
 
     async def answer(
-        self, function: str, args: Mapping[str, Any], caller: Caller, *, idempotent: bool = False
+        self,
+        function: str,
+        args: Mapping[str, Any],
+        caller: Caller,
+        *,
+        idempotent: bool = False,
+        patience_s: float = 0.0,
     ) -> Answer:
         """The `public.answer` that `function` returns. Raises like `call`."""
-        answer = Answer.from_row(await self.call(function, args, caller, idempotent=idempotent))
+        row = await self.call(function, args, caller, idempotent=idempotent, patience_s=patience_s)
+        answer = Answer.from_row(row)
         assert answer is not None, f"{function} answers"
         return answer
 

@@ -48,21 +48,18 @@ class Sender:
             outcome=event.outcome,
         )
         # Only the reference that the rail just gave lets anybody ask about some attempts later.
-        answer = Answer.from_row(
-            await self._db.call(
-                "payments.record_submission",
-                {
-                    "transfer_id": order["transfer_id"],
-                    "callback_token_hash": digest(order["callback_token"]),
-                    "idempotency_key": key,
-                    "event": event.to_json(),
-                },
-                caller,
-                idempotent=True,
-                patience_s=PATIENCE_S,
-            )
+        answer = await self._db.answer(
+            "payments.record_submission",
+            {
+                "transfer_id": order["transfer_id"],
+                "callback_token_hash": digest(order["callback_token"]),
+                "idempotency_key": key,
+                "event": event.to_json(),
+            },
+            caller,
+            idempotent=True,
+            patience_s=PATIENCE_S,
         )
-        assert answer is not None, "payments.record_submission answers"
         return answer.with_headers(order["headers"])
 
     async def _submit(

@@ -220,6 +220,36 @@ async def test_call_that_may_not_be_repeated_is_made_once(
 
 
 @respx.mock
+async def test_a_patient_call_waits_for_a_database_that_comes_back(db: Database) -> None:
+    away = [httpx.Response(503, json=refusal("57P03"))] * 4
+    route = respx.post(URL).mock(side_effect=[*away, httpx.Response(200, json=ROW)])
+
+    answer = await db.answer(CREATE, {}, ALICE, idempotent=True, patience_s=5)
+
+    assert (answer.status, route.call_count) == (201, 5)
+
+
+@respx.mock
+async def test_a_patient_call_gives_up_when_its_patience_is_over(db: Database) -> None:
+    route = respx.post(URL).respond(503, json=refusal("57P03"))
+
+    with pytest.raises(DependencyUnavailable):
+        await db.call(CREATE, {}, ALICE, idempotent=True, patience_s=0.25)
+
+    assert 4 <= route.call_count <= 6
+
+
+@respx.mock
+async def test_a_patient_call_does_not_repeat_a_refusal(db: Database) -> None:
+    route = respx.post(URL).respond(422, json=refusal("PT422", details="42251"))
+
+    with pytest.raises(errors.InvalidAmount):
+        await db.call(CREATE, {}, ALICE, idempotent=True, patience_s=5)
+
+    assert route.call_count == 1
+
+
+@respx.mock
 async def test_idempotent_call_is_repeated_once_only(db: Database) -> None:
     route = respx.post(URL).respond(503, json=refusal("PGRST001"))
 

@@ -103,3 +103,15 @@ def test_client_address_is_counted_from_the_right(
 )
 def test_address_is_within_its_networks(address: str, inside: bool) -> None:
     assert is_within(address, ["196.201.214.0/24", "10.1.2.3"]) is inside
+
+
+def test_a_listed_network_passes_even_an_empty_instance() -> None:
+    limits = Limits(
+        settings(global_requests_per_s=1, global_burst=1), unlimited=["196.201.212.0/24"]
+    )
+    limits.take("203.0.113.9")
+
+    listed = [limits.take("196.201.212.69") for _ in range(50)]
+
+    assert listed == [None] * 50
+    assert limits.take("203.0.113.9") == Refused(1, 1)
