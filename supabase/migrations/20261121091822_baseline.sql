@@ -11569,6 +11569,8 @@ begin
                 'the rail told %s; leave amount out, and that is booked.',
                 public.format_amount(moved_minor, transfer.currency)
             ));
+        elsif moved_minor = 0 then
+            perform public.refuse_field('42262', '/outcome', 'the rail told 0.00: nothing moved, so it failed.');
         elsif transfer.review_reason = 'amount_mismatch' and moved_minor is null then
             perform public.refuse_field(
                 '42262', '/amount', 'the rail told no amount: give the one of its statement.'
