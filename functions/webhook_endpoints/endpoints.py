@@ -1,23 +1,27 @@
 """Endpoints and their secrets. A secret is made here and leaves once; SQL sees it sealed."""
 
-from typing import Annotated
+from collections.abc import Mapping
+from typing import Annotated, Any, Final
 
 from fastapi import APIRouter, Path, Request
 from fastapi.responses import Response
 
 from functions.webhook_endpoints import models
+from shared import log
 from shared.db import Database
 from shared.errors import WebhookUrlForbidden
-from shared.http.caller import ApiCaller
+from shared.http.caller import ApiCaller, Caller, InternalCaller
 from shared.http.idempotency import IdempotencyKey, body_hash
 from shared.http.problem import answers
 from shared.ids import new_id, pattern
 from shared.once import shown_once
 from shared.outbound import Outbound, UrlRefused
-from shared.vault import Vault
-from shared.webhooks.signing import new_secret, seal_secret
+from shared.vault import Vault, VaultError
+from shared.webhooks.signing import new_secret, reseal_secret, seal_secret
 
 router = APIRouter(tags=["webhook endpoints"])
+
+_BATCH: Final = 50  # sealed again per call
 
 EndpointId = Annotated[
     str,
@@ -151,6 +155,45 @@ async def send_test_webhook(
     """Send an event of type `webhook_endpoint.test`, whatever the filters."""
     arguments = {"endpoint_id": endpoint_id}
     return (await _db(request).answer("webhooks.test_endpoint", arguments, caller)).response()
+
+
+@router.post("/reseal", responses=answers(models.Resealed, 401, 503))
+async def reseal_webhook_secrets(caller: InternalCaller, request: Request) -> models.Resealed:
+    """Seal all secrets again that are under an older master key. Woken by cron; repeatable."""
+    db, vault = _db(request), _vault(request)
+    resealed, failed, last = 0, 0, ""
+    while rows := await _claim_reseal(db, vault, last, caller):
+        for row in rows:
+            try:
+                resealed += await _reseal(db, vault, row, caller)
+            except VaultError as stuck:
+                failed += 1
+                log.error("webhook_reseal_failed", stuck, subject_id=row["endpoint_id"])
+        last = rows[-1]["endpoint_id"]
+    log.event("webhook_secrets_resealed", count=resealed, failed=failed)
+    return models.Resealed(resealed=resealed, failed=failed)
+
+
+async def _claim_reseal(
+    db: Database, vault: Vault, last: str, caller: Caller
+) -> list[Mapping[str, Any]]:
+    arguments = {"below_version": vault.current_version, "after_id": last, "max_rows": _BATCH}
+    rows: list[Mapping[str, Any]] = await db.call("webhooks.claim_reseal", arguments, caller)
+    return rows
+
+
+async def _reseal(db: Database, vault: Vault, row: Mapping[str, Any], caller: Caller) -> bool:
+    """Whether it was stored; rotated meanwhile, it was not. Raises VaultError."""
+    endpoint_id, former = row["endpoint_id"], row["former_secret_sealed"]
+    arguments = {
+        "endpoint_id": endpoint_id,
+        "revision": row["revision"],
+        "secret_sealed": reseal_secret(vault, row["secret_sealed"], endpoint_id),
+        "former_secret_sealed": former and reseal_secret(vault, former, endpoint_id),
+        "key_version": vault.current_version,
+    }
+    stored: bool = await db.call("webhooks.record_reseal", arguments, caller, idempotent=True)
+    return stored
 
 
 async def _check_url(url: str, request: Request) -> None:

@@ -221,3 +221,10 @@ class Replayed(BaseModel):
     object: Literal["webhook_replay"]
     queued: Annotated[int, Field(examples=[17])]
     next_from: datetime | None
+
+
+class Resealed(BaseModel):
+    """How many endpoints are under the current master key now, and how many do not open."""
+
+    resealed: Annotated[int, Field(examples=[12])]
+    failed: Annotated[int, Field(examples=[0])]

@@ -32,7 +32,7 @@ grant execute on function
 webhooks.create_endpoint, webhooks.list_endpoints, webhooks.get_endpoint, webhooks.update_endpoint,
 webhooks.rotate_secret, webhooks.enable_endpoint, webhooks.disable_endpoint, webhooks.delete_endpoint,
 webhooks.test_endpoint, webhooks.list_deliveries, webhooks.get_delivery, webhooks.replay_delivery,
-webhooks.replay_range
+webhooks.replay_range, webhooks.claim_reseal, webhooks.record_reseal
 to fn_webhook_endpoints;
 
 grant execute on function webhooks.fan_out, webhooks.claim, webhooks.record_attempts to fn_webhook_delivery;
@@ -41,6 +41,6 @@ grant execute on function webhooks.list_events, webhooks.get_event to fn_events;
 
 -- Cron runs as postgres, which may do nothing here but this.
 grant usage on schema webhooks to postgres;
-grant execute on function webhooks.poke_delivery, webhooks.purge to postgres;
+grant execute on function webhooks.poke_delivery, webhooks.purge, webhooks.poke_reseal to postgres;
 
 reset role;

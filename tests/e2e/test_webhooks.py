@@ -260,6 +260,25 @@ def test_both_secrets_sign_for_a_day_after_a_rotation(house: House, shop: Shop) 
         after.verified(shop.secret)
 
 
+def test_secrets_are_sealed_again_under_a_new_master_key(house: House, shop: Shop) -> None:
+    fresh = shop.post("/rotate-secret")["secret"]
+    house.books.run(
+        "update webhooks.endpoints set key_version = 0, former_key_version = 0"
+        " where endpoint_id = %s",
+        shop.endpoint_id,
+    )
+    headers = {"Authorization": f"Bearer {house.stack.keys['internal_token']}"}
+
+    done = house.http.post("/webhook-endpoints/reseal", headers=headers)
+    again = house.http.post("/webhook-endpoints/reseal", headers=headers)
+
+    assert done.json() == {"resealed": 1, "failed": 0}
+    assert again.json() == {"resealed": 0, "failed": 0}
+    shop.delivery(shop.post("/test")["event_id"], "delivered")
+    (received,) = shop.receiver.received
+    assert received.verified(fresh) == received.verified(shop.secret)
+
+
 # --- keeping endpoints
 
 
