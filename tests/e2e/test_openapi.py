@@ -26,6 +26,7 @@ CREDENTIALS: dict[str, list[Json]] = {
     "internal": [{"InternalToken": []}],
     "callback-token": [],
     "signature": [],
+    "public": [],
 }
 FROM_THE_FRAME = {"x-request-id", "traceparent"}
 

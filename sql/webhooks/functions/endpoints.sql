@@ -362,7 +362,7 @@ comment on function webhooks.test_endpoint is 'Queues an event of type webhook_e
 create function webhooks.claim_reseal(below_version integer, after_id text, max_rows integer)
 returns setof jsonb
 language plpgsql
-volatile
+stable
 security definer -- callers may not read endpoints
 set search_path = ''
 as $$
