@@ -387,7 +387,8 @@ values
 ('recon.daily', 'slow', '300', '600', 'recon.daily', 'true', 'Opens each tenant''s reconciliation session of the day and closes days whose time is over'),
 ('signing.poke', 'fast', '5', '60', 'signing.poke_queue', 'true', 'Wakes the signer when a numbered document waits for its signature'),
 ('webhooks.poke', 'fast', '5', '60', 'webhooks.poke_delivery', 'true', 'Wakes the dispatcher when a webhook is due'),
-('webhooks.purge', 'slow', '600', '120', 'webhooks.purge', 'true', 'Removes payloads and attempts and deliveries whose time is over')
+('webhooks.purge', 'slow', '600', '120', 'webhooks.purge', 'true', 'Removes payloads and attempts and deliveries whose time is over'),
+('webhooks.reseal', 'slow', '3600', '60', 'webhooks.poke_reseal', 'true', 'Wakes webhook_endpoints to seal secrets again that are under an older master key')
 on conflict (task) do update set
     lane = excluded.lane,
     interval_s = excluded.interval_s,
