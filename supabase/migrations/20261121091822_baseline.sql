@@ -3098,7 +3098,8 @@ values
 ('recon.daily', 'slow', '300', '600', 'recon.daily', 'true', 'Opens each tenant''s reconciliation session of the day and closes days whose time is over'),
 ('signing.poke', 'fast', '5', '60', 'signing.poke_queue', 'true', 'Wakes the signer when a numbered document waits for its signature'),
 ('webhooks.poke', 'fast', '5', '60', 'webhooks.poke_delivery', 'true', 'Wakes the dispatcher when a webhook is due'),
-('webhooks.purge', 'slow', '600', '120', 'webhooks.purge', 'true', 'Removes payloads and attempts and deliveries whose time is over')
+('webhooks.purge', 'slow', '600', '120', 'webhooks.purge', 'true', 'Removes payloads and attempts and deliveries whose time is over'),
+('webhooks.reseal', 'slow', '3600', '60', 'webhooks.poke_reseal', 'true', 'Wakes webhook_endpoints to seal secrets again that are under an older master key')
 on conflict (task) do update set
     lane = excluded.lane,
     interval_s = excluded.interval_s,
@@ -15303,6 +15304,73 @@ end
 $$;
 comment on function webhooks.test_endpoint is 'Queues an event of type webhook_endpoint.test for this endpoint, whatever its filters. 202 with the delivery.';
 
+create function webhooks.claim_reseal(below_version integer, after_id text, max_rows integer)
+returns setof jsonb
+language plpgsql
+stable
+security definer -- callers may not read endpoints
+set search_path = ''
+as $$
+#variable_conflict use_column
+begin
+    return query
+    select jsonb_build_object(
+        'endpoint_id', e.endpoint_id, 'revision', e.revision, 'secret_sealed', e.secret_sealed,
+        'former_secret_sealed', e.former_secret_sealed
+    )
+    from webhooks.endpoints as e
+    where
+        e.status <> 'deleted' and e.endpoint_id > claim_reseal.after_id
+        and least(e.key_version, e.former_key_version) < claim_reseal.below_version
+    order by e.endpoint_id
+    limit claim_reseal.max_rows;
+end
+$$;
+comment on function webhooks.claim_reseal is
+'Endpoints after this one with a secret sealed under a master key older than the given version.';
+
+create function webhooks.record_reseal(
+    endpoint_id text, revision integer, secret_sealed text, former_secret_sealed text, key_version integer
+)
+returns boolean
+language plpgsql
+volatile
+security definer -- callers may not write endpoints
+set search_path = ''
+as $$
+#variable_conflict use_column
+begin
+    -- The revision guards against a rotation meanwhile.
+    update webhooks.endpoints as e
+    set
+        secret_sealed = record_reseal.secret_sealed, key_version = record_reseal.key_version,
+        former_secret_sealed = record_reseal.former_secret_sealed,
+        former_key_version = case when e.former_secret_sealed is not null then record_reseal.key_version end
+    where
+        e.endpoint_id = record_reseal.endpoint_id and e.revision = record_reseal.revision and e.status <> 'deleted';
+    return found;
+end
+$$;
+comment on function webhooks.record_reseal is 'Stores the same secrets under a newer master key; false when they were rotated meanwhile.';
+
+create function webhooks.poke_reseal()
+returns boolean
+language plpgsql
+volatile
+security definer -- callers may not read endpoints
+set search_path = ''
+as $$
+begin
+    -- Which master key is current only the function knows; it answers in one call when nothing is old.
+    if not exists (select from webhooks.endpoints as e where e.status <> 'deleted') then
+        return false;
+    end if;
+    perform public.poke('webhook_endpoints/reseal');
+    return true;
+end
+$$;
+comment on function webhooks.poke_reseal is 'Wakes webhook_endpoints to seal secrets again that are under an older master key. A cron task.';
+
 reset role;
 
 -- sql/webhooks/functions/events.sql
@@ -22603,7 +22671,7 @@ grant execute on function
 webhooks.create_endpoint, webhooks.list_endpoints, webhooks.get_endpoint, webhooks.update_endpoint,
 webhooks.rotate_secret, webhooks.enable_endpoint, webhooks.disable_endpoint, webhooks.delete_endpoint,
 webhooks.test_endpoint, webhooks.list_deliveries, webhooks.get_delivery, webhooks.replay_delivery,
-webhooks.replay_range
+webhooks.replay_range, webhooks.claim_reseal, webhooks.record_reseal
 to fn_webhook_endpoints;
 
 grant execute on function webhooks.fan_out, webhooks.claim, webhooks.record_attempts to fn_webhook_delivery;
@@ -22612,7 +22680,7 @@ grant execute on function webhooks.list_events, webhooks.get_event to fn_events;
 
 -- Cron runs as postgres, which may do nothing here but this.
 grant usage on schema webhooks to postgres;
-grant execute on function webhooks.poke_delivery, webhooks.purge to postgres;
+grant execute on function webhooks.poke_delivery, webhooks.purge, webhooks.poke_reseal to postgres;
 
 reset role;
 
