@@ -4,6 +4,8 @@
 
 import json
 import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
@@ -207,10 +209,22 @@ class Ledger:
 
 def book(books: Books, *events: Event) -> list[tuple[str, bool]]:
     """Book events of any tenants as one batch; (problem, is it final) of the refused."""
-    rows = books.rows(
-        "select r.problem, r.is_final from unnest(ledger.book_events(array["
+    return [(row["problem"], row["is_final"]) for row in refused(books, *events)]
+
+
+def refused(books: Books, *events: Event) -> list[Row]:
+    """The same, with the outbox_id of each."""
+    return books.rows(
+        "select r.outbox_id, r.problem, r.is_final from unnest(ledger.book_events(array["
         + ", ".join([DELIVERY] * len(events))
         + "])) as r order by r.outbox_id",
         *(value for event in events for value in event.values),
     )
-    return [(row["problem"], row["is_final"]) for row in rows]
+
+
+@contextmanager
+def bent(books: Books) -> Iterator[None]:
+    """Whoever holds the disk: triggers do not run, and what is done is undone at the end."""
+    with books.connection.transaction(force_rollback=True):
+        books.run("set local session_replication_role = replica")
+        yield
