@@ -12438,6 +12438,7 @@ declare
     result jsonb;
     last_number bigint;
     checked integer := 0;
+    budget bigint := 10000::bigint;
 begin
     for due in
         select c.tenant_id, c.environment, c.head_number, coalesce(k.number, 0) as done
@@ -12445,9 +12446,10 @@ begin
         left join ledger.chain_checks as k on k.tenant_id = c.tenant_id and k.environment = c.environment
         where c.head_number > coalesce(k.number, 0)
         order by k.checked_at nulls first, c.tenant_id, c.environment
-        limit 100
+        limit 1000
     loop
-        last_number := least(due.head_number, due.done + 2000);
+        last_number := least(due.head_number, due.done + 2000, due.done + budget);
+        budget := budget - (last_number - due.done);
         result := ledger.verify_chain(due.tenant_id, due.environment, due.done + 1, last_number);
         if jsonb_typeof(result -> 'bad') = 'object' then
             perform public.raise_alert(
@@ -12462,7 +12464,7 @@ begin
         on conflict on constraint chain_checks_pkey do update
         set number = excluded.number, checked_at = clock_timestamp();
         checked := checked + 1;
-        exit when checked * 2000 >= 10000;
+        exit when budget = 0;
     end loop;
     return checked;
 end
