@@ -124,7 +124,17 @@ class Credentials(RootModel[dict[str, JsonValue]]):
                     "passkey": "bfb2…",
                     "shortcode": "600174",
                     "type": "paybill",
-                }
+                },
+                {
+                    "consumer_key": "x4Gk…",
+                    "consumer_secret": "b9Pq…",
+                    "passkey": "bfb2…",
+                    "shortcode": "600174",
+                    "type": "paybill",
+                    "initiator_name": "acaciaapi",
+                    "initiator_password": "…",
+                    "certificate": "-----BEGIN CERTIFICATE-----…",
+                },
             ]
         },
     )
