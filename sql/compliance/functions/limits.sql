@@ -124,6 +124,30 @@ $$;
 comment on function compliance.admit is
 'May this transfer go ahead? Silence is yes, and counts it. 42201 frozen or flagged party, 42203 nobody screened it, 50301 nobody can say, 42204 the tier does not do this or not this much, 42206 a window or corridor is full: which, and when there is room. direction: in (to the tenant) or out. transfer_id, when it exists already, keeps on which screening it was let through. One read for a tenant without windows, else a lock, a sum and an upsert.';
 
+create function compliance.check_party(transfer payments.transfers)
+returns void
+language plpgsql
+volatile
+security definer -- callers may not read freezes
+set search_path = ''
+as $$
+declare
+    party_hash text := coalesce(transfer.payee_hash, transfer.payer_hash);
+    standing compliance.standing := compliance.standing_of(
+        transfer.tenant_id, transfer.environment, case when transfer.intent = 'PUSH' then 'out' else 'in' end,
+        transfer.rail, transfer.currency, party_hash
+    );
+begin
+    if standing.is_frozen then
+        perform public.refuse('42201', 'Payments with this party are stopped.', '{"reason": "frozen"}');
+    elsif standing.must_be_clear then
+        perform compliance.require_clear(transfer.tenant_id, transfer.environment, party_hash, null);
+    end if;
+end
+$$;
+comment on function compliance.check_party is
+'May this transfer, which was admitted before or needs no room, still go to its party? For refunds, and for what waited for a second person. Counts nothing; 42201, 42203, 50301 as compliance.admit.';
+
 create function compliance.refuse_amount(limit_row compliance.limits, standing compliance.standing, currency text)
 returns void
 language plpgsql

@@ -283,17 +283,31 @@ set search_path = ''
 as $$
 declare
     current_version bigint := (compliance.index_state() ->> 'version')::bigint;
+    waiting compliance.parties;
 begin
-    if current_version = 0 or not exists (
-        select from compliance.parties as p where p.list_version is null or p.list_version < current_version
-    ) then
+    select p.* into waiting
+    from compliance.parties as p
+    where p.list_version is null or p.list_version < current_version
+    order by p.list_version nulls first, p.party_id
+    limit 1;
+    if not found or current_version = 0 then
+        perform public.resolve_alert('screening_behind', 'compliance', 'nobody waits');
         return false;
+    end if;
+    -- Nobody is cleared meanwhile, so what stands still is payments; a poke tells nobody whether it arrived.
+    if greatest(waiting.updated_at, (
+        select max(l.checked_at) from compliance.lists as l
+    )) < now() - interval '5 minutes' then
+        perform public.raise_alert('screening_behind', 'critical', 'compliance', null, null, jsonb_build_object(
+            'party_id', waiting.party_id, 'since', waiting.updated_at
+        ));
     end if;
     perform public.poke('compliance');
     return true;
 end
 $$;
-comment on function compliance.poke_screening is 'Wakes the compliance function when a party is due. A cron task.';
+comment on function compliance.poke_screening is
+'Wakes the compliance function when a party is due, and raises an alert when one has waited for five minutes. A cron task.';
 
 create function compliance.refresh_clear(party_ids text[], list_version bigint)
 returns integer

@@ -249,6 +249,8 @@ begin
         'reason', decide_approval.reason
     ));
     if transfer.approval = 'approved' then
+        -- It may have waited for days.
+        perform compliance.check_party(transfer);
         perform rails.check_credentials(transfer.tenant_id, transfer.environment, transfer.rail);
         return payments.send_or_wait(transfer, caller, route, decide_approval.idempotency_key);
     end if;

@@ -205,6 +205,7 @@ begin
         begin_refund.body_hash, caller.actor, payments.approval_needed(wanted_minor, original.currency)
     )
     returning * into refund;
+    perform compliance.check_party(refund);
     perform payments.record_transfer_event(refund, 'transfer.initiated', payments.transfer_payload(refund));
     refund := payments.annotate_transfer(refund.transfer_id, 'refund.created', jsonb_build_object(
         'reason', refund.description, 'approval', refund.approval
