@@ -8784,6 +8784,8 @@ begin
         'reason', decide_approval.reason
     ));
     if transfer.approval = 'approved' then
+        -- It may have waited for days.
+        perform compliance.check_party(transfer);
         perform rails.check_credentials(transfer.tenant_id, transfer.environment, transfer.rail);
         return payments.send_or_wait(transfer, caller, route, decide_approval.idempotency_key);
     end if;
@@ -9142,6 +9144,7 @@ begin
         begin_refund.body_hash, caller.actor, payments.approval_needed(wanted_minor, original.currency)
     )
     returning * into refund;
+    perform compliance.check_party(refund);
     perform payments.record_transfer_event(refund, 'transfer.initiated', payments.transfer_payload(refund));
     refund := payments.annotate_transfer(refund.transfer_id, 'refund.created', jsonb_build_object(
         'reason', refund.description, 'approval', refund.approval
@@ -16396,6 +16399,30 @@ $$;
 comment on function compliance.admit is
 'May this transfer go ahead? Silence is yes, and counts it. 42201 frozen or flagged party, 42203 nobody screened it, 50301 nobody can say, 42204 the tier does not do this or not this much, 42206 a window or corridor is full: which, and when there is room. direction: in (to the tenant) or out. transfer_id, when it exists already, keeps on which screening it was let through. One read for a tenant without windows, else a lock, a sum and an upsert.';
 
+create function compliance.check_party(transfer payments.transfers)
+returns void
+language plpgsql
+volatile
+security definer -- callers may not read freezes
+set search_path = ''
+as $$
+declare
+    party_hash text := coalesce(transfer.payee_hash, transfer.payer_hash);
+    standing compliance.standing := compliance.standing_of(
+        transfer.tenant_id, transfer.environment, case when transfer.intent = 'PUSH' then 'out' else 'in' end,
+        transfer.rail, transfer.currency, party_hash
+    );
+begin
+    if standing.is_frozen then
+        perform public.refuse('42201', 'Payments with this party are stopped.', '{"reason": "frozen"}');
+    elsif standing.must_be_clear then
+        perform compliance.require_clear(transfer.tenant_id, transfer.environment, party_hash, null);
+    end if;
+end
+$$;
+comment on function compliance.check_party is
+'May this transfer, which was admitted before or needs no room, still go to its party? For refunds, and for what waited for a second person. Counts nothing; 42201, 42203, 50301 as compliance.admit.';
+
 create function compliance.refuse_amount(limit_row compliance.limits, standing compliance.standing, currency text)
 returns void
 language plpgsql
@@ -17547,17 +17574,31 @@ set search_path = ''
 as $$
 declare
     current_version bigint := (compliance.index_state() ->> 'version')::bigint;
+    waiting compliance.parties;
 begin
-    if current_version = 0 or not exists (
-        select from compliance.parties as p where p.list_version is null or p.list_version < current_version
-    ) then
+    select p.* into waiting
+    from compliance.parties as p
+    where p.list_version is null or p.list_version < current_version
+    order by p.list_version nulls first, p.party_id
+    limit 1;
+    if not found or current_version = 0 then
+        perform public.resolve_alert('screening_behind', 'compliance', 'nobody waits');
         return false;
+    end if;
+    -- Nobody is cleared meanwhile, so what stands still is payments; a poke tells nobody whether it arrived.
+    if greatest(waiting.updated_at, (
+        select max(l.checked_at) from compliance.lists as l
+    )) < now() - interval '5 minutes' then
+        perform public.raise_alert('screening_behind', 'critical', 'compliance', null, null, jsonb_build_object(
+            'party_id', waiting.party_id, 'since', waiting.updated_at
+        ));
     end if;
     perform public.poke('compliance');
     return true;
 end
 $$;
-comment on function compliance.poke_screening is 'Wakes the compliance function when a party is due. A cron task.';
+comment on function compliance.poke_screening is
+'Wakes the compliance function when a party is due, and raises an alert when one has waited for five minutes. A cron task.';
 
 create function compliance.refresh_clear(party_ids text[], list_version bigint)
 returns integer
