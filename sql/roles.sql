@@ -23,6 +23,7 @@ begin
             ('fn_recon', '60s'),
             ('fn_receipts', '10s'),
             ('fn_reconcile', '30s'),
+            ('fn_relay', '10s'),
             ('fn_events', '5s'),
             ('fn_webhook_delivery', '30s'),
             ('fn_webhook_endpoints', '5s'),

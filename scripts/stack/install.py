@@ -22,6 +22,7 @@ CLI = ROOT / "node_modules/@supabase/cli-linux-x64/bin/supabase"
 CLI_LINK = ROOT / "node_modules/.bin/supabase"
 UV = "uv==0.13.8"  # the version that wrote uv.lock
 POSTGRES_MIN, NODE_MIN = 15, 20
+NATS_SERVER = Path("/usr/sbin/nats-server")
 EXTENSIONS = {"cron": "pg_cron", "plpgsql-check": "plpgsql_check", "pgtap": "pgtap"}
 
 
@@ -34,6 +35,7 @@ def main() -> int:
     try:
         if "--tests" in sys.argv[1:]:
             install_browser()
+            install_nats_server()
         wanted = fingerprint()
         if is_current(wanted):
             return 0
@@ -87,6 +89,19 @@ def install_browser() -> None:
     if not shutil.which("chromium"):
         apt("update")
         apt("install", "chromium")
+
+
+def install_nats_server() -> None:
+    """Debian's NATS server, which the tests of the relay start, without Debian's own service."""
+    if NATS_SERVER.exists():
+        return
+    service = Path("/etc/systemd/system/nats-server.service")
+    if not service.is_symlink() and not service.exists():
+        # systemd's word for masked: the package would start it on port 4222; nobody asked for it.
+        run(*as_root(), "mkdir", "-p", str(service.parent))
+        run(*as_root(), "ln", "-s", "/dev/null", str(service))
+    apt("update")
+    apt("install", "nats-server")
 
 
 def missing_postgres_packages() -> list[str] | None:

@@ -6,7 +6,7 @@ create policy messages_select_own on messages.messages
 for select to authenticated
 using (tenant_id = (select public.tenant_id()) and environment = (select public.environment()));
 
-grant usage on schema public, messages to fn_receipts, fn_alerts;
+grant usage on schema public, messages to fn_receipts, fn_alerts, fn_relay;
 grant execute on function
 messages.take_receipts, messages.keep_receipts, messages.return_receipt, messages.prepare_receipt,
 messages.send_receipt, messages.list_receipts, messages.claim_messages, messages.record_sending,
@@ -17,6 +17,8 @@ grant execute on function
 messages.take_alerts, messages.keep_alerts, messages.list_alerts, messages.resolve_alert, messages.resolve_callback,
 messages.claim_messages, messages.record_sending
 to fn_alerts;
+
+grant execute on function messages.lease_relay, messages.acknowledge_relay, messages.return_relay to fn_relay;
 
 -- Whoever raises an alert wakes who tells people of it.
 create trigger alerts_poke
