@@ -133,6 +133,7 @@ values
 ('fn_invoices', 'true'),
 ('fn_receipts', 'true'),
 ('fn_alerts', 'true'),
+('fn_relay', 'false'),
 ('fn_payment_intents', 'true'),
 ('fn_merchants', 'true'),
 ('fn_momo_callback', 'false'),
@@ -317,9 +318,11 @@ on conflict (code) do update set
     retryable = excluded.retryable,
     remedy = excluded.remedy;
 
+-- shared/messages/public.destinations.csv
 -- shared/public.destinations.csv
 insert into public.destinations (destination, function_name, kind, batch, lease_s, max_attempts, stalled_after, enabled, description)
 values
+('relay', 'relay', 'function', '200', '60', '10', '5', 'false', 'Publishes every event to a distributed log; off until an operator turns it on'),
 ('ledger', 'ledger', 'database', '500', '60', '10', '5', 'true', 'Books every transfer event'),
 ('webhooks', 'webhook_delivery', 'database', '500', '60', '10', '5', 'true', 'Fans events out to the merchants'' endpoints'),
 ('receipts', 'receipts', 'function', '50', '120', '10', '5', 'true', 'Receipts to payers')
@@ -339,6 +342,7 @@ on conflict (destination) do update set
 insert into public.event_subscriptions (pattern, destination, enabled, description)
 values
 ('refund.succeeded', 'receipts', 'true', 'The payer is told that money came back'),
+('%', 'relay', 'false', 'Every event goes to the distributed log; off until an operator turns it on'),
 ('transfer.%', 'ledger', 'true', 'The ledger books every transfer event'),
 ('payment_intent.succeeded', 'receipts', 'true', 'The payer gets a receipt'),
 ('payment_intent.%', 'webhooks', 'true', 'Merchants are told about their intents'),

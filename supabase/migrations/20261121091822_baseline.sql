@@ -21,6 +21,7 @@ begin
             ('fn_deliveries', '5s'),
             ('fn_alerts', '10s'),
             ('fn_invoices', '5s'),
+            ('fn_alerts', '10s'),
             ('fn_merchants', '5s'),
             ('fn_momo_callback', '5s'),
             ('fn_payment_intents', '5s'),
@@ -28,6 +29,7 @@ begin
             ('fn_recon', '60s'),
             ('fn_receipts', '10s'),
             ('fn_reconcile', '30s'),
+            ('fn_relay', '10s'),
             ('fn_events', '5s'),
             ('fn_webhook_delivery', '30s'),
             ('fn_webhook_endpoints', '5s'),
@@ -2844,6 +2846,7 @@ values
 ('fn_invoices', 'true'),
 ('fn_receipts', 'true'),
 ('fn_alerts', 'true'),
+('fn_relay', 'false'),
 ('fn_payment_intents', 'true'),
 ('fn_merchants', 'true'),
 ('fn_momo_callback', 'false'),
@@ -3028,9 +3031,11 @@ on conflict (code) do update set
     retryable = excluded.retryable,
     remedy = excluded.remedy;
 
+-- shared/messages/public.destinations.csv
 -- shared/public.destinations.csv
 insert into public.destinations (destination, function_name, kind, batch, lease_s, max_attempts, stalled_after, enabled, description)
 values
+('relay', 'relay', 'function', '200', '60', '10', '5', 'false', 'Publishes every event to a distributed log; off until an operator turns it on'),
 ('ledger', 'ledger', 'database', '500', '60', '10', '5', 'true', 'Books every transfer event'),
 ('webhooks', 'webhook_delivery', 'database', '500', '60', '10', '5', 'true', 'Fans events out to the merchants'' endpoints'),
 ('receipts', 'receipts', 'function', '50', '120', '10', '5', 'true', 'Receipts to payers')
@@ -3050,6 +3055,7 @@ on conflict (destination) do update set
 insert into public.event_subscriptions (pattern, destination, enabled, description)
 values
 ('refund.succeeded', 'receipts', 'true', 'The payer is told that money came back'),
+('%', 'relay', 'false', 'Every event goes to the distributed log; off until an operator turns it on'),
 ('transfer.%', 'ledger', 'true', 'The ledger books every transfer event'),
 ('payment_intent.succeeded', 'receipts', 'true', 'The payer gets a receipt'),
 ('payment_intent.%', 'webhooks', 'true', 'Merchants are told about their intents'),
@@ -20815,6 +20821,64 @@ comment on function messages.poke_receipts is 'Wakes the receipts function when 
 
 reset role;
 
+-- sql/messages/functions/relay.sql
+
+-- The relay's side of the outbox: one destination, and nothing of any other.
+
+set role stalela_owner;
+
+create function messages.lease_relay(max_rows integer)
+returns setof jsonb
+language plpgsql
+volatile
+security definer -- callers may not read the outbox
+set search_path = ''
+as $$
+#variable_conflict use_column
+begin
+    return query
+    select jsonb_build_object(
+        'outbox_id', d.outbox_id, 'event_id', d.event_id, 'event_type', d.event_type, 'tenant_id', d.tenant_id,
+        'environment', d.environment, 'ordering_key', d.ordering_key, 'traceparent', d.traceparent,
+        'body', webhooks.payload(
+            d.event_id, d.event_type, k.api_version, d.environment, d.occurred_at, d.ordering_key, d.seq, d.payload
+        )
+    )
+    from payments.lease_events('relay', lease_relay.max_rows) as d
+    left join webhooks.event_types as k on k.type = d.event_type
+    order by d.outbox_id;
+end
+$$;
+comment on function messages.lease_relay is 'Leases events for the distributed log; body is what a webhook of the event carries.';
+
+create function messages.acknowledge_relay(outbox_ids bigint[])
+returns integer
+language plpgsql
+volatile
+security definer -- callers may not write the outbox
+set search_path = ''
+as $$
+begin
+    return payments.acknowledge_events('relay', outbox_ids);
+end
+$$;
+comment on function messages.acknowledge_relay is 'The log has these events for good.';
+
+create function messages.return_relay(outbox_id bigint, reason text)
+returns void
+language plpgsql
+volatile
+security definer -- callers may not write the outbox
+set search_path = ''
+as $$
+begin
+    perform payments.return_event('relay', return_relay.outbox_id, left(return_relay.reason, 500), null);
+end
+$$;
+comment on function messages.return_relay is 'The log did not take this event; it and the later ones of its stream wait for the next rung of the ladder.';
+
+reset role;
+
 -- sql/messages/functions/sending.sql
 
 -- Mail on its way: kept, claimed within the day's budget, answered for, followed to its end.
@@ -22352,7 +22416,7 @@ create policy messages_select_own on messages.messages
 for select to authenticated
 using (tenant_id = (select public.tenant_id()) and environment = (select public.environment()));
 
-grant usage on schema public, messages to fn_receipts, fn_alerts;
+grant usage on schema public, messages to fn_receipts, fn_alerts, fn_relay;
 grant execute on function
 messages.take_receipts, messages.keep_receipts, messages.return_receipt, messages.prepare_receipt,
 messages.send_receipt, messages.list_receipts, messages.claim_messages, messages.record_sending,
@@ -22363,6 +22427,8 @@ grant execute on function
 messages.take_alerts, messages.keep_alerts, messages.list_alerts, messages.resolve_alert, messages.resolve_callback,
 messages.claim_messages, messages.record_sending
 to fn_alerts;
+
+grant execute on function messages.lease_relay, messages.acknowledge_relay, messages.return_relay to fn_relay;
 
 -- Whoever raises an alert wakes who tells people of it.
 create trigger alerts_poke
