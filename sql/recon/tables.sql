@@ -182,7 +182,7 @@ create table recon.matches (
 comment on table recon.matches is
 'Append-only: which line is which movement of which transfer, by which rule. amount_minor plus fee_minor is the share of the transfer that the line accounts for. No run: a person decided, which outranks every rule.';
 alter table recon.matches enable row level security;
-create index matches_of_tenant on recon.matches (tenant_id, environment);
+-- No index for people: they read through sessions, and a run inserts a million rows.
 
 create table recon.marked_lines (
     line_id bigint primary key,

@@ -19,7 +19,7 @@ declare
     astray bigint;
     counts jsonb;
 begin
-    perform 'pragma:table: pg_temp.counted(side text, day date, currency text, rows bigint, matched bigint, marked bigint, excepted bigint, awaiting bigint, in_minor numeric, out_minor numeric, unmatched_minor numeric, astray bigint, by_rail_reference bigint, by_our_reference bigint, by_party_and_day bigint, by_batch bigint, by_person bigint)';
+    perform 'pragma:table: pg_temp.counted(side text, day date, currency text, direction text, place text, rows bigint, minor numeric, astray bigint)';
     if cardinality(days) = 0 then
         return '{}'::jsonb;
     end if;
@@ -31,25 +31,14 @@ begin
 
     create temp table counted on commit drop as
     select
-        'lines' as side, p.day, p.currency,
-        count(*) as rows, count(*) filter (where p.is_matched) as matched, count(*) filter (where p.is_marked) as marked,
-        count(*) filter (where p.is_excepted) as excepted, 0::bigint as awaiting,
-        sum(p.amount_minor) filter (where p.direction = 'in') as in_minor,
-        sum(p.amount_minor) filter (where p.direction = 'out') as out_minor,
-        sum(p.amount_minor) filter (where p.is_excepted) as unmatched_minor,
+        'lines' as side, p.day, p.currency, p.direction, p.place, count(*) as rows, sum(p.amount_minor) as minor,
         -- One place each, and a share that is exactly its amount.
-        count(*) filter (
-            where p.is_matched::integer + p.is_marked::integer + p.is_excepted::integer <> 1 or not p.is_exact
-        ) as astray,
-        count(*) filter (where p.rule = 'rail_reference') as by_rail_reference,
-        count(*) filter (where p.rule = 'our_reference') as by_our_reference,
-        count(*) filter (where p.rule = 'party_and_day') as by_party_and_day,
-        count(*) filter (where p.rule = 'batch') as by_batch,
-        count(*) filter (where p.rule = 'person') as by_person
+        count(*) filter (where p.places <> 1 or not p.is_exact) as astray
     from (
         select
-            l.value_date as day, l.currency, l.direction, l.amount_minor, m.rule,
-            m.line_id is not null as is_matched, k.line_id is not null as is_marked, e.line_id is not null as is_excepted,
+            l.value_date as day, l.currency, l.direction, l.amount_minor,
+            coalesce(m.rule, case when k.line_id is not null then 'marked' else 'excepted' end) as place,
+            (m.line_id is not null)::integer + (k.line_id is not null)::integer + (e.line_id is not null)::integer as places,
             m.line_id is null or m.rule in ('batch', 'person') or m.amount_minor = l.amount_minor as is_exact
         from recon.statement_lines as l
         left join recon.matches as m on m.line_id = l.line_id and m.share = 1
@@ -62,24 +51,21 @@ begin
             l.tenant_id = run.tenant_id and l.environment = run.environment and l.rail = run.rail
             and l.value_date = any(days)
     ) as p
-    group by p.day, p.currency;
+    group by p.day, p.currency, p.direction, p.place;
 
     insert into pg_temp.counted
     select
-        'transfers', p.day, p.currency,
-        count(*), count(*) filter (where p.is_matched), 0, count(*) filter (where p.is_excepted),
-        count(*) filter (where not p.is_matched and not p.is_excepted),
-        sum(p.amount_minor) filter (where p.direction = 'in'),
-        sum(p.amount_minor) filter (where p.direction = 'out'),
-        sum(p.amount_minor) filter (where not p.is_matched),
-        count(*) filter (where not p.is_exact or (p.is_due and not p.is_matched and not p.is_excepted)),
-        0, 0, 0, 0, 0
+        'transfers', p.day, p.currency, p.direction, p.place, count(*), sum(p.amount_minor),
+        count(*) filter (where not p.is_exact or (p.is_due and p.place = 'awaiting'))
     from (
         select
             (o.settled_at at time zone run.time_zone)::date as day, o.currency, o.direction, o.amount_minor,
-            m.transfer_id is not null as is_matched,
-            -- A decided question about a matched transfer is history.
-            e.transfer_id is not null and m.transfer_id is null as is_excepted,
+            case
+                when m.transfer_id is not null then 'matched'
+                -- A decided question about a matched transfer is history.
+                when e.transfer_id is not null then 'excepted'
+                else 'awaiting'
+            end as place,
             (o.settled_at at time zone (run.rules).time_zone)::date = any(due) as is_due,
             m.transfer_id is null or m.rule in ('batch', 'person') or m.amount_minor + m.fee_minor = o.amount_minor as is_exact
         from recon.our_side as o
@@ -96,9 +82,9 @@ begin
             and o.settled_at >= first_at and o.settled_at < last_at
     ) as p
     where p.day = any(days)
-    group by p.day, p.currency;
+    group by p.day, p.currency, p.direction, p.place;
 
-    select sum(c.astray)::bigint into astray from pg_temp.counted as c;
+    select coalesce(sum(c.astray), 0)::bigint into astray from pg_temp.counted as c;
     if astray > 0 then
         raise exception 'reconciliation of % %: % lines or transfers are not accounted for exactly once',
             run.tenant_id, run.rail, astray;
@@ -112,19 +98,19 @@ begin
     select
         s.session_id, c.currency, run.tenant_id, run.environment,
         coalesce(sum(c.rows) filter (where c.side = 'lines'), 0),
-        coalesce(sum(c.matched) filter (where c.side = 'lines'), 0),
-        coalesce(sum(c.marked), 0),
-        coalesce(sum(c.excepted) filter (where c.side = 'lines'), 0),
-        coalesce(sum(c.in_minor) filter (where c.side = 'lines'), 0),
-        coalesce(sum(c.out_minor) filter (where c.side = 'lines'), 0),
-        coalesce(sum(c.unmatched_minor) filter (where c.side = 'lines'), 0),
+        coalesce(sum(c.rows) filter (where c.side = 'lines' and c.place not in ('marked', 'excepted')), 0),
+        coalesce(sum(c.rows) filter (where c.place = 'marked'), 0),
+        coalesce(sum(c.rows) filter (where c.side = 'lines' and c.place = 'excepted'), 0),
+        coalesce(sum(c.minor) filter (where c.side = 'lines' and c.direction = 'in'), 0),
+        coalesce(sum(c.minor) filter (where c.side = 'lines' and c.direction = 'out'), 0),
+        coalesce(sum(c.minor) filter (where c.side = 'lines' and c.place = 'excepted'), 0),
         coalesce(sum(c.rows) filter (where c.side = 'transfers'), 0),
-        coalesce(sum(c.matched) filter (where c.side = 'transfers'), 0),
-        coalesce(sum(c.excepted) filter (where c.side = 'transfers'), 0),
-        coalesce(sum(c.awaiting), 0),
-        coalesce(sum(c.in_minor) filter (where c.side = 'transfers'), 0),
-        coalesce(sum(c.out_minor) filter (where c.side = 'transfers'), 0),
-        coalesce(sum(c.unmatched_minor) filter (where c.side = 'transfers'), 0)
+        coalesce(sum(c.rows) filter (where c.place = 'matched'), 0),
+        coalesce(sum(c.rows) filter (where c.side = 'transfers' and c.place = 'excepted'), 0),
+        coalesce(sum(c.rows) filter (where c.place = 'awaiting'), 0),
+        coalesce(sum(c.minor) filter (where c.side = 'transfers' and c.direction = 'in'), 0),
+        coalesce(sum(c.minor) filter (where c.side = 'transfers' and c.direction = 'out'), 0),
+        coalesce(sum(c.minor) filter (where c.side = 'transfers' and c.place <> 'matched'), 0)
     from pg_temp.counted as c
     inner join recon.recon_sessions as s
         on
@@ -152,12 +138,14 @@ begin
     select jsonb_build_object(
         'lines', coalesce(sum(c.rows) filter (where c.side = 'lines'), 0),
         'transfers', coalesce(sum(c.rows) filter (where c.side = 'transfers'), 0),
-        'awaiting', coalesce(sum(c.awaiting), 0),
-        'matched', jsonb_build_object(
-            'rail_reference', sum(c.by_rail_reference), 'our_reference', sum(c.by_our_reference),
-            'party_and_day', sum(c.by_party_and_day), 'batch', sum(c.by_batch), 'person', sum(c.by_person)
-        ),
-        'marked', coalesce(sum(c.marked), 0)
+        'awaiting', coalesce(sum(c.rows) filter (where c.place = 'awaiting'), 0),
+        'marked', coalesce(sum(c.rows) filter (where c.place = 'marked'), 0),
+        'matched', (
+            select jsonb_object_agg(r.rule, (
+                select coalesce(sum(n.rows), 0) from pg_temp.counted as n where n.side = 'lines' and n.place = r.rule
+            ))
+            from unnest('{rail_reference,our_reference,party_and_day,batch,person}'::text[]) as r (rule)
+        )
     ) into counts
     from pg_temp.counted as c;
     drop table pg_temp.counted;

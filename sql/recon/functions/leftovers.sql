@@ -154,9 +154,7 @@ as $$
 declare
     due date[] := recon.due_days(run, days);
 begin
-    if cardinality(due) = 0 then
-        return;
-    end if;
+    perform 'pragma:table: pg_temp.open_transfers(transfer_id text, is_settled boolean, direction text, amount_minor bigint, currency text, receipt text, settled_at timestamptz)';
     insert into recon.exceptions (
         exception_id, tenant_id, environment, rail, kind, business_date, transfer_id, amount_minor, currency, details,
         run_id
@@ -166,13 +164,10 @@ begin
         (o.settled_at at time zone run.time_zone)::date, o.transfer_id, o.amount_minor, o.currency,
         jsonb_strip_nulls(jsonb_build_object('receipt', o.receipt, 'direction', o.direction, 'settled_at', o.settled_at)),
         run.run_id
-    from recon.our_side as o
+    from pg_temp.open_transfers as o
     where
-        o.tenant_id = run.tenant_id and o.environment = run.environment and o.rail = run.rail
-        and o.settled_at >= due[1]::timestamp at time zone (run.rules).time_zone
-        and o.settled_at < (due[cardinality(due)] + 1)::timestamp at time zone (run.rules).time_zone
+        o.is_settled
         and (o.settled_at at time zone (run.rules).time_zone)::date = any(due)
-        and not exists (select from recon.matches as m where m.transfer_id = o.transfer_id and m.leg = 'settle')
         and not exists (
             select from recon.exceptions as e
             where e.transfer_id = o.transfer_id and e.resolution is distinct from 'matched_later'
@@ -181,7 +176,7 @@ begin
 end
 $$;
 comment on function recon.open_missing is
-'A transfer that settled on a day whose statement is here, and whose line is not there after the rail''s time, is missing.';
+'What is left of the transfers that settled on a day whose statement is here, after the rail''s time: their lines are missing.';
 
 create function recon.due_days(run recon.run, days date[])
 returns date[]

@@ -30,9 +30,17 @@ begin
         l.statement_no = any(run.statement_nos)
         and l.type in ('payment', 'return')
         and o.is_settled
-    -- Receipts are unique on our side. Of several copies of a line the first is the transfer's.
-    order by l.line_id
-    on conflict (transfer_id, leg, part) do nothing;
+        and not exists (select from recon.matches as m where m.transfer_id = o.transfer_id and m.leg = 'settle')
+        -- Receipts are unique on our side. Where lines share one, the next rule pairs copy with copy.
+        and l.external_ref not in (
+            select d.external_ref
+            from recon.statement_lines as d
+            where d.statement_no = any(run.statement_nos) and d.type in ('payment', 'return') and d.external_ref is not null
+            group by d.external_ref
+            having count(*) > 1
+        )
+    -- Rows and index entries in the order of the lines, which is nearly that of the transfers.
+    order by l.line_id;
 end
 $$;
 comment on function recon.match_receipts is

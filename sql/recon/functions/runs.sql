@@ -10,6 +10,7 @@ security definer -- callers may not write matches
 set search_path = ''
 set work_mem = '64MB'
 set plan_cache_mode = 'force_custom_plan'
+set jit = off -- ruling out nested loops looks expensive to the planner, and compiling each plan is
 as $$
 #variable_conflict use_column
 declare
@@ -31,16 +32,16 @@ begin
     -- Fresh lines have no statistics yet, and a million index look-ups cost more than one hash.
     perform set_config('enable_nestloop', case when new_lines > 20000 then 'off' else 'on' end, true);
 
+    select coalesce(array_agg(distinct d.day order by d.day), '{}') into all_days
+    from unnest(recon.days_of(run) || match_lines.days) as d (day);
     perform recon.match_receipts(run);
-    perform recon.open_what_is_left(run);
+    perform recon.open_what_is_left(run, all_days);
     perform recon.mark_lines(run);
     perform recon.match_references(run);
     perform recon.match_returns(run);
     perform recon.match_party_and_day(run);
     perform recon.match_batches(run);
     perform recon.open_exceptions(run);
-    select coalesce(array_agg(distinct d.day order by d.day), '{}') into all_days
-    from unnest(recon.days_of(run) || match_lines.days) as d (day);
     perform recon.open_missing(run, all_days);
     touched := recon.close_matched_exceptions(run);
     update recon.statements as s set matched_at = now() where s.statement_no = any(run.statement_nos);
@@ -107,7 +108,7 @@ end
 $$;
 comment on function recon.run_of is 'The rules, the zone and the day of a tenant''s rail, without a run number and without statements.';
 
-create function recon.open_what_is_left(run recon.run)
+create function recon.open_what_is_left(run recon.run, days date[])
 returns void
 language plpgsql
 volatile
@@ -147,7 +148,8 @@ begin
         and e.opened_at > now() - interval '35 days';
     analyze pg_temp.open_lines;
 
-    select min(l.value_date) - 4, max(l.value_date) + 4 into first_day, last_day from pg_temp.open_lines as l;
+    select min(d.day) - 4, max(d.day) + 4 into first_day, last_day
+    from (select l.value_date as day from pg_temp.open_lines as l union all select unnest(days)) as d;
     create temp table open_transfers on commit drop as
     select
         o.transfer_id, o.state, o.is_settled, o.direction, o.amount_minor,
@@ -158,6 +160,7 @@ begin
         upper(o.transfer_id) as transfer_ref,
         upper(right(o.transfer_id, 20)) as originator_ref,
         upper(right(o.payment_intent_id, 12)) as account_ref,
+        o.settled_at,
         coalesce(o.settled_at, o.created_at) as moved_at,
         (coalesce(o.settled_at, o.created_at) at time zone zone)::date as moved_on
     from recon.our_side as o
@@ -173,7 +176,7 @@ begin
     select
         o.transfer_id, o.state, o.is_settled, o.direction, o.amount_minor, o.amount_minor, o.currency, o.receipt,
         o.rail_ref, o.linked_ref, o.party_hash, o.batch_ref, upper(o.transfer_id), upper(right(o.transfer_id, 20)),
-        upper(right(o.payment_intent_id, 12)), o.created_at, (o.created_at at time zone zone)::date
+        upper(right(o.payment_intent_id, 12)), o.settled_at, o.created_at, (o.created_at at time zone zone)::date
     from recon.our_side as o
     where
         o.tenant_id = run.tenant_id and o.environment = run.environment and o.rail = run.rail
@@ -184,12 +187,12 @@ begin
 end
 $$;
 comment on function recon.open_what_is_left is
-'Makes the two open sets of a run: lines that no receipt matched, with those of open exceptions, and transfers of those days that have no line. net_minor is what a rail that keeps its fee pays out.';
+'Makes the two open sets of a run: lines that no receipt matched, with those of open exceptions, and transfers of their days and of the given ones that have no line. net_minor is what a rail that keeps its fee pays out.';
 
 create function recon.days_of(run recon.run)
 returns date[]
 language plpgsql
-stable
+volatile -- stable, it would run once more for the planner's estimate
 security definer -- callers may not read statements
 set search_path = ''
 as $$
