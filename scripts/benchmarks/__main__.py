@@ -14,6 +14,7 @@ from scripts.benchmarks.callbacks import measure_callbacks
 from scripts.benchmarks.intents import measure_confirms, measure_creates
 from scripts.benchmarks.lists import measure_lists
 from scripts.benchmarks.place import GATEWAY, Place, furnished
+from scripts.benchmarks.recon import measure_recon
 from scripts.benchmarks.rounds import OTHERS_MAX, Rounds
 from scripts.benchmarks.scale import FULL, SHORT, Scale
 from scripts.benchmarks.starts import measure_starts
@@ -26,7 +27,7 @@ from scripts.stack.stack import Stack
 from scripts.stack.testing import free_block
 
 STATE: Final = ROOT / ".stalela/bench"
-PARTS: Final = ("create", "confirm", "callback", "sql", "start", "list", "webhook")
+PARTS: Final = ("create", "confirm", "callback", "sql", "start", "list", "webhook", "recon")
 
 
 def main() -> int:
@@ -69,6 +70,8 @@ def measure(part: str, place: Place, scale: Scale, rounds: Rounds) -> list[Figur
             return measure_transactions(place, rounds, scale.seconds)
         case "webhook":
             return measure_webhooks(place, rounds, scale.seconds)
+        case "recon":
+            return measure_recon(place.stack, rounds, scale.reconciled, say)
         case "start":
             return measure_starts(place, rounds, scale.starts)
     return measure_lists(place.stack, rounds, (scale.few, scale.many), say)

@@ -6,7 +6,10 @@ from typing import Final
 
 @dataclass(frozen=True, slots=True)
 class Scale:
-    """seconds: of one run under load. starts: of each bundle. few, many: intents to list."""
+    """seconds: of one run under load. starts: of each bundle. few, many: intents to list.
+
+    reconciled: transfers against as many statement lines; a multiple of 1,000.
+    """
 
     rounds: int
     seconds: float
@@ -15,7 +18,8 @@ class Scale:
     starts: int
     few: int
     many: int
+    reconciled: int
 
 
-FULL: Final = Scale(3, 5.0, 1000, 400, 5, 10_000, 1_000_000)
-SHORT: Final = Scale(1, 1.5, 150, 100, 3, 10_000, 100_000)
+FULL: Final = Scale(3, 5.0, 1000, 400, 5, 10_000, 1_000_000, 1_000_000)
+SHORT: Final = Scale(1, 1.5, 150, 100, 3, 10_000, 100_000, 50_000)
