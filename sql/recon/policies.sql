@@ -14,6 +14,10 @@ create policy session_figures_select_own on recon.session_figures
 for select to authenticated
 using (tenant_id = (select public.tenant_id()) and environment = (select public.environment()));
 
+create policy clearings_select_own on recon.clearings
+for select to authenticated
+using (tenant_id = (select public.tenant_id()) and environment = (select public.environment()));
+
 create policy statements_select_own on recon.statements
 for select to authenticated
 using (tenant_id = (select public.tenant_id()) and environment = (select public.environment()));
@@ -71,6 +75,6 @@ to fn_recon;
 
 -- Cron runs as postgres, which may do nothing here but this.
 grant usage on schema recon to postgres;
-grant execute on function recon.daily to postgres;
+grant execute on function recon.daily, recon.clear_settlements to postgres;
 
 reset role;

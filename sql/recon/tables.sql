@@ -86,6 +86,29 @@ comment on table recon.session_figures is
 alter table recon.session_figures enable row level security;
 create index session_figures_of_tenant on recon.session_figures (tenant_id, environment);
 
+create table recon.clearings (
+    session_id text not null references recon.recon_sessions (session_id),
+    currency text not null,
+    direction text not null check (direction in ('in', 'out')),
+    number integer not null check (number > 0),
+    tenant_id text not null,
+    environment text not null,
+    rail text not null,
+    amount_minor bigint not null check (amount_minor >= 0),
+    fee_minor bigint not null,
+    occurred_at timestamptz not null,
+    journal_id text,
+    attempts integer not null default 0,
+    last_error text,
+    created_at timestamptz not null default now(),
+    primary key (session_id, currency, direction, number)
+);
+comment on table recon.clearings is
+'What matched lines prove that the rail gave or took, for the ledger to clear: per day the difference to what was cleared before. journal_id null: not booked yet.';
+alter table recon.clearings enable row level security;
+create index clearings_pending on recon.clearings (created_at) where journal_id is null;
+create index clearings_of_tenant on recon.clearings (tenant_id, environment);
+
 create table recon.statements (
     statement_id text primary key,
     statement_no bigint generated always as identity unique,

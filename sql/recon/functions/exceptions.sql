@@ -248,7 +248,7 @@ begin
     return case
         when exception.kind in ('FILE_REJECTED', 'TOTALS_MISMATCH') then '{acknowledge,ticket}'::text[]
         when exception.kind = 'MISSING_LINE' then '{write_off,ticket}'::text[]
-        when exception.kind in ('AMOUNT_MISMATCH', 'FEE_MISMATCH') then '{assign,raise_return,adjust,write_off,ticket}'::text[]
+        when exception.kind in ('AMOUNT_MISMATCH', 'FEE_MISMATCH') then '{assign,raise_return,adjust,ticket}'::text[]
         else '{assign,raise_return,write_off,ticket}'::text[]
     end;
 end
@@ -289,6 +289,8 @@ begin
     if approve_exception.approve then
         if exception.proposal ->> 'action' = 'adjust' then
             perform recon.assign_line(exception, exception.transfer_id);
+        else
+            perform recon.book_write_off(exception);
         end if;
         perform recon.close_exception(exception, exception.proposal ->> 'action');
     else

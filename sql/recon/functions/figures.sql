@@ -20,7 +20,7 @@ declare
     astray bigint;
     counts jsonb;
 begin
-    perform 'pragma:table: pg_temp.counted(side text, day date, currency text, direction text, place text, rows bigint, minor numeric, astray bigint)';
+    perform 'pragma:table: pg_temp.counted(side text, day date, currency text, direction text, place text, rows bigint, minor numeric, fee_minor numeric, astray bigint)';
     if cardinality(days) = 0 then
         return '{}'::jsonb;
     end if;
@@ -33,12 +33,13 @@ begin
     create temp table counted on commit drop as
     select
         'lines' as side, p.day, p.currency, p.direction, p.place, count(*) as rows, sum(p.amount_minor) as minor,
+        sum(p.fee_minor) as fee_minor,
         -- One place each, and a share that is exactly its amount.
         count(*) filter (where p.places <> 1 or not p.is_exact) as astray
     from (
         select
             l.value_date as day, l.currency, l.direction, l.amount_minor,
-            coalesce(m.rule, case when k.line_id is not null then 'marked' else 'excepted' end) as place,
+            coalesce(m.rule, k.mark, 'excepted') as place, coalesce(m.fee_minor, 0) as fee_minor,
             (m.line_id is not null)::integer + (k.line_id is not null)::integer + (e.line_id is not null)::integer as places,
             m.line_id is null or m.rule in ('batch', 'person') or m.amount_minor = l.amount_minor as is_exact
         from recon.statement_lines as l
@@ -56,7 +57,7 @@ begin
 
     insert into pg_temp.counted
     select
-        'transfers', p.day, p.currency, p.direction, p.place, count(*), sum(p.amount_minor),
+        'transfers', p.day, p.currency, p.direction, p.place, count(*), sum(p.amount_minor), 0,
         count(*) filter (where not p.is_exact or (p.is_due and p.place = 'awaiting'))
     from (
         select
@@ -99,8 +100,8 @@ begin
     select
         s.session_id, c.currency, run.tenant_id, run.environment,
         coalesce(sum(c.rows) filter (where c.side = 'lines'), 0),
-        coalesce(sum(c.rows) filter (where c.side = 'lines' and c.place not in ('marked', 'excepted')), 0),
-        coalesce(sum(c.rows) filter (where c.place = 'marked'), 0),
+        coalesce(sum(c.rows) filter (where c.place in ('rail_reference', 'our_reference', 'party_and_day', 'batch', 'person')), 0),
+        coalesce(sum(c.rows) filter (where c.place in ('seen_before', 'sum_of_lines', 'fee', 'internal', 'void')), 0),
         coalesce(sum(c.rows) filter (where c.side = 'lines' and c.place = 'excepted'), 0),
         coalesce(sum(c.minor) filter (where c.side = 'lines' and c.direction = 'in'), 0),
         coalesce(sum(c.minor) filter (where c.side = 'lines' and c.direction = 'out'), 0),
@@ -135,12 +136,13 @@ begin
         transfers_out_minor = excluded.transfers_out_minor,
         transfers_unmatched_minor = excluded.transfers_unmatched_minor;
     perform recon.settle_sessions(run, days);
+    perform recon.note_clearings(run);
 
     select jsonb_build_object(
         'lines', coalesce(sum(c.rows) filter (where c.side = 'lines'), 0),
         'transfers', coalesce(sum(c.rows) filter (where c.side = 'transfers'), 0),
         'awaiting', coalesce(sum(c.rows) filter (where c.place = 'awaiting'), 0),
-        'marked', coalesce(sum(c.rows) filter (where c.place = 'marked'), 0),
+        'marked', coalesce(sum(c.rows) filter (where c.place in ('seen_before', 'sum_of_lines', 'fee', 'internal', 'void')), 0),
         'matched', (
             select jsonb_object_agg(r.rule, (
                 select coalesce(sum(n.rows), 0) from pg_temp.counted as n where n.side = 'lines' and n.place = r.rule
@@ -155,6 +157,58 @@ end
 $$;
 comment on function recon.count_sessions is
 'Counts these days anew, opening their sessions, and raises when a line, or a settled transfer whose line is due, is not in exactly one place or not for its exact amount. Days ascending.';
+
+create function recon.note_clearings(run recon.run)
+returns void
+language plpgsql
+volatile
+security definer -- callers may not write clearings
+set search_path = ''
+as $$
+#variable_conflict use_column
+begin
+    perform 'pragma:table: pg_temp.counted(side text, day date, currency text, direction text, place text, minor numeric, fee_minor numeric)';
+    insert into recon.clearings (
+        session_id, currency, direction, number, tenant_id, environment, rail, amount_minor, fee_minor, occurred_at
+    )
+    select
+        d.session_id, d.currency, d.direction, d.number + 1, run.tenant_id, run.environment, run.rail,
+        d.amount_minor, d.fee_minor, (d.day + time '12:00') at time zone run.time_zone
+    from (
+        select
+            s.session_id, p.day, p.currency, p.direction, b.number,
+            p.amount_minor - b.amount_minor as amount_minor, p.fee_minor - b.fee_minor as fee_minor
+        from (
+            select
+                c.day, c.currency, c.direction,
+                -- What we had booked, and what the rail kept of it or took on top.
+                coalesce(sum(c.minor + c.fee_minor) filter (where c.place <> 'fee'), 0)::bigint as amount_minor,
+                coalesce(sum(case c.direction when 'in' then c.fee_minor else -c.fee_minor end), 0)::bigint
+                + coalesce(sum(c.minor) filter (where c.place = 'fee'), 0)::bigint as fee_minor
+            from pg_temp.counted as c
+            where
+                c.side = 'lines'
+                and c.place in ('rail_reference', 'our_reference', 'party_and_day', 'batch', 'person', 'fee')
+            group by c.day, c.currency, c.direction
+        ) as p
+        inner join recon.recon_sessions as s
+            on
+                s.tenant_id = run.tenant_id and s.environment = run.environment and s.rail = run.rail
+                and s.business_date = p.day
+        cross join lateral (
+            select
+                coalesce(max(x.number), 0) as number, coalesce(sum(x.amount_minor), 0)::bigint as amount_minor,
+                coalesce(sum(x.fee_minor), 0)::bigint as fee_minor
+            from recon.clearings as x
+            where x.session_id = s.session_id and x.currency = p.currency and x.direction = p.direction
+        ) as b
+    ) as d
+    where d.amount_minor <> 0 or d.fee_minor <> 0
+    order by d.session_id, d.currency, d.direction;
+end
+$$;
+comment on function recon.note_clearings is
+'Writes what each counted day proves beyond what was noted before, for the ledger: so counting again clears nothing twice.';
 
 create function recon.settle_sessions(run recon.run, days date[])
 returns void

@@ -32,8 +32,9 @@ begin
     -- Fresh lines have no statistics yet, and a million index look-ups cost more than one hash.
     perform set_config('enable_nestloop', case when new_lines > 20000 then 'off' else 'on' end, true);
 
+    all_days := recon.days_of(run);
     select coalesce(array_agg(distinct d.day order by d.day), '{}') into all_days
-    from unnest(recon.days_of(run) || match_lines.days) as d (day);
+    from unnest(all_days || match_lines.days) as d (day);
     perform recon.match_receipts(run);
     perform recon.open_what_is_left(run, all_days);
     perform recon.mark_lines(run);
@@ -192,7 +193,7 @@ comment on function recon.open_what_is_left is
 create function recon.days_of(run recon.run)
 returns date[]
 language plpgsql
-volatile -- stable, it would run once more for the planner's estimate
+stable
 security definer -- callers may not read statements
 set search_path = ''
 as $$
