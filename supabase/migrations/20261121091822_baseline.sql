@@ -2030,6 +2030,29 @@ comment on table recon.session_figures is
 alter table recon.session_figures enable row level security;
 create index session_figures_of_tenant on recon.session_figures (tenant_id, environment);
 
+create table recon.clearings (
+    session_id text not null references recon.recon_sessions (session_id),
+    currency text not null,
+    direction text not null check (direction in ('in', 'out')),
+    number integer not null check (number > 0),
+    tenant_id text not null,
+    environment text not null,
+    rail text not null,
+    amount_minor bigint not null check (amount_minor >= 0),
+    fee_minor bigint not null,
+    occurred_at timestamptz not null,
+    journal_id text,
+    attempts integer not null default 0,
+    last_error text,
+    created_at timestamptz not null default now(),
+    primary key (session_id, currency, direction, number)
+);
+comment on table recon.clearings is
+'What matched lines prove that the rail gave or took, for the ledger to clear: per day the difference to what was cleared before. journal_id null: not booked yet.';
+alter table recon.clearings enable row level security;
+create index clearings_pending on recon.clearings (created_at) where journal_id is null;
+create index clearings_of_tenant on recon.clearings (tenant_id, environment);
+
 create table recon.statements (
     statement_id text primary key,
     statement_no bigint generated always as identity unique,
@@ -2126,7 +2149,7 @@ create table recon.matches (
 comment on table recon.matches is
 'Append-only: which line is which movement of which transfer, by which rule. amount_minor plus fee_minor is the share of the transfer that the line accounts for. No run: a person decided, which outranks every rule.';
 alter table recon.matches enable row level security;
-create index matches_of_tenant on recon.matches (tenant_id, environment);
+-- No index for people: they read through sessions, and a run inserts a million rows.
 
 create table recon.marked_lines (
     line_id bigint primary key,
@@ -3102,6 +3125,7 @@ values
 ('outbox.drop_partition', 'slow', '600', '60', 'payments.drop_outbox_partition', 'true', 'Drops the oldest outbox partition when it is over 7 days old and everybody is past it'),
 ('outbox.watch', 'fast', '30', '60', 'payments.watch_outbox', 'true', 'Alerts about destinations that are behind'),
 ('recon.daily', 'slow', '300', '600', 'recon.daily', 'true', 'Opens each tenant''s reconciliation session of the day and closes days whose time is over'),
+('recon.clear', 'fast', '15', '60', 'recon.clear_settlements', 'true', 'Books what statements prove: the rail''s settlement account against cash'),
 ('signing.poke', 'fast', '5', '60', 'signing.poke_queue', 'true', 'Wakes the signer when a numbered document waits for its signature'),
 ('webhooks.poke', 'fast', '5', '60', 'webhooks.poke_delivery', 'true', 'Wakes the dispatcher when a webhook is due'),
 ('webhooks.purge', 'slow', '600', '120', 'webhooks.purge', 'true', 'Removes payloads and attempts and deliveries whose time is over'),
@@ -17831,6 +17855,117 @@ comment on function compliance.note_customer is
 
 reset role;
 
+-- sql/recon/functions/clearing.sql
+
+-- What statements prove reaches the ledger.
+
+set role stalela_owner;
+
+create function recon.clear_settlements()
+returns integer
+language plpgsql
+volatile
+security definer -- cron may not write the books
+set search_path = ''
+as $$
+#variable_conflict use_column
+declare
+    due recon.clearings;
+    booked text;
+    problem text;
+    done integer := 0;
+begin
+    for due in
+        select c.*
+        from recon.clearings as c
+        where
+            c.journal_id is null
+            -- What failed waits longer each time, up to an hour, and holds nobody up.
+            and (c.attempts = 0 or c.created_at < now() - make_interval(secs => least(3600, 15 * 2 ^ c.attempts)))
+        order by c.created_at
+        limit 200
+        for update skip locked
+    loop
+        problem := null;
+        begin
+            booked := ledger.book_fact(
+                due.tenant_id, due.environment, 'settlement.cleared',
+                concat_ws(':', due.session_id, due.currency, due.direction, due.number), due.direction, due.rail,
+                due.currency, due.amount_minor, due.fee_minor, due.occurred_at, null, 'statement ' || due.session_id
+            );
+        exception when others then
+            problem := sqlstate || ' ' || sqlerrm;
+        end;
+        update recon.clearings as c
+        set
+            journal_id = case when problem is null then booked end, attempts = c.attempts + 1,
+            last_error = coalesce(problem, c.last_error)
+        where
+            c.session_id = due.session_id and c.currency = due.currency and c.direction = due.direction
+            and c.number = due.number;
+        if problem is null then
+            done := done + 1;
+            perform public.resolve_alert('recon_clearing_failed', due.session_id, 'booked');
+        else
+            perform public.raise_alert(
+                'recon_clearing_failed', 'warning', due.session_id, due.tenant_id, due.environment,
+                jsonb_build_object('error', problem)
+            );
+        end if;
+    end loop;
+    return done;
+end
+$$;
+comment on function recon.clear_settlements is
+'Books up to 200 noted clearings: SETTLEMENT of the rail against LIQUIDITY, what the rail kept as processing costs. One that fails raises an alert and is tried again. A cron task.';
+
+create function recon.book_write_off(exception recon.exceptions)
+returns void
+language plpgsql
+volatile
+security definer -- callers may not write the books
+set search_path = ''
+as $$
+#variable_conflict use_column
+declare
+    settlement constant text := 'SETTLEMENT:' || (exception).rail;
+    liquidity constant text := 'LIQUIDITY:' || (exception).currency;
+    line recon.statement_lines;
+    ours recon.our_side;
+    debit text;
+    credit text;
+begin
+    select l.* into line from recon.statement_lines as l where l.line_id = exception.line_id;
+    select o.* into ours from recon.our_side as o where o.transfer_id = exception.transfer_id;
+    if line.line_id is null then
+        -- Ours alone: the rail never gives it, or never took it.
+        debit := case ours.direction when 'in' then 'OPERATING' else settlement end;
+        credit := case ours.direction when 'in' then settlement else 'OPERATING' end;
+    else
+        -- Theirs alone: money that somebody may still claim, or that is gone.
+        debit := case line.direction when 'in' then liquidity else 'OPERATING' end;
+        credit := case line.direction when 'in' then 'RETURNS_PAYABLE' else liquidity end;
+    end if;
+    perform ledger.post_lines(
+        exception.tenant_id, exception.environment, 'journal.adjusted', exception.exception_id,
+        now(), 'written off: ' || exception.kind || ' ' || exception.exception_id,
+        jsonb_build_array(
+            jsonb_build_object(
+                'account', debit, 'side', 'debit', 'amount_minor', exception.amount_minor, 'currency', exception.currency
+            ),
+            jsonb_build_object(
+                'account', credit, 'side', 'credit', 'amount_minor', exception.amount_minor, 'currency', exception.currency
+            )
+        ),
+        null
+    );
+end
+$$;
+comment on function recon.book_write_off is
+'Books what two people wrote off: our side''s amount against operating expenses, a line nobody claims as owed, one that is gone as expense.';
+
+reset role;
+
 -- sql/recon/functions/days.sql
 
 -- Whose day it is.
@@ -18131,7 +18266,7 @@ begin
     return case
         when exception.kind in ('FILE_REJECTED', 'TOTALS_MISMATCH') then '{acknowledge,ticket}'::text[]
         when exception.kind = 'MISSING_LINE' then '{write_off,ticket}'::text[]
-        when exception.kind in ('AMOUNT_MISMATCH', 'FEE_MISMATCH') then '{assign,raise_return,adjust,write_off,ticket}'::text[]
+        when exception.kind in ('AMOUNT_MISMATCH', 'FEE_MISMATCH') then '{assign,raise_return,adjust,ticket}'::text[]
         else '{assign,raise_return,write_off,ticket}'::text[]
     end;
 end
@@ -18172,6 +18307,8 @@ begin
     if approve_exception.approve then
         if exception.proposal ->> 'action' = 'adjust' then
             perform recon.assign_line(exception, exception.transfer_id);
+        else
+            perform recon.book_write_off(exception);
         end if;
         perform recon.close_exception(exception, exception.proposal ->> 'action');
     else
@@ -18338,6 +18475,7 @@ security definer -- callers may not write sessions
 set search_path = ''
 set work_mem = '64MB'
 set plan_cache_mode = 'force_custom_plan'
+set enable_sort = off -- fresh lines have no statistics: the planner would sort a million rows into thirty groups
 as $$
 #variable_conflict use_column
 declare
@@ -18347,7 +18485,7 @@ declare
     astray bigint;
     counts jsonb;
 begin
-    perform 'pragma:table: pg_temp.counted(side text, day date, currency text, rows bigint, matched bigint, marked bigint, excepted bigint, awaiting bigint, in_minor numeric, out_minor numeric, unmatched_minor numeric, astray bigint, by_rail_reference bigint, by_our_reference bigint, by_party_and_day bigint, by_batch bigint, by_person bigint)';
+    perform 'pragma:table: pg_temp.counted(side text, day date, currency text, direction text, place text, rows bigint, minor numeric, fee_minor numeric, astray bigint)';
     if cardinality(days) = 0 then
         return '{}'::jsonb;
     end if;
@@ -18359,25 +18497,15 @@ begin
 
     create temp table counted on commit drop as
     select
-        'lines' as side, p.day, p.currency,
-        count(*) as rows, count(*) filter (where p.is_matched) as matched, count(*) filter (where p.is_marked) as marked,
-        count(*) filter (where p.is_excepted) as excepted, 0::bigint as awaiting,
-        sum(p.amount_minor) filter (where p.direction = 'in') as in_minor,
-        sum(p.amount_minor) filter (where p.direction = 'out') as out_minor,
-        sum(p.amount_minor) filter (where p.is_excepted) as unmatched_minor,
+        'lines' as side, p.day, p.currency, p.direction, p.place, count(*) as rows, sum(p.amount_minor) as minor,
+        sum(p.fee_minor) as fee_minor,
         -- One place each, and a share that is exactly its amount.
-        count(*) filter (
-            where p.is_matched::integer + p.is_marked::integer + p.is_excepted::integer <> 1 or not p.is_exact
-        ) as astray,
-        count(*) filter (where p.rule = 'rail_reference') as by_rail_reference,
-        count(*) filter (where p.rule = 'our_reference') as by_our_reference,
-        count(*) filter (where p.rule = 'party_and_day') as by_party_and_day,
-        count(*) filter (where p.rule = 'batch') as by_batch,
-        count(*) filter (where p.rule = 'person') as by_person
+        count(*) filter (where p.places <> 1 or not p.is_exact) as astray
     from (
         select
-            l.value_date as day, l.currency, l.direction, l.amount_minor, m.rule,
-            m.line_id is not null as is_matched, k.line_id is not null as is_marked, e.line_id is not null as is_excepted,
+            l.value_date as day, l.currency, l.direction, l.amount_minor,
+            coalesce(m.rule, k.mark, 'excepted') as place, coalesce(m.fee_minor, 0) as fee_minor,
+            (m.line_id is not null)::integer + (k.line_id is not null)::integer + (e.line_id is not null)::integer as places,
             m.line_id is null or m.rule in ('batch', 'person') or m.amount_minor = l.amount_minor as is_exact
         from recon.statement_lines as l
         left join recon.matches as m on m.line_id = l.line_id and m.share = 1
@@ -18390,24 +18518,21 @@ begin
             l.tenant_id = run.tenant_id and l.environment = run.environment and l.rail = run.rail
             and l.value_date = any(days)
     ) as p
-    group by p.day, p.currency;
+    group by p.day, p.currency, p.direction, p.place;
 
     insert into pg_temp.counted
     select
-        'transfers', p.day, p.currency,
-        count(*), count(*) filter (where p.is_matched), 0, count(*) filter (where p.is_excepted),
-        count(*) filter (where not p.is_matched and not p.is_excepted),
-        sum(p.amount_minor) filter (where p.direction = 'in'),
-        sum(p.amount_minor) filter (where p.direction = 'out'),
-        sum(p.amount_minor) filter (where not p.is_matched),
-        count(*) filter (where not p.is_exact or (p.is_due and not p.is_matched and not p.is_excepted)),
-        0, 0, 0, 0, 0
+        'transfers', p.day, p.currency, p.direction, p.place, count(*), sum(p.amount_minor), 0,
+        count(*) filter (where not p.is_exact or (p.is_due and p.place = 'awaiting'))
     from (
         select
             (o.settled_at at time zone run.time_zone)::date as day, o.currency, o.direction, o.amount_minor,
-            m.transfer_id is not null as is_matched,
-            -- A decided question about a matched transfer is history.
-            e.transfer_id is not null and m.transfer_id is null as is_excepted,
+            case
+                when m.transfer_id is not null then 'matched'
+                -- A decided question about a matched transfer is history.
+                when e.transfer_id is not null then 'excepted'
+                else 'awaiting'
+            end as place,
             (o.settled_at at time zone (run.rules).time_zone)::date = any(due) as is_due,
             m.transfer_id is null or m.rule in ('batch', 'person') or m.amount_minor + m.fee_minor = o.amount_minor as is_exact
         from recon.our_side as o
@@ -18424,9 +18549,9 @@ begin
             and o.settled_at >= first_at and o.settled_at < last_at
     ) as p
     where p.day = any(days)
-    group by p.day, p.currency;
+    group by p.day, p.currency, p.direction, p.place;
 
-    select sum(c.astray)::bigint into astray from pg_temp.counted as c;
+    select coalesce(sum(c.astray), 0)::bigint into astray from pg_temp.counted as c;
     if astray > 0 then
         raise exception 'reconciliation of % %: % lines or transfers are not accounted for exactly once',
             run.tenant_id, run.rail, astray;
@@ -18440,19 +18565,19 @@ begin
     select
         s.session_id, c.currency, run.tenant_id, run.environment,
         coalesce(sum(c.rows) filter (where c.side = 'lines'), 0),
-        coalesce(sum(c.matched) filter (where c.side = 'lines'), 0),
-        coalesce(sum(c.marked), 0),
-        coalesce(sum(c.excepted) filter (where c.side = 'lines'), 0),
-        coalesce(sum(c.in_minor) filter (where c.side = 'lines'), 0),
-        coalesce(sum(c.out_minor) filter (where c.side = 'lines'), 0),
-        coalesce(sum(c.unmatched_minor) filter (where c.side = 'lines'), 0),
+        coalesce(sum(c.rows) filter (where c.place in ('rail_reference', 'our_reference', 'party_and_day', 'batch', 'person')), 0),
+        coalesce(sum(c.rows) filter (where c.place in ('seen_before', 'sum_of_lines', 'fee', 'internal', 'void')), 0),
+        coalesce(sum(c.rows) filter (where c.side = 'lines' and c.place = 'excepted'), 0),
+        coalesce(sum(c.minor) filter (where c.side = 'lines' and c.direction = 'in'), 0),
+        coalesce(sum(c.minor) filter (where c.side = 'lines' and c.direction = 'out'), 0),
+        coalesce(sum(c.minor) filter (where c.side = 'lines' and c.place = 'excepted'), 0),
         coalesce(sum(c.rows) filter (where c.side = 'transfers'), 0),
-        coalesce(sum(c.matched) filter (where c.side = 'transfers'), 0),
-        coalesce(sum(c.excepted) filter (where c.side = 'transfers'), 0),
-        coalesce(sum(c.awaiting), 0),
-        coalesce(sum(c.in_minor) filter (where c.side = 'transfers'), 0),
-        coalesce(sum(c.out_minor) filter (where c.side = 'transfers'), 0),
-        coalesce(sum(c.unmatched_minor) filter (where c.side = 'transfers'), 0)
+        coalesce(sum(c.rows) filter (where c.place = 'matched'), 0),
+        coalesce(sum(c.rows) filter (where c.side = 'transfers' and c.place = 'excepted'), 0),
+        coalesce(sum(c.rows) filter (where c.place = 'awaiting'), 0),
+        coalesce(sum(c.minor) filter (where c.side = 'transfers' and c.direction = 'in'), 0),
+        coalesce(sum(c.minor) filter (where c.side = 'transfers' and c.direction = 'out'), 0),
+        coalesce(sum(c.minor) filter (where c.side = 'transfers' and c.place <> 'matched'), 0)
     from pg_temp.counted as c
     inner join recon.recon_sessions as s
         on
@@ -18476,16 +18601,19 @@ begin
         transfers_out_minor = excluded.transfers_out_minor,
         transfers_unmatched_minor = excluded.transfers_unmatched_minor;
     perform recon.settle_sessions(run, days);
+    perform recon.note_clearings(run);
 
     select jsonb_build_object(
         'lines', coalesce(sum(c.rows) filter (where c.side = 'lines'), 0),
         'transfers', coalesce(sum(c.rows) filter (where c.side = 'transfers'), 0),
-        'awaiting', coalesce(sum(c.awaiting), 0),
-        'matched', jsonb_build_object(
-            'rail_reference', sum(c.by_rail_reference), 'our_reference', sum(c.by_our_reference),
-            'party_and_day', sum(c.by_party_and_day), 'batch', sum(c.by_batch), 'person', sum(c.by_person)
-        ),
-        'marked', coalesce(sum(c.marked), 0)
+        'awaiting', coalesce(sum(c.rows) filter (where c.place = 'awaiting'), 0),
+        'marked', coalesce(sum(c.rows) filter (where c.place in ('seen_before', 'sum_of_lines', 'fee', 'internal', 'void')), 0),
+        'matched', (
+            select jsonb_object_agg(r.rule, (
+                select coalesce(sum(n.rows), 0) from pg_temp.counted as n where n.side = 'lines' and n.place = r.rule
+            ))
+            from unnest('{rail_reference,our_reference,party_and_day,batch,person}'::text[]) as r (rule)
+        )
     ) into counts
     from pg_temp.counted as c;
     drop table pg_temp.counted;
@@ -18494,6 +18622,58 @@ end
 $$;
 comment on function recon.count_sessions is
 'Counts these days anew, opening their sessions, and raises when a line, or a settled transfer whose line is due, is not in exactly one place or not for its exact amount. Days ascending.';
+
+create function recon.note_clearings(run recon.run)
+returns void
+language plpgsql
+volatile
+security definer -- callers may not write clearings
+set search_path = ''
+as $$
+#variable_conflict use_column
+begin
+    perform 'pragma:table: pg_temp.counted(side text, day date, currency text, direction text, place text, minor numeric, fee_minor numeric)';
+    insert into recon.clearings (
+        session_id, currency, direction, number, tenant_id, environment, rail, amount_minor, fee_minor, occurred_at
+    )
+    select
+        d.session_id, d.currency, d.direction, d.number + 1, run.tenant_id, run.environment, run.rail,
+        d.amount_minor, d.fee_minor, (d.day + time '12:00') at time zone run.time_zone
+    from (
+        select
+            s.session_id, p.day, p.currency, p.direction, b.number,
+            p.amount_minor - b.amount_minor as amount_minor, p.fee_minor - b.fee_minor as fee_minor
+        from (
+            select
+                c.day, c.currency, c.direction,
+                -- What we had booked, and what the rail kept of it or took on top.
+                coalesce(sum(c.minor + c.fee_minor) filter (where c.place <> 'fee'), 0)::bigint as amount_minor,
+                coalesce(sum(case c.direction when 'in' then c.fee_minor else -c.fee_minor end), 0)::bigint
+                + coalesce(sum(c.minor) filter (where c.place = 'fee'), 0)::bigint as fee_minor
+            from pg_temp.counted as c
+            where
+                c.side = 'lines'
+                and c.place in ('rail_reference', 'our_reference', 'party_and_day', 'batch', 'person', 'fee')
+            group by c.day, c.currency, c.direction
+        ) as p
+        inner join recon.recon_sessions as s
+            on
+                s.tenant_id = run.tenant_id and s.environment = run.environment and s.rail = run.rail
+                and s.business_date = p.day
+        cross join lateral (
+            select
+                coalesce(max(x.number), 0) as number, coalesce(sum(x.amount_minor), 0)::bigint as amount_minor,
+                coalesce(sum(x.fee_minor), 0)::bigint as fee_minor
+            from recon.clearings as x
+            where x.session_id = s.session_id and x.currency = p.currency and x.direction = p.direction
+        ) as b
+    ) as d
+    where d.amount_minor <> 0 or d.fee_minor <> 0
+    order by d.session_id, d.currency, d.direction;
+end
+$$;
+comment on function recon.note_clearings is
+'Writes what each counted day proves beyond what was noted before, for the ledger: so counting again clears nothing twice.';
 
 create function recon.settle_sessions(run recon.run, days date[])
 returns void
@@ -18757,9 +18937,7 @@ as $$
 declare
     due date[] := recon.due_days(run, days);
 begin
-    if cardinality(due) = 0 then
-        return;
-    end if;
+    perform 'pragma:table: pg_temp.open_transfers(transfer_id text, is_settled boolean, direction text, amount_minor bigint, currency text, receipt text, settled_at timestamptz)';
     insert into recon.exceptions (
         exception_id, tenant_id, environment, rail, kind, business_date, transfer_id, amount_minor, currency, details,
         run_id
@@ -18769,13 +18947,10 @@ begin
         (o.settled_at at time zone run.time_zone)::date, o.transfer_id, o.amount_minor, o.currency,
         jsonb_strip_nulls(jsonb_build_object('receipt', o.receipt, 'direction', o.direction, 'settled_at', o.settled_at)),
         run.run_id
-    from recon.our_side as o
+    from pg_temp.open_transfers as o
     where
-        o.tenant_id = run.tenant_id and o.environment = run.environment and o.rail = run.rail
-        and o.settled_at >= due[1]::timestamp at time zone (run.rules).time_zone
-        and o.settled_at < (due[cardinality(due)] + 1)::timestamp at time zone (run.rules).time_zone
+        o.is_settled
         and (o.settled_at at time zone (run.rules).time_zone)::date = any(due)
-        and not exists (select from recon.matches as m where m.transfer_id = o.transfer_id and m.leg = 'settle')
         and not exists (
             select from recon.exceptions as e
             where e.transfer_id = o.transfer_id and e.resolution is distinct from 'matched_later'
@@ -18784,7 +18959,7 @@ begin
 end
 $$;
 comment on function recon.open_missing is
-'A transfer that settled on a day whose statement is here, and whose line is not there after the rail''s time, is missing.';
+'What is left of the transfers that settled on a day whose statement is here, after the rail''s time: their lines are missing.';
 
 create function recon.due_days(run recon.run, days date[])
 returns date[]
@@ -18880,9 +19055,17 @@ begin
         l.statement_no = any(run.statement_nos)
         and l.type in ('payment', 'return')
         and o.is_settled
-    -- Receipts are unique on our side. Of several copies of a line the first is the transfer's.
-    order by l.line_id
-    on conflict (transfer_id, leg, part) do nothing;
+        and not exists (select from recon.matches as m where m.transfer_id = o.transfer_id and m.leg = 'settle')
+        -- Receipts are unique on our side. Where lines share one, the next rule pairs copy with copy.
+        and l.external_ref not in (
+            select d.external_ref
+            from recon.statement_lines as d
+            where d.statement_no = any(run.statement_nos) and d.type in ('payment', 'return') and d.external_ref is not null
+            group by d.external_ref
+            having count(*) > 1
+        )
+    -- Rows and index entries in the order of the lines, which is nearly that of the transfers.
+    order by l.line_id;
 end
 $$;
 comment on function recon.match_receipts is
@@ -19275,6 +19458,7 @@ security definer -- callers may not write matches
 set search_path = ''
 set work_mem = '64MB'
 set plan_cache_mode = 'force_custom_plan'
+set jit = off -- ruling out nested loops looks expensive to the planner, and compiling each plan is
 as $$
 #variable_conflict use_column
 declare
@@ -19296,16 +19480,17 @@ begin
     -- Fresh lines have no statistics yet, and a million index look-ups cost more than one hash.
     perform set_config('enable_nestloop', case when new_lines > 20000 then 'off' else 'on' end, true);
 
+    all_days := recon.days_of(run);
+    select coalesce(array_agg(distinct d.day order by d.day), '{}') into all_days
+    from unnest(all_days || match_lines.days) as d (day);
     perform recon.match_receipts(run);
-    perform recon.open_what_is_left(run);
+    perform recon.open_what_is_left(run, all_days);
     perform recon.mark_lines(run);
     perform recon.match_references(run);
     perform recon.match_returns(run);
     perform recon.match_party_and_day(run);
     perform recon.match_batches(run);
     perform recon.open_exceptions(run);
-    select coalesce(array_agg(distinct d.day order by d.day), '{}') into all_days
-    from unnest(recon.days_of(run) || match_lines.days) as d (day);
     perform recon.open_missing(run, all_days);
     touched := recon.close_matched_exceptions(run);
     update recon.statements as s set matched_at = now() where s.statement_no = any(run.statement_nos);
@@ -19372,7 +19557,7 @@ end
 $$;
 comment on function recon.run_of is 'The rules, the zone and the day of a tenant''s rail, without a run number and without statements.';
 
-create function recon.open_what_is_left(run recon.run)
+create function recon.open_what_is_left(run recon.run, days date[])
 returns void
 language plpgsql
 volatile
@@ -19412,7 +19597,8 @@ begin
         and e.opened_at > now() - interval '35 days';
     analyze pg_temp.open_lines;
 
-    select min(l.value_date) - 4, max(l.value_date) + 4 into first_day, last_day from pg_temp.open_lines as l;
+    select min(d.day) - 4, max(d.day) + 4 into first_day, last_day
+    from (select l.value_date as day from pg_temp.open_lines as l union all select unnest(days)) as d;
     create temp table open_transfers on commit drop as
     select
         o.transfer_id, o.state, o.is_settled, o.direction, o.amount_minor,
@@ -19423,6 +19609,7 @@ begin
         upper(o.transfer_id) as transfer_ref,
         upper(right(o.transfer_id, 20)) as originator_ref,
         upper(right(o.payment_intent_id, 12)) as account_ref,
+        o.settled_at,
         coalesce(o.settled_at, o.created_at) as moved_at,
         (coalesce(o.settled_at, o.created_at) at time zone zone)::date as moved_on
     from recon.our_side as o
@@ -19438,7 +19625,7 @@ begin
     select
         o.transfer_id, o.state, o.is_settled, o.direction, o.amount_minor, o.amount_minor, o.currency, o.receipt,
         o.rail_ref, o.linked_ref, o.party_hash, o.batch_ref, upper(o.transfer_id), upper(right(o.transfer_id, 20)),
-        upper(right(o.payment_intent_id, 12)), o.created_at, (o.created_at at time zone zone)::date
+        upper(right(o.payment_intent_id, 12)), o.settled_at, o.created_at, (o.created_at at time zone zone)::date
     from recon.our_side as o
     where
         o.tenant_id = run.tenant_id and o.environment = run.environment and o.rail = run.rail
@@ -19449,7 +19636,7 @@ begin
 end
 $$;
 comment on function recon.open_what_is_left is
-'Makes the two open sets of a run: lines that no receipt matched, with those of open exceptions, and transfers of those days that have no line. net_minor is what a rail that keeps its fee pays out.';
+'Makes the two open sets of a run: lines that no receipt matched, with those of open exceptions, and transfers of their days and of the given ones that have no line. net_minor is what a rail that keeps its fee pays out.';
 
 create function recon.days_of(run recon.run)
 returns date[]
@@ -22663,6 +22850,10 @@ create policy session_figures_select_own on recon.session_figures
 for select to authenticated
 using (tenant_id = (select public.tenant_id()) and environment = (select public.environment()));
 
+create policy clearings_select_own on recon.clearings
+for select to authenticated
+using (tenant_id = (select public.tenant_id()) and environment = (select public.environment()));
+
 create policy statements_select_own on recon.statements
 for select to authenticated
 using (tenant_id = (select public.tenant_id()) and environment = (select public.environment()));
@@ -22720,7 +22911,7 @@ to fn_recon;
 
 -- Cron runs as postgres, which may do nothing here but this.
 grant usage on schema recon to postgres;
-grant execute on function recon.daily to postgres;
+grant execute on function recon.daily, recon.clear_settlements to postgres;
 
 reset role;
 
