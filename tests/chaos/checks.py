@@ -2,14 +2,15 @@
 
 from collections.abc import Iterator
 
-from tests.chaos.shops import Journal
+from tests.chaos.shops import Shops
 from tests.support.house import House
 from tests.support.simulator import Json
 from tests.support.two_books import differences
 
 
-def violations(house: House, journal: Journal) -> list[str]:
+def violations(shops: Shops) -> list[str]:
     """All of them. Answers are read before the database, what was intended after it."""
+    house, journal = shops.house, shops.journal
     answered = {key: set(intents) for key, intents in journal.answered.items()}
     intents = house.books.rows(
         "select payment_intent_id, tenant_id, metadata ->> 'order' as key"
@@ -20,6 +21,8 @@ def violations(house: House, journal: Journal) -> list[str]:
         *_invented(set(journal.intended), intents),
         *_two_books(house),
         *_numbered(house),
+        *_ledger(house, shops.merchant.tenant_id),
+        *_webhooks(shops),
     ]
 
 
@@ -66,3 +69,61 @@ def _numbered(house: House) -> Iterator[str]:
         " having count(*) <> max(seq) - min(seq) + 1"
     ):
         yield f"{row['transfer_id']} has {row['events']} events over {row['span']} numbers"
+
+
+def _ledger(house: House, tenant_id: str) -> Iterator[str]:
+    """Every settlement is booked once, the books balance and their chain is whole."""
+    for row in house.books.rows(
+        "select e.event_id, count(j.journal_id) as journals from payments.transfer_events as e"
+        " left join ledger.journals as j using (event_id)"
+        " where e.tenant_id = %s and e.type = 'transfer.settled'"
+        " group by e.event_id having count(j.journal_id) <> 1",
+        tenant_id,
+    ):
+        yield f"{row['event_id']} has {row['journals']} journals"
+    for row in house.books.rows("select * from ledger.trial_balance(%s, 'sandbox')", tenant_id):
+        if row["debit_minor"] != row["credit_minor"]:
+            yield f"{row['currency']} is out of balance: {row['debit_minor']}/{row['credit_minor']}"
+    settled, booked = house.books.rows(
+        "select coalesce(sum(amount_minor), 0)::bigint as minor from payments.transfers"
+        " where tenant_id = %(tenant)s and state = 'SETTLED'"
+        " union all"
+        " select coalesce(sum(b.balance_minor), 0)::bigint from ledger.balances as b"
+        " join ledger.accounts as a using (account_id)"
+        " where a.tenant_id = %(tenant)s and a.code like 'SETTLEMENT:%%'".replace(
+            "%(tenant)s", f"'{tenant_id}'"
+        )
+    )
+    if settled["minor"] != abs(booked["minor"]):
+        yield f"{settled['minor']} settled and {booked['minor']} booked as owed by the rail"
+    verdict = house.books.value(
+        "select ledger.verify_chain(%s, 'sandbox', 1, 9223372036854775807)", tenant_id
+    )
+    if verdict["bad"] is not None:
+        yield f"the chain is broken at journal {verdict['bad']}"
+
+
+def _webhooks(shops: Shops) -> Iterator[str]:
+    """Every event that can be polled was heard at least once, by one id and in the same bytes."""
+    heard: dict[str, set[bytes]] = {}
+    for one in shops.receiver.received:
+        one.verified(shops.secret)
+        heard.setdefault(one.event_id, set()).add(one.body)
+    polled = _polled(shops)
+    for event_id in polled - set(heard):
+        yield f"{event_id} was never heard"
+    for event_id in set(heard) - polled:
+        yield f"{event_id} was heard and never happened"
+    for event_id, bodies in heard.items():
+        if len(bodies) > 1:
+            yield f"{event_id} was told in {len(bodies)} ways"
+
+
+def _polled(shops: Shops) -> set[str]:
+    found: list[str] = []
+    while True:
+        query = {"limit": 100} | ({"after": found[-1]} if found else {})
+        page = shops.merchant.api.get("/events", params=query).raise_for_status().json()
+        found += [event["id"] for event in page["data"]]
+        if not page["data"]:
+            return set(found)

@@ -11,6 +11,7 @@ from random import Random
 import httpx
 
 from tests.support.house import House, Merchant, new_key
+from tests.support.receiver import Receiver
 from tests.support.simulator import Json, new_phone
 
 CLIENTS = 8
@@ -18,6 +19,18 @@ PATIENCE_S = 60.0
 # The simulator's scenarios by the payer's last two digits. Most payers behave, or the breaker of
 # the rail would stay open.
 SCENARIOS = (*["00"] * 30, "01", "02", "10", "11", "12", "14", "15", "16", "17", "18", "20")
+
+
+UNFINISHED = """
+select transfer_id from payments.transfers
+where tenant_id = %s and state in ('INITIATED', 'SUBMITTED', 'ACCEPTED') and review_reason is null
+union all
+select e.event_id from payments.transfer_events as e
+where e.tenant_id = %s and e.type = 'transfer.settled'
+    and not exists (select from ledger.journals as j where j.event_id = e.event_id)
+union all
+select event_id from webhooks.deliveries where tenant_id = %s and status = 'pending'
+"""
 
 
 @dataclass
@@ -38,11 +51,17 @@ class Journal:
 
 
 class Shops:
-    """One merchant with many clients that insist: the same key until there is an answer."""
+    """One merchant with many clients that insist: the same key until there is an answer.
 
-    def __init__(self, house: House, journal: Journal, seed: int) -> None:
-        self.house, self.journal = house, journal
+    receiver: the merchant's server, which hears webhooks and is never killed.
+    """
+
+    def __init__(self, house: House, journal: Journal, seed: int, receiver: Receiver) -> None:
+        self.house, self.journal, self.receiver = house, journal, receiver
         self.merchant: Merchant = house.merchant()
+        endpoint = {"url": receiver.url, "event_types": ["*"]}
+        made = self.merchant.post("/webhook-endpoints", endpoint).raise_for_status().json()
+        self.secret = str(made["secret"])
         self._chance = Random(seed)
         self._scenarios: Counter[str] = Counter()
         self._codes: Counter[int] = Counter()
@@ -60,12 +79,8 @@ class Shops:
                 sold += len(batch)
 
     def unfinished(self) -> list[str]:
-        """Transfers that are neither over nor honestly before a person."""
-        return self.house.books.column(
-            "select transfer_id from payments.transfers where tenant_id = %s"
-            " and state in ('INITIATED', 'SUBMITTED', 'ACCEPTED') and review_reason is null",
-            self.merchant.tenant_id,
-        )
+        """What is under way: transfers neither over nor before a person, events not passed on."""
+        return self.house.books.column(UNFINISHED, *[self.merchant.tenant_id] * 3)
 
     def tally(self) -> str:
         """What was tried and what it came to."""

@@ -16,6 +16,7 @@ from tests.chaos.checks import violations
 from tests.chaos.kills import Killer
 from tests.chaos.shops import Journal, Shops
 from tests.support.house import House, own_house, report
+from tests.support.receiver import Receiver, listening
 from tests.support.simulator import until
 
 
@@ -49,10 +50,16 @@ def house() -> Iterator[House]:
         yield house
 
 
-def test_everybody_is_killed_and_every_book_agrees(house: House) -> None:
+@pytest.fixture
+def receiver() -> Iterator[Receiver]:
+    with listening() as receiver:
+        yield receiver
+
+
+def test_everybody_is_killed_and_every_book_agrees(house: House, receiver: Receiver) -> None:
     seed = int(os.environ.get("STALELA_SEED", random.randrange(10**6)))
     journal, started = Journal(), monotonic()
-    shops = Shops(house, journal, seed)
+    shops = Shops(house, journal, seed, receiver)
 
     with Killer(house.stack, random.Random(seed), SCALE.kills) as killer:
         shops.sell(SCALE.payments, keep_open=killer.is_busy)
@@ -60,7 +67,7 @@ def test_everybody_is_killed_and_every_book_agrees(house: House) -> None:
     until(lambda: shops.unfinished() == [], "the end of every payment", SCALE.patience_s)
 
     report(f"seed {seed}: {killer.tally()}; {shops.tally()}; {monotonic() - started:.0f} s")
-    assert [*shops.faults, *violations(house, journal)] == []
+    assert [*shops.faults, *violations(shops)] == []
 
 
 BROKEN_BUILDS = {
@@ -94,18 +101,18 @@ BROKEN_BUILDS = {
 
 
 @pytest.mark.parametrize("name", BROKEN_BUILDS)
-def test_a_broken_build_is_reported(house: House, name: str) -> None:
+def test_a_broken_build_is_reported(house: House, receiver: Receiver, name: str) -> None:
     definition, complaint = BROKEN_BUILDS[name]
     house.books.run("set role stalela_owner")
     house.books.run(definition)
     house.books.run("reset role")
     journal = Journal()
-    shops = Shops(house, journal, seed=1)
+    shops = Shops(house, journal, 1, receiver)
 
     shops.sell(20, twice=True)
 
     until(
-        lambda: any(complaint in found for found in violations(house, journal)),
+        lambda: any(complaint in found for found in violations(shops)),
         f"a complaint about {complaint}",
         60,
     )
