@@ -29,7 +29,17 @@ select e.event_id from payments.transfer_events as e
 where e.tenant_id = %s and e.type = 'transfer.settled'
     and not exists (select from ledger.journals as j where j.event_id = e.event_id)
 union all
-select event_id from webhooks.deliveries where tenant_id = %s and status = 'pending'
+select e.event_id
+from (
+    select event_id, type, tenant_id from payments.intent_events
+    union all
+    select event_id, type, tenant_id from payments.transfer_events
+) as e
+join webhooks.event_types as t on t.type = e.type
+where e.tenant_id = %s
+    and not exists (
+        select from webhooks.deliveries as d where d.event_id = e.event_id and d.status <> 'pending'
+    )
 """
 
 
