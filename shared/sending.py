@@ -14,7 +14,7 @@ from shared.errors import StalelaError
 from shared.http.caller import Caller, digest
 from shared.rails.base import Operation, RailEvent
 from shared.rails.instructions import callback_url, instruction_from
-from shared.rails.registry import Rails
+from shared.rails.registry import Rails, UnknownRail
 from shared.vault import Vault, VaultError
 
 PATIENCE_S: Final = 5.0  # a database that is restarted or failed over is back by then
@@ -76,14 +76,14 @@ class Sender:
                 traceparent=caller.traceparent,
             )
             return await self._rails.get(order["rail"]).submit(instruction)
-        except (StalelaError, VaultError) as refused:
+        except (StalelaError, VaultError, UnknownRail) as refused:
             await self._db.call(
                 "payments.release_submission",
                 {
                     "transfer_id": order["transfer_id"],
                     "callback_token_hash": digest(order["callback_token"]),
                     "idempotency_key": key,
-                    # A fault of the vault is ours, and no text for a payer.
+                    # A fault of the vault or the registry is ours, and no text for a payer.
                     "reason": str(refused) if isinstance(refused, StalelaError) else "Not sent",
                     "retry_after": getattr(refused, "retry_after", None),
                 },

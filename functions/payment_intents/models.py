@@ -180,7 +180,7 @@ class LatestTransfer(BaseModel):
     id: str
     rail: str
     state: Literal["INITIATED", "SUBMITTED", "ACCEPTED", "SETTLED", "RETURNED", "FAILED"]
-    payer: str
+    payer: str | None
     receipt: str | None
     needs_review: bool
     late: bool

@@ -1,5 +1,6 @@
 """The wire shapes of /transfers. Money is a decimal string beside its currency."""
 
+import re
 from datetime import UTC, datetime
 from typing import Annotated, Any, Final, Literal
 
@@ -7,6 +8,7 @@ from pydantic import (
     AfterValidator,
     AwareDatetime,
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
     StringConstraints,
@@ -105,6 +107,8 @@ DEPOSIT: Final = SETTLED | {
     "body_hash": None,
 }
 
+_DATE_AND_TIME = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt ]", re.ASCII)
+
 Intent = Literal["AUTH", "CAPTURE", "PUSH", "PULL"]
 State = Literal["INITIATED", "SUBMITTED", "ACCEPTED", "SETTLED", "RETURNED", "FAILED"]
 
@@ -131,7 +135,14 @@ def _in_utc(at: datetime) -> datetime:
         raise ValueError("is out of range") from None
 
 
-Instant = Annotated[AwareDatetime, AfterValidator(_in_utc)]
+def _spelled_out(text: object) -> object:
+    """Give `text` back. ValueError for a bare number, which pydantic would take for an epoch."""
+    if isinstance(text, str) and not _DATE_AND_TIME.match(text):
+        raise ValueError("must be a time such as 2026-11-21T07:10:00Z")
+    return text
+
+
+Instant = Annotated[AwareDatetime, BeforeValidator(_spelled_out), AfterValidator(_in_utc)]
 
 
 class Party(BaseModel):

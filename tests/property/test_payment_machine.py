@@ -484,7 +484,9 @@ class PaymentMachine(RuleBasedStateMachine):
     @rule(pick=PICK, amount=st.sampled_from([2_000, LARGE]), how=st.sampled_from(ENDS))
     def deposit_is_assigned(self, pick: int, amount: int, how: str) -> None:
         """The payer typed another account number; meanwhile the intent may have ended."""
-        intent = self.intent(pick)
+        if how != "not":
+            self.sell(LARGE, at_once=False)
+        intent = self.intent(pick if how == "not" else 0)
         self.till.confirm(receipt := f"dep-{uuid.uuid4().hex}", "shop", amount)
         deposit_id = self.books.value(
             "select transfer_id from payments.transfers where receipt = %s", receipt
