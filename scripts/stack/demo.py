@@ -117,6 +117,6 @@ def _callback(phone: httpx.Client, prompt: dict[str, Any]) -> dict[str, Any] | N
     """The delivered callback of this prompt, once it was answered."""
     log = phone.get("/control/log", params={"phone": MSISDN}).raise_for_status().json()
     for delivery in log["callbacks"]:
-        if delivery["checkout_request_id"] == prompt["checkout_request_id"] and delivery["status"]:
+        if delivery["about"] == prompt["checkout_request_id"] and delivery["status"]:
             return dict(delivery)
     return None
