@@ -104,7 +104,11 @@ values
 ('transfer_needs_review', 'true', 'A transfer waits for a person''s decision', 'Look it up in the rail''s statement and resolve its review.'),
 ('transfers_stuck', 'false', 'Transfers stay open for too long', 'See whether the rail calls back and reconcile asks; ask the rail if both do.'),
 ('unknown_rail_code', 'false', 'A rail sent a code that nobody knows', 'Find its meaning in the rail''s manual and add a row for it.'),
-('webhook_endpoint_disabled', 'true', 'A webhook endpoint was switched off', 'Mend the endpoint and enable it again; missed events can be replayed.')
+('webhook_endpoint_disabled', 'true', 'A webhook endpoint was switched off', 'Mend the endpoint and enable it again; missed events can be replayed.'),
+('outbox_lagging', 'false', 'A destination of events falls behind', 'See whether its function runs and what its log says; nothing is lost meanwhile.'),
+('outbox_not_read', 'false', 'A partition of the outbox cannot leave', 'A destination has not read it; switch that destination off or mend it.'),
+('outbox_without_partition', 'false', 'The outbox has no partition for today', 'Run payments.roll_outbox; events go to the default partition meanwhile.'),
+('signing_stalled', 'false', 'Fiscal signatures do not come', 'See whether the key service answers; numbers stay sealed and in order.')
 on conflict (kind) do update set
     to_owners = excluded.to_owners,
     title = excluded.title,
@@ -114,6 +118,7 @@ on conflict (kind) do update set
 insert into messages.slos (slo, objective_bps, target_s, routine, description)
 values
 ('callbacks_concluded', '9950', '5', 'messages.callback_figures', 'Callbacks that a rail sent are concluded within 5 s'),
+('deliveries_on_time', '9900', '10', 'messages.delivery_figures', 'Events reach every destination within 10 s'),
 ('transfers_concluded', '9900', '600', 'messages.transfer_figures', 'Transfers end within 10 minutes of their submission')
 on conflict (slo) do update set
     objective_bps = excluded.objective_bps,

@@ -145,4 +145,14 @@ comment on table messages.slos is
 'Service levels: of what routine(since, target_s) counts (good, total), objective_bps are to be good. messages.watch raises an alert while the month''s error budget burns too fast.';
 alter table messages.slos enable row level security;
 
+create table messages.slo_samples (
+    sampled_at timestamptz not null default now(),
+    destination text not null,
+    late_s integer not null check (late_s >= 0),
+    primary key (sampled_at, destination)
+);
+comment on table messages.slo_samples is
+'How late each destination of events was, minute by minute for a day: what passed leaves no trace to measure afterwards.';
+alter table messages.slo_samples enable row level security;
+
 reset role;

@@ -46,6 +46,7 @@ WITHOUT_A_TENANT = {
     "messages.kinds": "reference rows",
     "messages.mail_events": "the mail provider's news, without addresses",
     "messages.pauses": "whether the mail provider takes mail",
+    "messages.slo_samples": "figures of the platform",
     "messages.slos": "reference rows",
     "messages.suppressions": "addresses of the whole platform",
     "fiscal.fiscal_counters": "the next number of each outlet, which its resource shows",

@@ -394,6 +394,7 @@ as $$
 #variable_conflict use_column
 begin
     perform messages.watch_transfers();
+    perform messages.sample_deliveries();
     return messages.watch_slos();
 end
 $$;
@@ -483,6 +484,41 @@ end
 $$;
 comment on function messages.watch_slos is
 'One alert per service level while its error budget of 30 days burns 14.4 times too fast over an hour, or 6 times over six; resolved by itself.';
+
+create function messages.sample_deliveries()
+returns void
+language plpgsql
+volatile
+security definer -- callers may not read the outbox
+set search_path = ''
+as $$
+begin
+    insert into messages.slo_samples (destination, late_s)
+    select d.destination, coalesce(
+        greatest(0, extract(epoch from clock_timestamp() - payments.oldest_due(d.destination))), 0
+    )::integer
+    from public.destinations as d
+    where d.enabled
+    on conflict do nothing;
+    delete from messages.slo_samples as s where s.sampled_at < now() - interval '1 day';
+end
+$$;
+comment on function messages.sample_deliveries is 'Notes how late each destination is at this moment, and forgets what is older than a day.';
+
+create function messages.delivery_figures(since timestamptz, target_s integer, out good bigint, out total bigint)
+language plpgsql
+stable
+security definer -- callers may not read samples
+set search_path = ''
+as $$
+begin
+    select count(*) filter (where s.late_s <= target_s), count(*)
+    into good, total
+    from messages.slo_samples as s
+    where s.sampled_at >= since;
+end
+$$;
+comment on function messages.delivery_figures is 'Of the minutes of every destination since then: in how many its events were at most target_s late, and how many there were.';
 
 create function messages.callback_figures(since timestamptz, target_s integer, out good bigint, out total bigint)
 language plpgsql
