@@ -2391,6 +2391,16 @@ comment on table messages.slos is
 'Service levels: of what routine(since, target_s) counts (good, total), objective_bps are to be good. messages.watch raises an alert while the month''s error budget burns too fast.';
 alter table messages.slos enable row level security;
 
+create table messages.slo_samples (
+    sampled_at timestamptz not null default now(),
+    destination text not null,
+    late_s integer not null check (late_s >= 0),
+    primary key (sampled_at, destination)
+);
+comment on table messages.slo_samples is
+'How late each destination of events was, minute by minute for a day: what passed leaves no trace to measure afterwards.';
+alter table messages.slo_samples enable row level security;
+
 reset role;
 
 -- sql/tax/tables.sql
@@ -3950,7 +3960,11 @@ values
 ('transfer_needs_review', 'true', 'A transfer waits for a person''s decision', 'Look it up in the rail''s statement and resolve its review.'),
 ('transfers_stuck', 'false', 'Transfers stay open for too long', 'See whether the rail calls back and reconcile asks; ask the rail if both do.'),
 ('unknown_rail_code', 'false', 'A rail sent a code that nobody knows', 'Find its meaning in the rail''s manual and add a row for it.'),
-('webhook_endpoint_disabled', 'true', 'A webhook endpoint was switched off', 'Mend the endpoint and enable it again; missed events can be replayed.')
+('webhook_endpoint_disabled', 'true', 'A webhook endpoint was switched off', 'Mend the endpoint and enable it again; missed events can be replayed.'),
+('outbox_lagging', 'false', 'A destination of events falls behind', 'See whether its function runs and what its log says; nothing is lost meanwhile.'),
+('outbox_not_read', 'false', 'A partition of the outbox cannot leave', 'A destination has not read it; switch that destination off or mend it.'),
+('outbox_without_partition', 'false', 'The outbox has no partition for today', 'Run payments.roll_outbox; events go to the default partition meanwhile.'),
+('signing_stalled', 'false', 'Fiscal signatures do not come', 'See whether the key service answers; numbers stay sealed and in order.')
 on conflict (kind) do update set
     to_owners = excluded.to_owners,
     title = excluded.title,
@@ -3960,6 +3974,7 @@ on conflict (kind) do update set
 insert into messages.slos (slo, objective_bps, target_s, routine, description)
 values
 ('callbacks_concluded', '9950', '5', 'messages.callback_figures', 'Callbacks that a rail sent are concluded within 5 s'),
+('deliveries_on_time', '9900', '10', 'messages.delivery_figures', 'Events reach every destination within 10 s'),
 ('transfers_concluded', '9900', '600', 'messages.transfer_figures', 'Transfers end within 10 minutes of their submission')
 on conflict (slo) do update set
     objective_bps = excluded.objective_bps,
@@ -20593,6 +20608,7 @@ as $$
 #variable_conflict use_column
 begin
     perform messages.watch_transfers();
+    perform messages.sample_deliveries();
     return messages.watch_slos();
 end
 $$;
@@ -20682,6 +20698,41 @@ end
 $$;
 comment on function messages.watch_slos is
 'One alert per service level while its error budget of 30 days burns 14.4 times too fast over an hour, or 6 times over six; resolved by itself.';
+
+create function messages.sample_deliveries()
+returns void
+language plpgsql
+volatile
+security definer -- callers may not read the outbox
+set search_path = ''
+as $$
+begin
+    insert into messages.slo_samples (destination, late_s)
+    select d.destination, coalesce(
+        greatest(0, extract(epoch from clock_timestamp() - payments.oldest_due(d.destination))), 0
+    )::integer
+    from public.destinations as d
+    where d.enabled
+    on conflict do nothing;
+    delete from messages.slo_samples as s where s.sampled_at < now() - interval '1 day';
+end
+$$;
+comment on function messages.sample_deliveries is 'Notes how late each destination is at this moment, and forgets what is older than a day.';
+
+create function messages.delivery_figures(since timestamptz, target_s integer, out good bigint, out total bigint)
+language plpgsql
+stable
+security definer -- callers may not read samples
+set search_path = ''
+as $$
+begin
+    select count(*) filter (where s.late_s <= target_s), count(*)
+    into good, total
+    from messages.slo_samples as s
+    where s.sampled_at >= since;
+end
+$$;
+comment on function messages.delivery_figures is 'Of the minutes of every destination since then: in how many its events were at most target_s late, and how many there were.';
 
 create function messages.callback_figures(since timestamptz, target_s integer, out good bigint, out total bigint)
 language plpgsql
