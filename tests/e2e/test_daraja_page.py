@@ -187,3 +187,17 @@ def test_page_fits_its_screen(
     opened.close()
     assert overflow <= 0
     assert min(sizes) >= 44
+
+
+def test_statement_is_a_download_beside_the_books(
+    page: Page, simulator: Simulator, receiver: Receiver
+) -> None:
+    simulator.deposit(PHONE, 1500, "rent nov 4B")
+    expect(page.locator("#books")).to_contain_text("rent nov 4B")
+
+    with page.expect_download() as downloading:
+        page.get_by_role("link", name="Statement of 600174, today").click()
+
+    lines = downloading.value.path().read_text().splitlines()
+    assert downloading.value.suggested_filename.startswith("ORG_600174_All Accounts_Completed")
+    assert lines[-1].endswith(",rent nov 4B")
