@@ -638,6 +638,16 @@ async def test_a_paid_prompt_is_confirmed_as_a_deposit_of_the_same_receipt(shop:
     assert confirmed.account_reference == "INV-7"
 
 
+async def test_a_registration_that_was_forgotten_confirms_nothing(shop: Shop) -> None:
+    await register(shop)
+    shop.simulator.control("DELETE", "c2b")
+
+    made = shop.simulator.deposit(PAYER, 1500, "INV-1")
+
+    assert await settled(shop, made["receipt"]) == "paid"
+    assert shop.receiver.received == []
+
+
 @pytest.mark.parametrize("version", [1, 2])
 async def test_payers_are_masked_or_hashed(shop: Shop, version: int) -> None:
     shop.simulator.http.post(

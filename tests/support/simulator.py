@@ -79,7 +79,9 @@ class Daraja(Simulator):
         return dict(self.log(phone="nobody")["counts"])
 
     def disarm(self) -> None:
+        """No fault is armed, and no merchant of another test is told of payments (C2B)."""
         self.control("DELETE", "faults")
+        self.control("DELETE", "c2b")
 
 
 class _Patient(httpx.BaseTransport):

@@ -243,6 +243,9 @@ class Books:
             ),
         )
 
+    def forget_c2b(self) -> None:
+        self._store.execute("delete from c2b_urls")
+
     def c2b(self, short_code: str) -> Registration | None:
         """The addresses of a short code, None when it has registered none."""
         query = (

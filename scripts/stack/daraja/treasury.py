@@ -70,6 +70,16 @@ def add_money(router: APIRouter, world: World, desk: Desk) -> None:
         """Newest first; `answer` is what the merchant's validation said, if it said something."""
         return [asdict(each) for each in desk.deposits.all(phone)]
 
+    @router.delete("/c2b")
+    async def forget_registrations() -> dict[str, Any]:
+        """No short code has C2B addresses any more: payments are confirmed to nobody."""
+        world.books.forget_c2b()
+        return {"registered": []}
+
+    _add_accounts(router, world)
+
+
+def _add_accounts(router: APIRouter, world: World) -> None:
     @router.post("/topups", status_code=201)
     async def top_up(movement: Movement) -> dict[str, Any]:
         """The merchant's bank fills its utility account."""
