@@ -3,10 +3,18 @@
 (The reference's ALLOW, REVIEW and DENY; `hold` waits for a person.)
 """
 
+import re
 from datetime import date, datetime
 from typing import Annotated, Any, Final, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    StringConstraints,
+)
 
 from shared.ids import pattern
 
@@ -14,6 +22,7 @@ Decision = Literal["clear", "hold", "deny"]
 Environment = Literal["sandbox", "production"]
 Direction = Literal["in", "out"]
 
+_DAY: Final = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}", re.ASCII)
 _PARTY_ID = "pty_01kaj3v7wvf4fr8mnp5sye2s6k"
 _TRANSFER_ID = "tr_01kaj3vq1nfr5r3e2n9v4d8yzx"
 _TENANT_ID = "tn_01kaj3v7wvf4fr8mnp5sye2s6k"
@@ -38,6 +47,13 @@ def _storable(text: str) -> str:
     return text
 
 
+def _written_out(value: object) -> object:
+    """Give `value` back. ValueError for a number, which pydantic would take for seconds."""
+    if isinstance(value, str) and _DAY.fullmatch(value):
+        return value
+    raise ValueError("must be a day such as 1990-05-17")
+
+
 _Storable = AfterValidator(_storable)
 Name = Annotated[
     str,
@@ -52,7 +68,7 @@ Reason = Annotated[
 ]
 Country = Annotated[str, Field(pattern=r"^[A-Z]{2}$", examples=["KE"])]
 Document = Annotated[str, StringConstraints(min_length=3, max_length=64), _Storable]
-Birth = Annotated[date, Field(strict=False, examples=["1990-05-17"])]
+Birth = Annotated[date, BeforeValidator(_written_out), Field(strict=False, examples=["1990-05-17"])]
 
 
 class _Body(BaseModel):

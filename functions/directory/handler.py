@@ -1,6 +1,5 @@
 """Serves /directory: who is reached by which rail, at what price, and why a transfer took it."""
 
-from datetime import date
 from typing import Annotated
 
 from fastapi import APIRouter, FastAPI, Path, Query, Request
@@ -146,8 +145,8 @@ async def get_calendar(
     calendar: CalendarName,
     caller: ApiCaller,
     request: Request,
-    from_day: Annotated[date, Query(description="The first day.", examples=["2026-01-01"])],
-    to_day: Annotated[date, Query(description="The last day.", examples=["2026-12-31"])],
+    from_day: Annotated[models.Day, Query(description="The first day.", examples=["2026-01-01"])],
+    to_day: Annotated[models.Day, Query(description="The last day.", examples=["2026-12-31"])],
 ) -> Response:
     """List the public holidays of a country between two days."""
     db: Database = request.app.state.database

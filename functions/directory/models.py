@@ -1,10 +1,21 @@
 """The wire shapes of /directory."""
 
-from datetime import date, datetime
+import re
+from datetime import UTC, date, datetime
 from typing import Annotated, Any, Final, Literal
 
-from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import (
+    AfterValidator,
+    AwareDatetime,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    StringConstraints,
+)
 
+_DAY: Final = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}", re.ASCII)
+_DATE_AND_TIME: Final = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt ]", re.ASCII)
 _TRANSFER_ID = "tr_01kaj3vq1nfr5r3e2n9v4d8yzx"
 _CANDIDATE: Final[dict[str, Any]] = {
     "rail": "mpesa",
@@ -36,6 +47,33 @@ Alias = Annotated[
     _Storable,
     Field(examples=["+254712345678"]),
 ]
+
+
+def _spelled_out(value: object) -> object:
+    """Give `value` back. ValueError for a number, which pydantic would take for seconds."""
+    if isinstance(value, str) and _DATE_AND_TIME.match(value):
+        return value
+    raise ValueError("must be a time such as 2026-11-21T07:10:00Z")
+
+
+def _in_utc(at: datetime) -> datetime:
+    """Give `at` in UTC. ValueError when that is no date any more: Postgres would not read it."""
+    try:
+        return at.astimezone(UTC)
+    except OverflowError:
+        raise ValueError("is out of range") from None
+
+
+def _a_day(value: object) -> object:
+    if isinstance(value, str) and _DAY.fullmatch(value):
+        return value
+    raise ValueError("must be a day such as 2026-12-12")
+
+
+Instant = Annotated[
+    AwareDatetime, BeforeValidator(_spelled_out), AfterValidator(_in_utc), Field(strict=False)
+]
+Day = Annotated[date, BeforeValidator(_a_day)]
 
 
 class _Body(BaseModel):
@@ -229,7 +267,7 @@ class Publish(_Body):
     source: Annotated[
         str, StringConstraints(strip_whitespace=True, min_length=3, max_length=200), _Storable
     ]
-    effective_from: Annotated[AwareDatetime, Field(strict=False)] | None = None
+    effective_from: Instant | None = None
     entries: Annotated[list[Entry], Field(min_length=1, max_length=500)]
 
 

@@ -334,3 +334,12 @@ def test_another_tenants_party_is_not_there(
 
 def test_the_function_is_ready(house: House, lists: dict[str, Json]) -> None:
     assert house.http.get("/compliance/readyz").status_code == 200
+
+
+@pytest.mark.parametrize("born", [0, "0", "1990-13-01", "17.05.1990", "1990-05-17T00:00:00Z"])
+def test_a_day_of_birth_is_written_out(house: House, born: object) -> None:
+    body = {"name": "Wanjiru Kamau", "phone": new_phone(), "date_of_birth": born}
+
+    answer = house.merchant().api.post("/compliance/parties", json=body)
+
+    assert (answer.status_code, answer.json()["errors"][0]["pointer"]) == (400, "/date_of_birth")

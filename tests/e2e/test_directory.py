@@ -96,6 +96,13 @@ def test_a_version_with_a_wrong_entry_is_refused_whole(
     assert answer.json()["errors"] == [{"pointer": "/entries/1", "detail": detail}]
 
 
+@pytest.mark.parametrize("at", [0, "0006-09-04T16:01:57-18:45", "0001-01-01T00:00:00+14:00"])
+def test_a_version_begins_at_a_time_that_exists(operator: httpx.Client, at: object) -> None:
+    body = {"source": "A mistake", "effective_from": at, "entries": [entry("airtel_ke")]}
+
+    assert operator.post("/directory/versions", json=body).status_code in {400, 422}
+
+
 def test_only_operators_publish(house: House, merchant: Merchant) -> None:
     owner = house.client(merchant.token("owner"))
 
