@@ -262,8 +262,11 @@ class Examples:
                 headers[parameter["name"]] = self.value(parameter["schema"])
         body = None
         if "requestBody" in operation:
-            headers["Content-Type"] = "application/json"
-            content = operation["requestBody"]["content"]["application/json"]
+            media = operation["requestBody"]["content"]
+            # A published list is sent as it is; everything else is JSON.
+            kind = "application/json" if "application/json" in media else next(iter(media))
+            headers["Content-Type"] = kind
+            content = media[kind]
             body = json.dumps(self.value(content["schema"])).encode()
         return Call(method, path, headers, body)
 
