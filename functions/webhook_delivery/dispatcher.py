@@ -17,7 +17,9 @@ from shared.outbound import Outbound, Reply
 from shared.vault import Vault, VaultError
 from shared.webhooks.signing import signed_headers
 
-IN_FLIGHT: Final = 1000  # twenty endpoints that hang do not stop the others (50 to each at most)
+# Below the 1,024 files a process may usually open. Sixteen endpoints that begin to hang at once do
+# not stop the others: 50 to each at most, and next to none once their breakers are open.
+IN_FLIGHT: Final = 800
 EVENTS: Final = 500  # taken from the outbox at once
 CLAIM: Final = 250  # leased at once; few enough that the first answers are recorded soon
 RECORD: Final = 250  # written down at once

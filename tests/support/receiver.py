@@ -2,7 +2,7 @@
 
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -45,6 +45,7 @@ class Receiver:
         self.status = 204
         self.headers: dict[str, str] = {}
         self.answer = b""
+        self.on_first: Callable[[], None] | None = None  # between the first request and its answer
         self._server: ThreadingHTTPServer | None = None
         self.port = 0
         self.up()
@@ -64,6 +65,7 @@ class Receiver:
                 body = self.rfile.read(int(self.headers["Content-Length"]))
                 headers = {name.lower(): value for name, value in self.headers.items()}
                 receiver.received.append(Received(self.path, headers, body))
+                receiver.act_once()
                 self.send_response(receiver.status)
                 for name, value in receiver.headers.items():
                     self.send_header(name, value)
@@ -85,6 +87,12 @@ class Receiver:
             self._server.shutdown()
             self._server.server_close()
             self._server = None
+
+    def act_once(self) -> None:
+        """Whatever a test wants to happen before the first answer."""
+        action, self.on_first = self.on_first, None
+        if action is not None:
+            action()
 
     def types(self, secret: str) -> list[str]:
         """What was heard, in order, all of it verified."""

@@ -113,6 +113,8 @@ begin
         return answer;
     end if;
     perform webhooks.check_filters(create_endpoint.event_types);
+    -- Two who count at once would both find room.
+    perform pg_advisory_xact_lock(hashtext('webhooks.endpoints'), hashtext(caller.tenant_id));
     if (
         select count(*) >= public.setting('webhooks.endpoints_max')::bigint
         from webhooks.endpoints as e

@@ -66,7 +66,10 @@ begin
     perform webhooks.lock_endpoints(array(
         select e.endpoint_id
         from webhooks.endpoints as e
-        where (e.tenant_id, e.environment) in (select m.tenant_id, m.environment from unnest(messages) as m)
+        where
+            (e.tenant_id, e.environment) in (select m.tenant_id, m.environment from unnest(messages) as m)
+            -- Whoever names one has locked it, and may not go back to a smaller id.
+            and e.endpoint_id = coalesce(only_endpoint, e.endpoint_id)
     ));
     insert into webhooks.messages
     select m.* from unnest(messages) as m where octet_length(m.payload) < 20000

@@ -235,6 +235,19 @@ def test_dispatchers_side_by_side_send_each_event_once_and_in_order(
         assert ['"sequence":0' in payload for payload in told] == [True, False]
 
 
+def test_as_many_endpoints_as_are_allowed_whoever_asks_at_once(
+    module_database: Database, books: Books, listener: Listener
+) -> None:
+    def create(one: Api) -> str:
+        return Listener(Shop(one, books, listener.shop.tenant_id)).endpoint()
+
+    with connections(module_database, 12) as apis:
+        answered = at_once([partial(create, one) for one in apis])
+
+    refused = [one.code for one in answered if isinstance(one, Refused)]
+    assert refused == ["42254"] * 7
+
+
 def test_two_creates_with_one_key_make_one_endpoint(
     module_database: Database, books: Books, listener: Listener
 ) -> None:
