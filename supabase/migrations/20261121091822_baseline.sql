@@ -15110,6 +15110,8 @@ begin
         return answer;
     end if;
     perform webhooks.check_filters(create_endpoint.event_types);
+    -- Two who count at once would both find room.
+    perform pg_advisory_xact_lock(hashtext('webhooks.endpoints'), hashtext(caller.tenant_id));
     if (
         select count(*) >= public.setting('webhooks.endpoints_max')::bigint
         from webhooks.endpoints as e
@@ -15625,7 +15627,10 @@ begin
     perform webhooks.lock_endpoints(array(
         select e.endpoint_id
         from webhooks.endpoints as e
-        where (e.tenant_id, e.environment) in (select m.tenant_id, m.environment from unnest(messages) as m)
+        where
+            (e.tenant_id, e.environment) in (select m.tenant_id, m.environment from unnest(messages) as m)
+            -- Whoever names one has locked it, and may not go back to a smaller id.
+            and e.endpoint_id = coalesce(only_endpoint, e.endpoint_id)
     ));
     insert into webhooks.messages
     select m.* from unnest(messages) as m where octet_length(m.payload) < 20000
