@@ -49,7 +49,7 @@ class ReportFormat(StrEnum):
 _REPORT = answers(models.Report, 400, 401, 403, 404, 429, 503)
 _REPORT[200]["content"] = {
     "text/csv": {"schema": {"type": "string"}, "example": "section,name,value\r\n"},
-    "application/pdf": {"schema": {"type": "string", "format": "binary"}},
+    "application/pdf": {"schema": {"type": "string", "format": "binary"}, "example": "%PDF-1.3"},
 }
 
 

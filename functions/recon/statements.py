@@ -35,8 +35,13 @@ _BODY: Final[dict[str, Any]] = {
     "required": True,
     "description": "The file, byte for byte, up to 8 MiB.",
     "content": {
-        kind: {"schema": {"type": "string", "format": "binary"}}
-        for kind in ("text/csv", "application/xml", "text/plain", "application/octet-stream")
+        kind: {"schema": {"type": "string", "format": "binary"}, "example": example}
+        for kind, example in (
+            ("text/csv", "Organization Statement\r\n"),
+            ("application/xml", '<?xml version="1.0"?>'),
+            ("text/plain", ":20:STMT20261120\n"),
+            ("application/octet-stream", ":20:STMT20261120\n"),
+        )
     },
 }
 _FIRST = answers(models.Imported, status=201)

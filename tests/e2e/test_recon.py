@@ -4,6 +4,7 @@ import csv
 import io
 from collections import Counter
 from collections.abc import Callable, Iterator
+from decimal import Decimal
 from typing import Any
 
 import httpx
@@ -12,7 +13,7 @@ import pytest
 from scripts.stack.daraja.credentials import PAY_BILL
 from scripts.stack.stack import Stack
 from tests.support.house import House, Merchant, living_in, new_key
-from tests.support.simulator import Json, new_phone
+from tests.support.simulator import Json, new_phone, until
 
 FIRST_COLUMN = "Receipt No."
 
@@ -37,8 +38,11 @@ class Paper:
         start = next(n for n, row in enumerate(rows) if row[:1] == [FIRST_COLUMN])
         self.head, self.columns = rows[:start], rows[start]
         # Other merchants of this stack share the pay bill; their lines are not ours to explain.
-        account = self.columns.index("A/C No.")
-        self.rows = [row for row in rows[start + 1 :] if row[account] in references]
+        self.rows = [
+            row
+            for row in rows[start + 1 :]
+            if self.cell(row, "A/C No.") in references or self.cell(row, FIRST_COLUMN) in references
+        ]
 
     def cell(self, row: list[str], column: str) -> str:
         return row[self.columns.index(column)]
@@ -51,12 +55,15 @@ class Paper:
 
     def file(self) -> bytes:
         """As the portal would export these rows: with totals that fit them."""
-        total = sum(float(self.cell(row, "Paid In") or 0) for row in self.rows)
+        paid_in, withdrawn = (
+            sum(Decimal(self.cell(row, column) or 0) for row in self.rows)
+            for column in ("Paid In", "Withdrawn")
+        )
         totals = {
             "Opening Balance:": "0.00",
-            "Total Paid In:": f"{total:.2f}",
-            "Total Withdrawn:": "0.00",
-            "Closing Balance:": f"{total:.2f}",
+            "Total Paid In:": f"{paid_in:.2f}",
+            "Total Withdrawn:": f"{withdrawn:.2f}",
+            "Closing Balance:": f"{paid_in + withdrawn:.2f}",
         }
         head = [[row[0], totals.get(row[0], row[1])] if len(row) > 1 else row for row in self.head]
         text = io.StringIO(newline="")
@@ -67,9 +74,10 @@ class Paper:
 def statement(house: House, merchant: Merchant) -> Paper:
     """What the simulator exports of today, of this merchant."""
     references = {
-        str(row["payment_intent_id"])[-12:].upper()
+        name
         for row in merchant.transfers()
-        if row["payment_intent_id"]
+        for name in (str(row["payment_intent_id"])[-12:].upper(), row["receipt"])
+        if name
     }
     return Paper(house.daraja.statement(PAY_BILL), references)
 
@@ -140,6 +148,38 @@ def test_every_payment_is_on_the_statement_and_every_line_is_a_payment(
     }  # fmt: skip
     assert figures["transfers"]["matched"] == len(paid)
     assert kinds(merchant) == {}
+
+
+def test_refunds_payouts_and_charges_are_on_the_statement_too(
+    house: House, merchant: Merchant
+) -> None:
+    house.daraja.settings(payout_charge=9)
+    (paid,) = pay(merchant, "1000.00")
+    refund = merchant.post("/refunds", {"payment_intent": paid["payment_intent_id"]})
+    destination = {"type": "mpesa", "phone": new_phone("30")}
+    wanted = {"amount": "1500.00", "currency": "KES", "destination": destination}
+    payout = merchant.post("/payouts", wanted)
+    for kind, answer in (("refunds", refund), ("payouts", payout)):
+        succeeded(merchant, kind, answer.raise_for_status().json()["id"])
+
+    answer = upload(merchant, statement(house, merchant).file()).raise_for_status()
+
+    (figures,) = answer.json()["sessions"][0]["figures"]
+    assert (figures["transfers"]["count"], figures["transfers"]["matched"]) == (3, 3)
+    assert (figures["lines"]["matched"], figures["lines"]["exceptions"]) == (3, 0)
+    assert figures["lines"]["marked"] == 1  # what M-Pesa charges for the payout
+    assert (figures["transfers"]["in"], figures["transfers"]["out"]) == ("1000.00", "2500.00")
+    assert kinds(merchant) == {}
+
+
+def succeeded(merchant: Merchant, kind: str, move_id: str) -> Json:
+    """The refund or payout, once it went through."""
+
+    def look() -> Json | None:
+        found = dict(merchant.api.get(f"/{kind}/{move_id}").raise_for_status().json())
+        return found if found["status"] == "succeeded" else None
+
+    return until(look, f"{move_id} succeeded")
 
 
 def test_the_same_file_again_is_harmless(house: House, merchant: Merchant) -> None:
@@ -213,7 +253,6 @@ def test_a_payment_nobody_called_back_settles_through_the_statement(
 
 def statement_once_paid(house: House, merchant: Merchant, rows: int) -> Paper:
     """The statement, once it has so many rows."""
-    from tests.support.simulator import until
 
     def look() -> Paper | None:
         paper = statement(house, merchant)

@@ -25,7 +25,13 @@ MACHINES = re.compile(r"(?<![\w.}])/(?:home|Users|root|work|workspace|builds|mnt
 UNFINISHED = re.compile(r"\b(?:TO[D]O|FIX[M]E)\b")  # without being one itself
 HIDDEN = "include_in_schema"
 # Importable names of distributions that are spelled otherwise.
-IMPORTED_AS = {"httpx-aiohttp": "httpx_aiohttp", "nats-py": "nats", "pyjwt": "jwt"}
+IMPORTED_AS = {
+    "fpdf2": "fpdf",
+    "httpx-aiohttp": "httpx_aiohttp",
+    "mt-940": "mt940",
+    "nats-py": "nats",
+    "pyjwt": "jwt",
+}
 # pydantic: wire shapes are everywhere. sniffio: httpcore imports it, we do not.
 WITHOUT_AN_OWNER = {"pydantic", "sniffio"}
 
