@@ -234,6 +234,25 @@ def test_any_order_and_any_repetition_gives_the_same_balances(
     assert shuffled.verify()["bad"] is None
 
 
+@seed(SEED)
+@laws
+@given(
+    parts=st.lists(amounts, min_size=1, max_size=5),
+    agreed=terms,
+    sizes=st.lists(st.integers(1, 6), min_size=1, max_size=3),
+)
+def test_parts_that_are_the_whole_give_the_whole_fee_back(
+    api: Api, books: Books, parts: list[int], agreed: Terms, sizes: list[int]
+) -> None:
+    ledger = new_books(api, books, replace(agreed, is_fee_returned=True, reserve_bps=0))
+    paid = ledger.event(amount=wire(sum(parts), "KES"))
+
+    book_all(books, [paid, *(ledger.refund(paid, wire(part, "KES")) for part in parts)], sizes)
+
+    held = sums(books, ledger)
+    assert {code for code, _ in held} <= {"FEES_NET", "FEES_REVERSAL"}
+
+
 def copied(event: Event, ledger: Ledger) -> Event:
     """The same event in another tenant's books; ids of transfers are told apart by a letter."""
     related = event.payload.get("related_transfer_id")
