@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Final
 
+from scripts.benchmarks.booking import measure_booking
 from scripts.benchmarks.callbacks import measure_callbacks
 from scripts.benchmarks.intents import measure_confirms, measure_creates
 from scripts.benchmarks.lists import measure_lists
@@ -27,7 +28,17 @@ from scripts.stack.stack import Stack
 from scripts.stack.testing import free_block
 
 STATE: Final = ROOT / ".stalela/bench"
-PARTS: Final = ("create", "confirm", "callback", "sql", "start", "list", "webhook", "recon")
+PARTS: Final = (
+    "create",
+    "confirm",
+    "callback",
+    "sql",
+    "booking",
+    "start",
+    "list",
+    "webhook",
+    "recon",
+)
 
 
 def main() -> int:
@@ -68,6 +79,8 @@ def measure(part: str, place: Place, scale: Scale, rounds: Rounds) -> list[Figur
             return measure_callbacks(place, rounds, scale.callbacks)
         case "sql":
             return measure_transactions(place, rounds, scale.seconds)
+        case "booking":
+            return measure_booking(place, rounds, scale.seconds)
         case "webhook":
             return measure_webhooks(place, rounds, scale.seconds)
         case "recon":

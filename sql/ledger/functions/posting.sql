@@ -135,7 +135,9 @@ begin
             group by e.journal_no
         ), numbered as (
             select
-                b.*, l.lines, l.is_memo,
+                b.journal_no, b.journal_id, b.journal_key, b.tenant_id, b.environment, b.event_id, b.event_type,
+                b.transfer_id, b.occurred_at, b.posted_at, b.period_id, b.rules_version, b.related_journal_id, b.words,
+                b.head, b.head_hash, l.lines, l.is_memo,
                 b.head_number + row_number() over (partition by b.tenant_id, b.environment order by b.journal_no) as number
             from booked as b
             inner join lined as l on l.journal_no = b.journal_no
@@ -150,8 +152,8 @@ begin
         ), chained as (
             select t.*, h.hash
             from (
-                select array_agg(t.head_hash order by t.line) as heads, array_agg(t.content order by t.line) as contents
-                from told as t
+                select array_agg(o.head_hash) as heads, array_agg(o.content) as contents
+                from (select t.head_hash, t.content from told as t order by t.line) as o
             ) as a
             cross join lateral ledger.link_all(a.heads, a.contents) as h
             inner join told as t on t.line = h.line
@@ -285,10 +287,12 @@ begin
     from (
         select w.tenant_id, w.environment, e.debit_account_id, min(w.journal_no) as journal_no
         from written as w
-        left join ledger.journal_entries as e
-            on e.journal_no = w.journal_no
+        left join (
             -- Their entries stand together: one range instead of a look for each.
-            and e.journal_no between (select min(r.journal_no) from written as r) and (select max(r.journal_no) from written as r)
+            select r.journal_no, r.debit_account_id
+            from ledger.journal_entries as r
+            where r.journal_no between (select min(m.journal_no) from written as m) and (select max(m.journal_no) from written as m)
+        ) as e on e.journal_no = w.journal_no
         group by w.tenant_id, w.environment, e.debit_account_id
     ) as t
     left join ledger.accounts as a on a.account_id = t.debit_account_id
