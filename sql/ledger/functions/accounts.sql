@@ -43,7 +43,6 @@ language plpgsql
 volatile
 security definer -- callers may not open accounts
 set search_path = ''
-set plan_cache_mode = 'force_custom_plan'
 as $$
 #variable_conflict use_column
 declare
@@ -92,7 +91,6 @@ language plpgsql
 volatile
 security definer -- callers may not open accounts
 set search_path = ''
-set plan_cache_mode = 'force_custom_plan'
 as $$
 #variable_conflict use_column
 begin

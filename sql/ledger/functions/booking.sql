@@ -36,6 +36,7 @@ set search_path = ''
 as $$
 #variable_conflict use_column
 begin
+    perform ledger.choose_plans(cardinality(batch));
     return ledger.post(ledger.read_events(batch));
 exception when data_exception or integrity_constraint_violation then
     -- Somebody in the batch spoils it, or comes a second time. One by one, each stands for itself.

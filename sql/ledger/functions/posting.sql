@@ -2,6 +2,22 @@
 
 set role stalela_owner;
 
+create function ledger.choose_plans(events integer)
+returns void
+language plpgsql
+volatile
+set search_path = ''
+as $$
+begin
+    -- Making the plans takes longer than booking a few events; plans made for a few fit no thousands.
+    perform set_config(
+        'plan_cache_mode', case when events < 20 then 'force_generic_plan' else 'force_custom_plan' end, true
+    );
+end
+$$;
+comment on function ledger.choose_plans is
+'For the rest of this transaction: plans kept by the session for a few events, plans made for the very batch for many.';
+
 create function ledger.post(bookings ledger.booking[])
 returns ledger.booking[]
 language plpgsql
@@ -18,6 +34,7 @@ declare
     kinds ledger.kind[];
     legs ledger.planned_leg[];
 begin
+    perform ledger.choose_plans(cardinality(bookings));
     perform ledger.lock_chains(bookings);
     waves := array(select distinct b.wave from unnest(bookings) as b where b.problem is null order by 1);
     foreach this_wave in array waves loop
@@ -59,7 +76,6 @@ security definer -- callers may not write the books
 set search_path = ''
 set timezone = 'UTC'
 set datestyle = 'ISO'
-set plan_cache_mode = 'force_custom_plan'
 as $$
 #variable_conflict use_column
 declare

@@ -10,8 +10,6 @@ security definer -- callers may not read currencies and holds
 set search_path = ''
 set timezone = 'UTC'
 set datestyle = 'ISO'
--- Plans made for no batch in particular are made for a hundred rows and tried on thousands.
-set plan_cache_mode = 'force_custom_plan'
 as $$
 #variable_conflict use_column
 begin
@@ -98,7 +96,6 @@ language plpgsql
 stable
 security definer -- callers may not read tariffs and periods
 set search_path = ''
-set plan_cache_mode = 'force_custom_plan'
 as $$
 #variable_conflict use_column
 begin
