@@ -11857,7 +11857,6 @@ language plpgsql
 volatile
 security definer -- callers may not open accounts
 set search_path = ''
-set plan_cache_mode = 'force_custom_plan'
 as $$
 #variable_conflict use_column
 declare
@@ -11906,7 +11905,6 @@ language plpgsql
 volatile
 security definer -- callers may not open accounts
 set search_path = ''
-set plan_cache_mode = 'force_custom_plan'
 as $$
 #variable_conflict use_column
 begin
@@ -12158,6 +12156,7 @@ set search_path = ''
 as $$
 #variable_conflict use_column
 begin
+    perform ledger.choose_plans(cardinality(batch));
     return ledger.post(ledger.read_events(batch));
 exception when data_exception or integrity_constraint_violation then
     -- Somebody in the batch spoils it, or comes a second time. One by one, each stands for itself.
@@ -13125,6 +13124,22 @@ reset role;
 
 set role stalela_owner;
 
+create function ledger.choose_plans(events integer)
+returns void
+language plpgsql
+volatile
+set search_path = ''
+as $$
+begin
+    -- Making the plans takes longer than booking a few events; plans made for a few fit no thousands.
+    perform set_config(
+        'plan_cache_mode', case when events < 20 then 'force_generic_plan' else 'force_custom_plan' end, true
+    );
+end
+$$;
+comment on function ledger.choose_plans is
+'For the rest of this transaction: plans kept by the session for a few events, plans made for the very batch for many.';
+
 create function ledger.post(bookings ledger.booking[])
 returns ledger.booking[]
 language plpgsql
@@ -13141,6 +13156,7 @@ declare
     kinds ledger.kind[];
     legs ledger.planned_leg[];
 begin
+    perform ledger.choose_plans(cardinality(bookings));
     perform ledger.lock_chains(bookings);
     waves := array(select distinct b.wave from unnest(bookings) as b where b.problem is null order by 1);
     foreach this_wave in array waves loop
@@ -13182,7 +13198,6 @@ security definer -- callers may not write the books
 set search_path = ''
 set timezone = 'UTC'
 set datestyle = 'ISO'
-set plan_cache_mode = 'force_custom_plan'
 as $$
 #variable_conflict use_column
 declare
@@ -13258,7 +13273,9 @@ begin
             group by e.journal_no
         ), numbered as (
             select
-                b.*, l.lines, l.is_memo,
+                b.journal_no, b.journal_id, b.journal_key, b.tenant_id, b.environment, b.event_id, b.event_type,
+                b.transfer_id, b.occurred_at, b.posted_at, b.period_id, b.rules_version, b.related_journal_id, b.words,
+                b.head, b.head_hash, l.lines, l.is_memo,
                 b.head_number + row_number() over (partition by b.tenant_id, b.environment order by b.journal_no) as number
             from booked as b
             inner join lined as l on l.journal_no = b.journal_no
@@ -13273,8 +13290,8 @@ begin
         ), chained as (
             select t.*, h.hash
             from (
-                select array_agg(t.head_hash order by t.line) as heads, array_agg(t.content order by t.line) as contents
-                from told as t
+                select array_agg(o.head_hash) as heads, array_agg(o.content) as contents
+                from (select t.head_hash, t.content from told as t order by t.line) as o
             ) as a
             cross join lateral ledger.link_all(a.heads, a.contents) as h
             inner join told as t on t.line = h.line
@@ -13408,10 +13425,12 @@ begin
     from (
         select w.tenant_id, w.environment, e.debit_account_id, min(w.journal_no) as journal_no
         from written as w
-        left join ledger.journal_entries as e
-            on e.journal_no = w.journal_no
+        left join (
             -- Their entries stand together: one range instead of a look for each.
-            and e.journal_no between (select min(r.journal_no) from written as r) and (select max(r.journal_no) from written as r)
+            select r.journal_no, r.debit_account_id
+            from ledger.journal_entries as r
+            where r.journal_no between (select min(m.journal_no) from written as m) and (select max(m.journal_no) from written as m)
+        ) as e on e.journal_no = w.journal_no
         group by w.tenant_id, w.environment, e.debit_account_id
     ) as t
     left join ledger.accounts as a on a.account_id = t.debit_account_id
@@ -13441,8 +13460,6 @@ security definer -- callers may not read currencies and holds
 set search_path = ''
 set timezone = 'UTC'
 set datestyle = 'ISO'
--- Plans made for no batch in particular are made for a hundred rows and tried on thousands.
-set plan_cache_mode = 'force_custom_plan'
 as $$
 #variable_conflict use_column
 begin
@@ -13529,7 +13546,6 @@ language plpgsql
 stable
 security definer -- callers may not read tariffs and periods
 set search_path = ''
-set plan_cache_mode = 'force_custom_plan'
 as $$
 #variable_conflict use_column
 begin
