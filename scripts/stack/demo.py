@@ -17,6 +17,7 @@ ORDER = {
     "currency": "KES",
     "payment_method_types": ["mpesa"],
     "description": "Demonstration",
+    "customer": {"name": "Wanjiru Kamau", "email": "wanjiru@mail.example"},
 }
 
 GUIDE = """
@@ -80,7 +81,9 @@ def show(stack: Stack) -> None:
         wait_until("the payment", lambda: _read(api, path)["status"] == "succeeded", timeout_s=20)
         paid = _read(api, path)
         receipt = paid["latest_transfer"]["receipt"]
-        step(f"succeeded             KES {paid['amount_received']}, receipt {receipt}\n")
+        step(f"succeeded             KES {paid['amount_received']}, receipt {receipt}")
+        wait_until("the receipt", lambda: _receipt(api, intent["id"]) is not None, timeout_s=20)
+        step(f"receipt mailed        to {_receipt(api, intent['id'])}, see the mailbox\n")
 
 
 def guide(stack: Stack) -> str:
@@ -106,6 +109,14 @@ def _post(client: httpx.Client, path: str, body: object) -> dict[str, Any]:
 
 def _read(api: httpx.Client, path: str) -> dict[str, Any]:
     return dict(api.get(path).raise_for_status().json())
+
+
+def _receipt(api: httpx.Client, intent_id: str) -> str | None:
+    """To whom (masked) the receipt went, once it did."""
+    for receipt in _read(api, f"/receipts/{intent_id}")["data"]:
+        if receipt["status"] in ("sent", "delivered"):
+            return str(receipt["to"])
+    return None
 
 
 def _prompt(phone: httpx.Client) -> dict[str, Any]:
