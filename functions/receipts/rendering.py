@@ -89,7 +89,7 @@ def _rows(
         (wording.amount, shown["amount"]),
         (wording.merchant, facts["merchant"]),
         (wording.description, facts["description"]),
-        (wording.method, f"{facts['rail']} {facts['account']}"),
+        (wording.method, " ".join(filter(None, (facts["rail"], facts["account"])))),
         (wording.receipt.format(**shown), facts["receipt"]),
         (wording.date, date_text(paid_at, facts["zone"], language)),
         (wording.reference, facts["payment_intent_id"]),

@@ -13,7 +13,7 @@ from scripts.stack.resend.wire import signature
 from tests.support.house import FUNCTIONS, House, Merchant, own_house
 from tests.support.simulator import Json, new_phone, until
 
-WITH_RECEIPTS = (*FUNCTIONS, "receipts", "alerts")
+WITH_RECEIPTS = (*FUNCTIONS, "receipts", "alerts", "refunds")
 
 
 @pytest.fixture(scope="module")
@@ -102,6 +102,31 @@ def test_receipt_speaks_the_customers_language(
     pay(house, merchant, **customer("sw", language="sw"))
 
     assert post.email("sw@mail.example")["subject"] == "Risiti ya KES 100.00 kwa Acacia Books"
+
+
+@pytest.mark.parametrize(
+    ("box", "body", "amount"),
+    [("whole", {}, "100.00"), ("part", {"amount": "40.00", "currency": "KES"}, "40.00")],
+)
+def test_payer_hears_of_money_that_went_back(
+    house: House, merchant: Merchant, post: Post, box: str, body: Json, amount: str
+) -> None:
+    phone = new_phone("30")  # pays, and is paid
+    intent_id = merchant.start(phone, **customer(box))
+    house.daraja.act(phone, "pay")
+    merchant.wait(intent_id, "succeeded")
+    in_state(house, merchant, intent_id, "delivered")
+
+    merchant.post("/refunds", {"payment_intent": intent_id} | body).raise_for_status()
+
+    def told() -> Json | None:
+        poke(house)
+        found = [r for r in receipts(merchant, intent_id) if r["kind"] == "refund_receipt"]
+        return found[0] if found and found[0]["status"] == "delivered" else None
+
+    note = until(told, "a note about the refund")
+    assert f"Acacia Books: KES {amount} returned by M-Pesa" in note["sms_text"]
+    assert post.email(f"{box}@mail.example")["subject"] == f"Acacia Books has returned KES {amount}"
 
 
 def test_payment_without_an_address_has_no_receipt(
@@ -421,8 +446,9 @@ def test_exhausted_quota_parks_all_mail_and_says_so(
 
     parked = until(lambda: alert_of(house, "mail_parked"), "the alert")
     assert parked["details"]["code"] == "daily_quota_exceeded"
-    (waiting,) = receipts(merchant, intent_id)
-    assert (waiting["status"], waiting["last_error"]) == ("queued", "daily_quota_exceeded")
+    waiting = until(lambda: receipts(merchant, intent_id) or None, "the receipt")
+    assert waiting[0]["status"] == "queued"
+    assert post.emails("quota@mail.example") == []
 
     # The next day.
     house.books.run("update messages.pauses set until = now()")
