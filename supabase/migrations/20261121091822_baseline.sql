@@ -20846,7 +20846,7 @@ begin
             'description', i.description,
             'rail', r.name,
             'receipt', t.receipt,
-            'account', t.payer_masked,
+            'account', coalesce(t.payee_masked, t.payer_masked),
             'paid_at', to_char(
                 t.settled_at at time zone coalesce(c.time_zone, 'UTC'), 'YYYY-MM-DD"T"HH24:MI'
             ),
