@@ -294,6 +294,32 @@ def test_a_payout_whose_acknowledgement_was_lost_is_found_by_our_reference(
     assert len(sent(house, phone)) == 1
 
 
+def test_a_crash_between_sent_and_recorded_is_made_up_for_by_asking(
+    house: House, merchant: Merchant
+) -> None:
+    phone, key = new_phone("30"), new_key()
+    house.daraja.arm("slow", phone=msisdn(phone), at="payout", seconds=20, wall=True)
+    house.daraja.arm("lost_callback", phone=msisdn(phone), at="outgoing")
+    with ThreadPoolExecutor(1) as pool:
+        unanswered = pool.submit(payout, merchant, phone, key)
+        until(lambda: sent(house, phone), "the payout at the rail")
+        house.stack.kill("gateway")
+        assert isinstance(unanswered.exception(), httpx.TransportError)
+    house.stack.wait_ready()
+    house.books.run(
+        "update public.idempotency_keys set claimed_at = claimed_at - interval '61 seconds'"
+        " where status is null"
+    )
+
+    again = payout(merchant, phone, key)
+    done = ask_until(house, merchant, "payouts", again.json()["id"], "succeeded")
+
+    assert again.headers["idempotent-replayed"] == "true"
+    assert again.json()["status"] == "pending"
+    assert done["receipt"]
+    assert len(sent(house, phone)) == 1
+
+
 def test_a_large_payout_leaves_only_with_a_second_persons_word(
     house: House, merchant: Merchant
 ) -> None:
