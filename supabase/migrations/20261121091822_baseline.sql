@@ -9339,39 +9339,43 @@ stable
 set search_path = ''
 as $$
 begin
-    return json_build_object(
-        'id', transfer.transfer_id,
-        'object', 'transfer',
-        'purpose', transfer.purpose,
-        'intent', transfer.intent,
-        'state', transfer.state,
-        'rail', transfer.rail,
-        'amount', public.format_amount(transfer.amount_minor, transfer.currency),
-        'currency', transfer.currency,
-        'returned_amount', public.format_amount(transfer.returned_minor, transfer.currency),
-        'payer', transfer.payer_masked,
-        'payee', transfer.payee_masked,
-        'payment_intent', transfer.payment_intent_id,
-        'related_transfer', transfer.related_transfer_id,
-        'external_ref', transfer.external_ref,
-        'end_user_ref', transfer.end_user_ref,
-        'description', transfer.description,
-        'metadata', transfer.metadata,
-        'rail_ref', transfer.rail_ref,
-        'receipt', transfer.receipt,
-        'failure', transfer.failure,
-        'approval', transfer.approval,
-        'needs_review', transfer.review_reason is not null,
-        'unallocated_reason', transfer.unallocated_reason,
-        'late', transfer.late,
-        'body_hash', transfer.body_hash,
-        'version', transfer.version,
-        'environment', transfer.environment,
-        'created_at', transfer.created_at,
-        'updated_at', transfer.updated_at,
-        'submitted_at', transfer.submitted_at,
-        'settled_at', transfer.settled_at
-    )::text;
+    return (
+        select row_to_json(shown)::text
+        from (
+            select
+                transfer.transfer_id as id,
+                'transfer' as object,
+                transfer.purpose,
+                transfer.intent,
+                transfer.state,
+                transfer.rail,
+                public.format_amount(transfer.amount_minor, transfer.currency) as amount,
+                transfer.currency,
+                public.format_amount(transfer.returned_minor, transfer.currency) as returned_amount,
+                transfer.payer_masked as payer,
+                transfer.payee_masked as payee,
+                transfer.payment_intent_id as payment_intent,
+                transfer.related_transfer_id as related_transfer,
+                transfer.external_ref,
+                transfer.end_user_ref,
+                transfer.description,
+                transfer.metadata,
+                transfer.rail_ref,
+                transfer.receipt,
+                transfer.failure,
+                transfer.approval,
+                transfer.review_reason is not null as needs_review,
+                transfer.unallocated_reason,
+                transfer.late,
+                transfer.body_hash,
+                transfer.version,
+                transfer.environment,
+                transfer.created_at,
+                transfer.updated_at,
+                transfer.submitted_at,
+                transfer.settled_at
+        ) as shown
+    );
 end
 $$;
 comment on function payments.transfer_resource is 'The wire shape of a transfer as JSON text; parties masked.';
@@ -9403,26 +9407,30 @@ stable
 set search_path = ''
 as $$
 begin
-    return json_build_object(
-        'id', transfer.transfer_id,
-        'object', 'refund',
-        'status', payments.movement_status(transfer),
-        'amount', public.format_amount(transfer.amount_minor, transfer.currency),
-        'currency', transfer.currency,
-        'payment_intent', transfer.payment_intent_id,
-        'transfer', transfer.related_transfer_id,
-        'rail', transfer.rail,
-        'method', case when transfer.operation = 'refund' then 'reversal' else 'payout' end,
-        'payee', transfer.payee_masked,
-        'reason', transfer.description,
-        'receipt', transfer.receipt,
-        'failure', transfer.failure,
-        'needs_review', transfer.review_reason is not null,
-        'metadata', transfer.metadata,
-        'environment', transfer.environment,
-        'created_at', transfer.created_at,
-        'settled_at', transfer.settled_at
-    )::text;
+    return (
+        select row_to_json(shown)::text
+        from (
+            select
+                transfer.transfer_id as id,
+                'refund' as object,
+                payments.movement_status(transfer) as status,
+                public.format_amount(transfer.amount_minor, transfer.currency) as amount,
+                transfer.currency,
+                transfer.payment_intent_id as payment_intent,
+                transfer.related_transfer_id as transfer,
+                transfer.rail,
+                case when transfer.operation = 'refund' then 'reversal' else 'payout' end as method,
+                transfer.payee_masked as payee,
+                transfer.description as reason,
+                transfer.receipt,
+                transfer.failure,
+                transfer.review_reason is not null as needs_review,
+                transfer.metadata,
+                transfer.environment,
+                transfer.created_at,
+                transfer.settled_at
+        ) as shown
+    );
 end
 $$;
 comment on function payments.refund_resource is 'The wire shape of a refund: a transfer that gives money of another one back.';
@@ -9434,28 +9442,32 @@ stable
 set search_path = ''
 as $$
 begin
-    return json_build_object(
-        'id', transfer.transfer_id,
-        'object', 'payout',
-        'status', payments.movement_status(transfer),
-        'amount', public.format_amount(transfer.amount_minor, transfer.currency),
-        'currency', transfer.currency,
-        'destination', json_build_object('type', transfer.rail, 'phone', transfer.payee_masked),
-        'description', transfer.description,
-        'external_ref', transfer.external_ref,
-        'receipt', transfer.receipt,
-        'failure', transfer.failure,
-        'needs_review', transfer.review_reason is not null,
-        'metadata', transfer.metadata,
-        'environment', transfer.environment,
-        'created_by', transfer.created_by,
-        'approval', case when transfer.approval is not null then json_build_object(
-            'status', transfer.approval, 'by', transfer.approval_by, 'at', transfer.approval_at,
-            'reason', transfer.approval_reason
-        ) end,
-        'created_at', transfer.created_at,
-        'settled_at', transfer.settled_at
-    )::text;
+    return (
+        select row_to_json(shown)::text
+        from (
+            select
+                transfer.transfer_id as id,
+                'payout' as object,
+                payments.movement_status(transfer) as status,
+                public.format_amount(transfer.amount_minor, transfer.currency) as amount,
+                transfer.currency,
+                json_build_object('type', transfer.rail, 'phone', transfer.payee_masked) as destination,
+                transfer.description,
+                transfer.external_ref,
+                transfer.receipt,
+                transfer.failure,
+                transfer.review_reason is not null as needs_review,
+                transfer.metadata,
+                transfer.environment,
+                transfer.created_by,
+                case when transfer.approval is not null then json_build_object(
+                    'status', transfer.approval, 'by', transfer.approval_by, 'at', transfer.approval_at,
+                    'reason', transfer.approval_reason
+                ) end as approval,
+                transfer.created_at,
+                transfer.settled_at
+        ) as shown
+    );
 end
 $$;
 comment on function payments.payout_resource is 'The wire shape of a payout: money sent out to a phone.';
