@@ -186,9 +186,9 @@ def test_bundle_names_every_missing_setting_and_exits(alone: Alone) -> None:
 
 def test_bundle_holds_everything_it_could_import_later(alone: Alone) -> None:
     closure = make_bundle(read_tree(), alone.manifest.name).closure
-    modules = [path.removesuffix(".py").replace("/", ".") for path in closure.files]
-    wanted = [*closure.packages, *(name.removesuffix(".__init__") for name in modules)]
-    imports = "\n".join(f"import {name}" for name in wanted if not name.endswith(".csv"))
+    code = [path.removesuffix(".py") for path in closure.files if path.endswith(".py")]
+    modules = [path.replace("/", ".").removesuffix(".__init__") for path in code]
+    imports = "\n".join(f"import {name}" for name in [*closure.packages, *modules])
 
     python, *_ = alone.installed.command
     ended = run(  # noqa: S603  ours
