@@ -56,7 +56,7 @@ class NothingSent(Exception):
 
 
 class Transport(Protocol):
-    """Sends one request, never twice."""
+    """Sends one request; whatever may move money never twice."""
 
     async def send(self, request: Request) -> Answer | None:
         """Give the answer; None when it was sent and no whole answer came. Raises NothingSent."""
@@ -68,7 +68,10 @@ class Transport(Protocol):
 
 
 class HttpTransport:
-    """Over aiohttp: no redirects, no cookies, no proxies of the environment, nothing repeated."""
+    """Over aiohttp: no redirects, no cookies, no proxies of the environment, no POST repeated.
+
+    (aiohttp does repeat a GET, which here asks for a token, when a kept connection had died.)
+    """
 
     def __init__(self, budgets: Budgets | None = None) -> None:
         self._budgets = budgets or Budgets()

@@ -199,3 +199,16 @@ async def test_no_cookie_of_one_tenant_travels_with_another(
     await http.send(charge(peer.url))
 
     assert [heard for heard in peer.heard if "cookie" in heard.headers] == []
+
+
+async def test_a_get_may_be_repeated_on_a_connection_that_had_died(
+    peer: Peer, http: HttpTransport
+) -> None:
+    async def once(line: Line, heard: wire.Heard) -> None:
+        await (wire.reset if line.count > 1 else saying(200, keep=True))(line, heard)
+
+    peer.otherwise = once
+    await http.send(charge(peer.url))
+
+    assert await http.send(Request("GET", f"{peer.url}/token")) == Answer(200, b"{}")
+    assert (peer.count("GET", "/token"), peer.count("POST", CHARGE)) == (2, 1)
