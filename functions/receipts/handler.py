@@ -12,7 +12,7 @@ from shared.clock import to_wire
 from shared.config import Settings
 from shared.db import Database
 from shared.email import Mailer, WebhookRefused
-from shared.errors import KeyInvalid
+from shared.errors import InvalidRequest
 from shared.http.app import create_app
 from shared.http.caller import (
     ApiCaller,
@@ -78,7 +78,7 @@ async def drain_receipts(_caller: InternalCaller, request: Request) -> Drained:
 
 @router.post(
     "/resend",
-    responses=answers(Noted, 400, 401, 413, 503),
+    responses=answers(Noted, 400, 413, 503),
     openapi_extra={"requestBody": SIGNED_BODY},
 )
 async def hear_about_mail(caller: FunctionCaller, request: Request) -> Noted:
@@ -90,7 +90,7 @@ async def hear_about_mail(caller: FunctionCaller, request: Request) -> Noted:
     try:
         event = state.mailer.read_event(await request.body(), request.headers)
     except WebhookRefused as refused:
-        raise KeyInvalid(f"the webhook is refused: {refused}") from None
+        raise InvalidRequest(f"the webhook is refused: {refused}") from None
     outcome = await state.database.call(
         "messages.record_mail_event",
         {

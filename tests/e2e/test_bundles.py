@@ -257,7 +257,9 @@ class Examples:
         for named in operation.get("parameters", []):
             parameter = self.resolved(named)
             if parameter["in"] == "path":
-                path = path.replace(f"{{{parameter['name']}}}", self.value(parameter["schema"]))
+                path = path.replace(
+                    f"{{{parameter['name']}}}", str(self.value(parameter["schema"]))
+                )
             elif parameter["in"] == "header" and parameter.get("required", False):
                 headers[parameter["name"]] = self.value(parameter["schema"])
         body = None
