@@ -14,6 +14,7 @@ from scripts.benchmarks.booking import measure_booking
 from scripts.benchmarks.callbacks import measure_callbacks
 from scripts.benchmarks.intents import measure_confirms, measure_creates
 from scripts.benchmarks.lists import measure_lists
+from scripts.benchmarks.outbox import measure_outbox
 from scripts.benchmarks.place import GATEWAY, Place, furnished
 from scripts.benchmarks.recon import measure_recon
 from scripts.benchmarks.rounds import OTHERS_MAX, Rounds
@@ -36,6 +37,7 @@ PARTS: Final = (
     "booking",
     "start",
     "list",
+    "outbox",
     "webhook",
     "recon",
 )
@@ -81,6 +83,8 @@ def measure(part: str, place: Place, scale: Scale, rounds: Rounds) -> list[Figur
             return measure_transactions(place, rounds, scale.seconds)
         case "booking":
             return measure_booking(place, rounds, scale.seconds)
+        case "outbox":
+            return measure_outbox(place, rounds, scale.events, scale.steady_s)
         case "webhook":
             return measure_webhooks(place, rounds, scale.seconds)
         case "recon":

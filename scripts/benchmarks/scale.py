@@ -8,6 +8,7 @@ from typing import Final
 class Scale:
     """seconds: of one run under load. starts: of each bundle. few, many: intents to list.
 
+    events: a backlog of the outbox; steady_s: how long it is read beside a writer.
     reconciled: transfers against as many statement lines; a multiple of 1,000.
     """
 
@@ -19,7 +20,9 @@ class Scale:
     few: int
     many: int
     reconciled: int
+    events: int
+    steady_s: float
 
 
-FULL: Final = Scale(3, 5.0, 1000, 400, 5, 10_000, 1_000_000, 1_000_000)
-SHORT: Final = Scale(1, 1.5, 150, 100, 3, 10_000, 100_000, 50_000)
+FULL: Final = Scale(3, 5.0, 1000, 400, 5, 10_000, 1_000_000, 1_000_000, 100_000, 200.0)
+SHORT: Final = Scale(1, 1.5, 150, 100, 3, 10_000, 100_000, 50_000, 20_000, 16.0)

@@ -22,7 +22,7 @@ create table if not exists bench.commits (
 );
 create extension if not exists pg_walinspect schema extensions;
 """
-_COMMIT: Final = Script(
+COMMIT: Final = Script(
     "insert into bench.commits (words) values ('0123456789012345678901234567890123456789');", None
 )
 _WAL: Final = """
@@ -137,7 +137,7 @@ class Statements:
 
 def measure_rates(place: Place, sql: Statements, seconds: float) -> Rates:
     """Single-row commits, creates, replays, one after the other."""
-    commits = per_s(place, _COMMIT, clients=CLIENTS, seconds=seconds)
+    commits = per_s(place, COMMIT, clients=CLIENTS, seconds=seconds)
     creates = per_s(place, sql.create, clients=CLIENTS, seconds=seconds)
     return Rates(commits, creates, per_s(place, sql.replay, clients=CLIENTS, seconds=seconds))
 
