@@ -15602,14 +15602,25 @@ as $$
 declare
     taken payments.delivery[];
     made webhooks.messages[];
+    bad record;
+    -- What failed, and what came behind it in its stream: parked, and sent when its turn comes.
+    held bigint[] := '{}'::bigint[];
 begin
     select array_agg(d order by d.outbox_id) into taken from payments.take_events('webhooks', max_rows) as d;
     if taken is null then
         return 0;
     end if;
-    perform payments.fail_event('webhooks', t.outbox_id, format('%s has no payload schema', t.event_type), true)
-    from unnest(taken) as t
-    where not exists (select from webhooks.event_types as k where k.type = t.event_type);
+    for bad in
+        select t.outbox_id, t.event_type
+        from unnest(taken) as t
+        where not exists (select from webhooks.event_types as k where k.type = t.event_type)
+        order by t.outbox_id
+    loop
+        continue when bad.outbox_id = any(held);
+        held := held || payments.fail_event(
+            'webhooks', bad.outbox_id, format('%s has no payload schema', bad.event_type), true
+        );
+    end loop;
 
     select array_agg(
         row(
@@ -15622,16 +15633,31 @@ begin
     ) into made
     from unnest(taken) as t
     inner join webhooks.event_types as k on k.type = t.event_type
-    where exists (
+    where t.outbox_id <> all(held) and exists (
         select from webhooks.endpoints as e
         where
             e.tenant_id = t.tenant_id and e.environment = t.environment and e.status <> 'deleted'
             and webhooks.wants(e.event_types, t.event_type)
     );
-    perform payments.fail_event('webhooks', t.outbox_id, 'the payload has 20 kB or more', true)
-    from unnest(taken) as t
-    inner join unnest(made) as m on m.event_id = t.event_id
-    where octet_length(m.payload) >= 20000;
+    for bad in
+        select t.outbox_id
+        from unnest(taken) as t
+        inner join unnest(made) as m on m.event_id = t.event_id
+        where octet_length(m.payload) >= 20000
+        order by t.outbox_id
+    loop
+        continue when bad.outbox_id = any(held);
+        held := held || payments.fail_event('webhooks', bad.outbox_id, 'the payload has 20 kB or more', true);
+    end loop;
+    if held <> '{}' then
+        made := array(
+            select m
+            from unnest(made) as m
+            inner join unnest(taken) as t on t.event_id = m.event_id
+            where t.outbox_id <> all(held)
+            order by t.outbox_id
+        );
+    end if;
     if made is not null then
         perform webhooks.enqueue(made, null);
     end if;
