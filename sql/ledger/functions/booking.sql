@@ -16,7 +16,7 @@ declare
     held bigint[] := '{}'::bigint[];
 begin
     for refused in select r.* from unnest(ledger.book_events(batch)) as r order by r.outbox_id loop
-        -- What waits behind a failed event of its transfer comes again after it; booked twice is booked once.
+        -- What waits behind a failed event of its transfer comes again after it.
         if not refused.outbox_id = any(held) then
             held := held || payments.fail_event('ledger', refused.outbox_id, refused.problem, refused.is_final);
         end if;
@@ -65,6 +65,7 @@ begin
             read := ledger.read_events(array[delivery]);
         exception when data_exception or integrity_constraint_violation then
             unread.outbox_id := delivery.outbox_id;
+            unread.transfer_id := delivery.ordering_key;
             unread.problem := sqlerrm;
             unread.is_final := true;
             read := array[unread];
@@ -89,10 +90,13 @@ as $$
 #variable_conflict use_column
 declare
     one ledger.booking;
-    refused ledger.booking[] := '{}'::ledger.booking[];
+    refused ledger.booking[] := array(select b from unnest(bookings) as b where b.problem is not null);
 begin
     -- As in a batch: what is undone is booked before what undoes it.
-    for one in select b.* from unnest(bookings) as b order by b.wave, b.position loop
+    for one in
+        select b.* from unnest(ledger.without_refused(bookings, refused)) as b order by b.wave, b.position
+    loop
+        continue when exists (select from unnest(refused) as r where r.transfer_id = one.transfer_id);
         perform ledger.lock_chains(array[one]);
         continue when exists (select from ledger.journals as j where j.journal_key = one.journal_key);
         begin

@@ -83,6 +83,13 @@ begin
             '42262', format('/lines/%s/account', wrong.ordinality - 1), format('there is no account %s to adjust.', wrong.account)
         );
     end if;
+    if exists (
+        select from jsonb_to_recordset(lines) as l (side text, amount_minor bigint, currency text)
+        group by l.currency, l.side
+        having sum(l.amount_minor) > 100000000000000000
+    ) then
+        perform public.refuse_field('42251', '/lines', 'at most 100000000000000000 minor units in one journal');
+    end if;
     select
         l.currency,
         sum(case l.side when 'debit' then l.amount_minor else 0 end)::bigint as debits,

@@ -34,12 +34,16 @@ declare
     kinds ledger.kind[];
     legs ledger.planned_leg[];
 begin
+    if cardinality(refused) > 0 then
+        bookings := ledger.without_refused(bookings, refused);
+        batch := bookings;
+    end if;
     perform ledger.choose_plans(cardinality(bookings));
     perform ledger.lock_chains(bookings);
-    waves := array(select distinct b.wave from unnest(bookings) as b where b.problem is null order by 1);
+    waves := array(select distinct b.wave from unnest(bookings) as b order by 1);
     foreach this_wave in array waves loop
-        if cardinality(waves) > 1 or cardinality(refused) > 0 then
-            batch := array(select b from unnest(bookings) as b where b.problem is null and b.wave = this_wave);
+        if cardinality(waves) > 1 then
+            batch := array(select b from unnest(bookings) as b where b.wave = this_wave);
         end if;
         if this_wave > 2 then
             batch := ledger.price_returns(batch);
@@ -66,7 +70,31 @@ begin
 end
 $$;
 comment on function ledger.post is
-'Books a batch, and returns those bookings that could not be, each with its problem. Raises when the books would be wrong, and then nothing of the batch is booked.';
+'Books a batch, and returns those bookings that could not be, each with its problem; what came behind them of the same transfer is neither booked nor returned. Raises when the books would be wrong, and then nothing of the batch is booked.';
+
+create function ledger.without_refused(bookings ledger.booking[], refused ledger.booking[])
+returns ledger.booking[]
+language plpgsql
+immutable
+set search_path = ''
+as $$
+#variable_conflict use_column
+begin
+    return array(
+        select b
+        from unnest(bookings) as b
+        where
+            b.problem is null
+            and not exists (
+                select from unnest(refused) as r
+                where r.transfer_id = b.transfer_id and r.position < b.position
+            )
+        order by b.position
+    );
+end
+$$;
+comment on function ledger.without_refused is
+'What is left of a batch: neither the refused nor what came behind them of the same transfer, which waits in the outbox until they are settled.';
 
 create function ledger.write(bookings ledger.booking[], kinds ledger.kind[], legs ledger.planned_leg[])
 returns void
