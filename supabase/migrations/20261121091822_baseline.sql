@@ -12148,7 +12148,7 @@ declare
     held bigint[] := '{}'::bigint[];
 begin
     for refused in select r.* from unnest(ledger.book_events(batch)) as r order by r.outbox_id loop
-        -- What waits behind a failed event of its transfer comes again after it; booked twice is booked once.
+        -- What waits behind a failed event of its transfer comes again after it.
         if not refused.outbox_id = any(held) then
             held := held || payments.fail_event('ledger', refused.outbox_id, refused.problem, refused.is_final);
         end if;
@@ -12197,6 +12197,7 @@ begin
             read := ledger.read_events(array[delivery]);
         exception when data_exception or integrity_constraint_violation then
             unread.outbox_id := delivery.outbox_id;
+            unread.transfer_id := delivery.ordering_key;
             unread.problem := sqlerrm;
             unread.is_final := true;
             read := array[unread];
@@ -12221,10 +12222,13 @@ as $$
 #variable_conflict use_column
 declare
     one ledger.booking;
-    refused ledger.booking[] := '{}'::ledger.booking[];
+    refused ledger.booking[] := array(select b from unnest(bookings) as b where b.problem is not null);
 begin
     -- As in a batch: what is undone is booked before what undoes it.
-    for one in select b.* from unnest(bookings) as b order by b.wave, b.position loop
+    for one in
+        select b.* from unnest(ledger.without_refused(bookings, refused)) as b order by b.wave, b.position
+    loop
+        continue when exists (select from unnest(refused) as r where r.transfer_id = one.transfer_id);
         perform ledger.lock_chains(array[one]);
         continue when exists (select from ledger.journals as j where j.journal_key = one.journal_key);
         begin
@@ -12731,6 +12735,13 @@ begin
             '42262', format('/lines/%s/account', wrong.ordinality - 1), format('there is no account %s to adjust.', wrong.account)
         );
     end if;
+    if exists (
+        select from jsonb_to_recordset(lines) as l (side text, amount_minor bigint, currency text)
+        group by l.currency, l.side
+        having sum(l.amount_minor) > 100000000000000000
+    ) then
+        perform public.refuse_field('42251', '/lines', 'at most 100000000000000000 minor units in one journal');
+    end if;
     select
         l.currency,
         sum(case l.side when 'debit' then l.amount_minor else 0 end)::bigint as debits,
@@ -13168,12 +13179,16 @@ declare
     kinds ledger.kind[];
     legs ledger.planned_leg[];
 begin
+    if cardinality(refused) > 0 then
+        bookings := ledger.without_refused(bookings, refused);
+        batch := bookings;
+    end if;
     perform ledger.choose_plans(cardinality(bookings));
     perform ledger.lock_chains(bookings);
-    waves := array(select distinct b.wave from unnest(bookings) as b where b.problem is null order by 1);
+    waves := array(select distinct b.wave from unnest(bookings) as b order by 1);
     foreach this_wave in array waves loop
-        if cardinality(waves) > 1 or cardinality(refused) > 0 then
-            batch := array(select b from unnest(bookings) as b where b.problem is null and b.wave = this_wave);
+        if cardinality(waves) > 1 then
+            batch := array(select b from unnest(bookings) as b where b.wave = this_wave);
         end if;
         if this_wave > 2 then
             batch := ledger.price_returns(batch);
@@ -13200,7 +13215,31 @@ begin
 end
 $$;
 comment on function ledger.post is
-'Books a batch, and returns those bookings that could not be, each with its problem. Raises when the books would be wrong, and then nothing of the batch is booked.';
+'Books a batch, and returns those bookings that could not be, each with its problem; what came behind them of the same transfer is neither booked nor returned. Raises when the books would be wrong, and then nothing of the batch is booked.';
+
+create function ledger.without_refused(bookings ledger.booking[], refused ledger.booking[])
+returns ledger.booking[]
+language plpgsql
+immutable
+set search_path = ''
+as $$
+#variable_conflict use_column
+begin
+    return array(
+        select b
+        from unnest(bookings) as b
+        where
+            b.problem is null
+            and not exists (
+                select from unnest(refused) as r
+                where r.transfer_id = b.transfer_id and r.position < b.position
+            )
+        order by b.position
+    );
+end
+$$;
+comment on function ledger.without_refused is
+'What is left of a batch: neither the refused nor what came behind them of the same transfer, which waits in the outbox until they are settled.';
 
 create function ledger.write(bookings ledger.booking[], kinds ledger.kind[], legs ledger.planned_leg[])
 returns void
