@@ -123,14 +123,45 @@ class InvoiceFilters(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    outlet_id: Annotated[str | None, Field(max_length=64)] = None
-    status: Literal["pending_signature", "signing_error", "fiscalized"] | None = None
-    invoice_type: Annotated[str | None, Field(max_length=50)] = None
-    fiscal_number: Annotated[str | None, Field(max_length=64)] = None
-    created_after: datetime | None = None
-    created_before: datetime | None = None
-    limit: Annotated[int, Field(ge=1, le=100)] = 20
-    cursor: Annotated[str | None, Field(max_length=64)] = None
+    outlet_id: Annotated[
+        str | None,
+        Field(
+            max_length=64,
+            description="Only this outlet's.",
+            examples=["out_01kaj3vq1nfr5r3e2n9v4d8yzx"],
+        ),
+    ] = None
+    status: Annotated[
+        Literal["pending_signature", "signing_error", "fiscalized"] | None,
+        Field(description="Only documents in this state.", examples=["fiscalized"]),
+    ] = None
+    invoice_type: Annotated[
+        str | None,
+        Field(max_length=50, description="Only documents of this type.", examples=["sale"]),
+    ] = None
+    fiscal_number: Annotated[
+        str | None,
+        Field(max_length=64, description="The document's number.", examples=["STL-KIN001-000001"]),
+    ] = None
+    created_after: Annotated[
+        datetime | None,
+        Field(description="Sealed at this instant or later.", examples=["2026-11-21T00:00:00Z"]),
+    ] = None
+    created_before: Annotated[
+        datetime | None,
+        Field(description="Sealed before this instant.", examples=["2026-11-22T00:00:00Z"]),
+    ] = None
+    limit: Annotated[
+        int, Field(ge=1, le=100, description="How many documents a page holds.", examples=[20])
+    ] = 20
+    cursor: Annotated[
+        str | None,
+        Field(
+            max_length=64,
+            description="`next_cursor` of the page before.",
+            examples=["inv_01kaj3vq1nfr5r3e2n9v4d8yzx"],
+        ),
+    ] = None
 
     def arguments(self) -> dict[str, Any]:
         """What fiscal.list_invoices takes."""

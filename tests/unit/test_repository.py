@@ -237,7 +237,7 @@ def codes_of_sql() -> set[str]:
         code
         for path, text in texts().items()
         if path.startswith("sql/") and not path.endswith("/data.sql")
-        for code in re.findall(r"refuse\(\s*'(\d{5})'", text)
+        for code in re.findall(r"refuse(?:_field)?\(\s*'(\d{5})'", text)
     }
 
 
