@@ -135,7 +135,7 @@ async def page(
     form: str,
 ) -> Response:
     """One page of a list. InvalidParameter for a cursor that is none of ours."""
-    if cursor is not None and not re.fullmatch(form, cursor):
+    if cursor is not None and not (re.fullmatch(form, cursor) and _is_dated(cursor)):
         rule = "pass next_cursor of the previous page, unchanged"
         raise InvalidParameter(
             f"cursor: {rule}", errors=[{"pointer": "/cursor", "detail": rule, "in": "query"}]
@@ -147,3 +147,12 @@ async def page(
         "page_after": cursor,
     }
     return (await db.answer(function, arguments, caller, idempotent=True)).response()
+
+
+def _is_dated(cursor: str) -> bool:
+    """Whether the day of a cursor, if it has one, is in the calendar."""
+    day, point, _ = cursor.partition(".")
+    try:
+        return not point or bool(date.fromisoformat(day))
+    except ValueError:
+        return False

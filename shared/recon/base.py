@@ -15,6 +15,7 @@ from typing import Final, Protocol
 from shared.errors import InvalidAmount
 from shared.money import Money
 
+MAX_DAYS: Final = 100  # a quarter and some; each day becomes a session
 MAX_FIELD: Final = 140  # characters of a reference; a longer one is no reference
 
 
@@ -168,13 +169,13 @@ def period_of(
 ) -> tuple[date, date]:
     """The days a statement is about: what it says, or else those of its lines.
 
-    Raises StatementRefused for a file that says neither.
+    Raises StatementRefused for a file that says neither, or covers too many.
     """
-    if told is not None:
-        return told
-    days = sorted(line.value_date for line in lines)
+    days = list(told) if told is not None else sorted(line.value_date for line in lines)
     if not days:
         raise StatementRefused(1, "has no lines and names no period")
+    if (days[-1] - days[0]).days > MAX_DAYS:
+        raise StatementRefused(1, f"covers more than {MAX_DAYS} days: export it in parts")
     return days[0], days[-1]
 
 

@@ -3,7 +3,7 @@
 import csv
 import re
 from collections.abc import Mapping
-from datetime import datetime
+from datetime import UTC, datetime
 from io import StringIO
 from typing import Annotated, Final, Literal, Self
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
@@ -27,6 +27,7 @@ from shared.recon.base import (
 
 FORMAT: Final = "csv"
 Column = Annotated[str, Field(min_length=1, max_length=100)]
+_A_DAY: Final = datetime(2026, 11, 21, 9, 5, 7, tzinfo=UTC)
 _PHONE: Final = re.compile(r"[1-9][0-9]{8,14}", re.ASCII)
 
 
@@ -68,7 +69,7 @@ class ColumnMap(BaseModel):
 
     columns: Columns
     currency: Annotated[str, Field(pattern=r"^[A-Z]{3,5}$", examples=["KES"])]
-    delimiter: Annotated[str, Field(min_length=1, max_length=1)] = ","
+    delimiter: Literal[",", ";", "\t", "|"] = ","
     decimal_mark: Literal[".", ","] = "."
     date_format: Annotated[str, Field(min_length=2, max_length=40)] = "%Y-%m-%d"
     time_zone: Annotated[str, Field(max_length=40)] = "UTC"
@@ -85,6 +86,17 @@ class ColumnMap(BaseModel):
         if currency not in scales():
             raise ValueError("is not a currency we know")
         return currency
+
+    @field_validator("date_format")
+    @classmethod
+    def _date_form(cls, form: str) -> str:
+        try:
+            day = datetime.strptime(_A_DAY.strftime(form), form).date()  # noqa: DTZ007  a day
+        except (ValueError, re.error):
+            day = None
+        if day != _A_DAY.date():
+            raise ValueError("must tell day, month and year, such as %d.%m.%Y")
+        return form
 
     @field_validator("time_zone")
     @classmethod

@@ -278,3 +278,15 @@ def test_a_path_is_text_and_no_file_is_opened() -> None:
 def test_a_column_map_says_amount_one_way(columns: dict[str, str]) -> None:
     with pytest.raises(ValueError, match="either amount, or credit and debit"):
         Columns(**columns)
+
+
+@pytest.mark.parametrize("form", ["%Y %Y", "%d %", "%H:%M", "%Q", "20%y-%m", "%d.%m"])
+def test_a_date_format_tells_day_month_and_year(form: str) -> None:
+    with pytest.raises(ValueError, match="must tell day, month and year"):
+        ColumnMap(columns=BANK_MAP.columns, currency="KES", date_format=form)
+
+
+def test_a_statement_of_years_is_refused() -> None:
+    ages = changed(MPESA, "From 20-11-2026 00:00:00", "From 20-11-1926 00:00:00")
+
+    assert refusal("mpesa_csv", ages).reason == "covers more than 100 days: export it in parts"
