@@ -23,13 +23,17 @@ begin
     insert into recon.marked_lines (line_id, mark, of_line_id, tenant_id, environment, run_id)
     select l.line_id, 'seen_before', min(c.line_id), run.tenant_id, run.environment, run.run_id
     from pg_temp.open_lines as l
-    inner join recon.statement_lines as c
-        on
-            c.line_hash = l.line_hash and c.tenant_id = run.tenant_id and c.environment = run.environment
-            and c.rail = run.rail and c.statement_no <> l.statement_no
+    cross join lateral (
+        select h.line_id, h.statement_no, h.tenant_id, h.environment, h.rail
+        from recon.statement_lines as h
+        where h.line_hash = l.line_hash
+        offset 0 -- alone: the planner, who knows no hashes yet, would rather read every line of the tenant
+    ) as c
     left join recon.matches as m on m.line_id = c.line_id and m.share = 1
     where
         l.type in ('payment', 'return', 'batch')
+        and c.statement_no <> l.statement_no
+        and c.tenant_id = run.tenant_id and c.environment = run.environment and c.rail = run.rail
         and (m.line_id is not null or (not l.reopened and c.line_id < l.line_id))
     group by l.line_id
     order by l.line_id;

@@ -16,6 +16,7 @@ as $$
 declare
     run recon.run;
     new_lines bigint;
+    whole text;
     all_days date[];
     touched date[];
     counts jsonb;
@@ -29,14 +30,16 @@ begin
     where
         s.tenant_id = match_lines.tenant_id and s.environment = match_lines.environment and s.rail = match_lines.rail
         and s.matched_at is null;
-    -- Fresh lines have no statistics yet, and a million index look-ups cost more than one hash.
-    perform set_config('enable_nestloop', case when new_lines > 20000 then 'off' else 'on' end, true);
+    -- Fresh lines have no statistics yet, and a million index look-ups cost more than one hash. What is left is few.
+    whole := case when new_lines > 20000 then 'off' else 'on' end;
+    perform set_config('enable_nestloop', whole, true);
 
     all_days := recon.days_of(run);
     select coalesce(array_agg(distinct d.day order by d.day), '{}') into all_days
     from unnest(all_days || match_lines.days) as d (day);
     perform recon.match_receipts(run);
     perform recon.open_what_is_left(run, all_days);
+    perform set_config('enable_nestloop', 'on', true);
     perform recon.mark_lines(run);
     perform recon.match_references(run);
     perform recon.match_returns(run);
@@ -48,6 +51,7 @@ begin
     update recon.statements as s set matched_at = now() where s.statement_no = any(run.statement_nos);
     select coalesce(array_agg(distinct d.day order by d.day), '{}') into all_days
     from unnest(all_days || touched) as d (day);
+    perform set_config('enable_nestloop', whole, true);
     counts := recon.count_sessions(run, all_days) || jsonb_build_object('exceptions', coalesce((
         select jsonb_object_agg(k.kind, k.number)
         from (
