@@ -18921,13 +18921,17 @@ begin
     insert into recon.marked_lines (line_id, mark, of_line_id, tenant_id, environment, run_id)
     select l.line_id, 'seen_before', min(c.line_id), run.tenant_id, run.environment, run.run_id
     from pg_temp.open_lines as l
-    inner join recon.statement_lines as c
-        on
-            c.line_hash = l.line_hash and c.tenant_id = run.tenant_id and c.environment = run.environment
-            and c.rail = run.rail and c.statement_no <> l.statement_no
+    cross join lateral (
+        select h.line_id, h.statement_no, h.tenant_id, h.environment, h.rail
+        from recon.statement_lines as h
+        where h.line_hash = l.line_hash
+        offset 0 -- alone: the planner, who knows no hashes yet, would rather read every line of the tenant
+    ) as c
     left join recon.matches as m on m.line_id = c.line_id and m.share = 1
     where
         l.type in ('payment', 'return', 'batch')
+        and c.statement_no <> l.statement_no
+        and c.tenant_id = run.tenant_id and c.environment = run.environment and c.rail = run.rail
         and (m.line_id is not null or (not l.reopened and c.line_id < l.line_id))
     group by l.line_id
     order by l.line_id;
@@ -19150,6 +19154,7 @@ security definer -- callers may not write matches
 set search_path = ''
 set work_mem = '64MB'
 set plan_cache_mode = 'force_custom_plan'
+set enable_sort = off -- fresh lines have no statistics: counting them by hash costs half as much
 as $$
 begin
     insert into recon.matches (
@@ -19579,6 +19584,7 @@ as $$
 declare
     run recon.run;
     new_lines bigint;
+    whole text;
     all_days date[];
     touched date[];
     counts jsonb;
@@ -19592,14 +19598,16 @@ begin
     where
         s.tenant_id = match_lines.tenant_id and s.environment = match_lines.environment and s.rail = match_lines.rail
         and s.matched_at is null;
-    -- Fresh lines have no statistics yet, and a million index look-ups cost more than one hash.
-    perform set_config('enable_nestloop', case when new_lines > 20000 then 'off' else 'on' end, true);
+    -- Fresh lines have no statistics yet, and a million index look-ups cost more than one hash. What is left is few.
+    whole := case when new_lines > 20000 then 'off' else 'on' end;
+    perform set_config('enable_nestloop', whole, true);
 
     all_days := recon.days_of(run);
     select coalesce(array_agg(distinct d.day order by d.day), '{}') into all_days
     from unnest(all_days || match_lines.days) as d (day);
     perform recon.match_receipts(run);
     perform recon.open_what_is_left(run, all_days);
+    perform set_config('enable_nestloop', 'on', true);
     perform recon.mark_lines(run);
     perform recon.match_references(run);
     perform recon.match_returns(run);
@@ -19611,6 +19619,7 @@ begin
     update recon.statements as s set matched_at = now() where s.statement_no = any(run.statement_nos);
     select coalesce(array_agg(distinct d.day order by d.day), '{}') into all_days
     from unnest(all_days || touched) as d (day);
+    perform set_config('enable_nestloop', whole, true);
     counts := recon.count_sessions(run, all_days) || jsonb_build_object('exceptions', coalesce((
         select jsonb_object_agg(k.kind, k.number)
         from (
