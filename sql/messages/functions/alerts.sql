@@ -152,7 +152,7 @@ security definer -- callers may not poke
 set search_path = ''
 as $$
 begin
-    perform public.poke('alerts');
+    perform public.poke_all(array['alerts'], interval '200 milliseconds');
     return null;
 end
 $$;

@@ -193,7 +193,7 @@ begin
     perform public.audit(caller, 'receipt.send', send_receipt.payment_intent_id, jsonb_build_object(
         'message_id', added.message_id, 'recipient', added.recipient_masked
     ));
-    perform public.poke('receipts');
+    perform public.poke_all(array['receipts'], interval '200 milliseconds');
     answer := row(202, messages.message_resource(added)::text, caller.rate);
     perform public.remember_answer(caller, route, send_receipt.idempotency_key, added.message_id, answer);
     return answer;
