@@ -108,7 +108,9 @@ values
 ('outbox_lagging', 'false', 'A destination of events falls behind', 'See whether its function runs and what its log says; nothing is lost meanwhile.'),
 ('outbox_not_read', 'false', 'A partition of the outbox cannot leave', 'A destination has not read it; switch that destination off or mend it.'),
 ('outbox_without_partition', 'false', 'The outbox has no partition for today', 'Run payments.roll_outbox; events go to the default partition meanwhile.'),
-('signing_stalled', 'false', 'Fiscal signatures do not come', 'See whether the key service answers; numbers stay sealed and in order.')
+('signing_stalled', 'false', 'Fiscal signatures do not come', 'See whether the key service answers; numbers stay sealed and in order.'),
+('recon_clearing_failed', 'true', 'The books could not be cleared against a statement', 'Read the reason; clear the session again once its cause is mended.'),
+('screening_behind', 'false', 'Parties wait for their screening', 'See whether the compliance function runs; the delta of a new list is worked on.')
 on conflict (kind) do update set
     to_owners = excluded.to_owners,
     title = excluded.title,

@@ -3118,9 +3118,9 @@ values
 ('ledger.check_chains', 'slow', '300', '60', 'ledger.check_chains', 'true', 'Verifies the chains of journals'),
 ('ledger.release_reserves', 'slow', '600', '60', 'ledger.release_reserves', 'true', 'Gives held-back shares to merchants when their time is over'),
 ('ledger.expire_holds', 'slow', '600', '60', 'ledger.expire_holds', 'true', 'Releases authorisations that were never captured'),
-('messages.receipts', 'fast', '10', '60', 'messages.poke_receipts', 'true', 'Wakes receipts when mail to payers is due'),
+('messages.receipts', 'fast', '5', '60', 'messages.poke_receipts', 'true', 'Wakes receipts when mail to payers is due'),
 ('messages.purge', 'slow', '3600', '120', 'messages.purge', 'true', 'Removes messages that are done with and old'),
-('messages.alerts', 'fast', '15', '60', 'messages.poke_alerts', 'true', 'Wakes alerts when somebody must be told'),
+('messages.alerts', 'fast', '5', '60', 'messages.poke_alerts', 'true', 'Wakes alerts when somebody must be told'),
 ('messages.watch', 'fast', '60', '60', 'messages.watch', 'true', 'Looks for stuck transfers and service levels that are missed'),
 ('idempotency.purge', 'fast', '30', '60', 'public.purge_idempotency_keys', 'true', 'Removes idempotency keys after 36 hours'),
 ('rate_buckets.purge', 'slow', '600', '60', 'public.purge_rate_buckets', 'true', 'Removes token buckets that are full again'),
@@ -3964,7 +3964,9 @@ values
 ('outbox_lagging', 'false', 'A destination of events falls behind', 'See whether its function runs and what its log says; nothing is lost meanwhile.'),
 ('outbox_not_read', 'false', 'A partition of the outbox cannot leave', 'A destination has not read it; switch that destination off or mend it.'),
 ('outbox_without_partition', 'false', 'The outbox has no partition for today', 'Run payments.roll_outbox; events go to the default partition meanwhile.'),
-('signing_stalled', 'false', 'Fiscal signatures do not come', 'See whether the key service answers; numbers stay sealed and in order.')
+('signing_stalled', 'false', 'Fiscal signatures do not come', 'See whether the key service answers; numbers stay sealed and in order.'),
+('recon_clearing_failed', 'true', 'The books could not be cleared against a statement', 'Read the reason; clear the session again once its cause is mended.'),
+('screening_behind', 'false', 'Parties wait for their screening', 'See whether the compliance function runs; the delta of a new list is worked on.')
 on conflict (kind) do update set
     to_owners = excluded.to_owners,
     title = excluded.title,
@@ -20473,7 +20475,7 @@ security definer -- callers may not poke
 set search_path = ''
 as $$
 begin
-    perform public.poke('alerts');
+    perform public.poke_all(array['alerts'], interval '200 milliseconds');
     return null;
 end
 $$;
@@ -21100,7 +21102,7 @@ begin
     perform public.audit(caller, 'receipt.send', send_receipt.payment_intent_id, jsonb_build_object(
         'message_id', added.message_id, 'recipient', added.recipient_masked
     ));
-    perform public.poke('receipts');
+    perform public.poke_all(array['receipts'], interval '200 milliseconds');
     answer := row(202, messages.message_resource(added)::text, caller.rate);
     perform public.remember_answer(caller, route, send_receipt.idempotency_key, added.message_id, answer);
     return answer;
