@@ -20,7 +20,6 @@ from shared.rails.registry import Rails
 from shared.vault import Vault
 
 router = APIRouter(tags=["rail callbacks"])
-router.include_router(deposits.router)
 
 PATIENCE_S: Final = 2.0  # the rail hangs up after 3 s (rails reference 1.3)
 
@@ -147,3 +146,6 @@ def _read(rails: Rails, received: Received) -> tuple[list[dict[str, Any]] | None
     except CallbackNotUnderstood as odd:
         return None, odd.reason
     return [dict(event.to_json()) for event in events], None
+
+
+router.include_router(deposits.router)
