@@ -116,3 +116,24 @@ class Resolved(BaseModel):
     status: Annotated[str | None, Field(examples=["succeeded"])] = None
     amount: Annotated[str, Field(examples=["100.00"])]
     currency: Annotated[str, Field(examples=["KES"])]
+
+
+class Accept(BaseModel):
+    """How it is known that the money came."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    reason: Annotated[
+        str,
+        StringConstraints(strip_whitespace=True, min_length=3, max_length=500),
+        Field(examples=["On the organisation statement of 21 November, line 12"]),
+    ]
+
+
+class Accepted(BaseModel):
+    """What became of the report: `applied`, or `duplicate` when the money was booked already."""
+
+    id: Annotated[int, Field(examples=[4711])]
+    object: Literal["callback"]
+    disposition: Annotated[str, Field(examples=["applied"])]
+    receipt: Annotated[str, Field(examples=["UKL9W0BT5S"])]

@@ -5,7 +5,14 @@ from typing import Annotated
 from fastapi import APIRouter, Path, Query, Request
 from fastapi.responses import Response
 
-from functions.reconcile.models import Decision, ParkedCallbacks, Resolved, Reviews
+from functions.reconcile.models import (
+    Accept,
+    Accepted,
+    Decision,
+    ParkedCallbacks,
+    Resolved,
+    Reviews,
+)
 from shared.db import Database
 from shared.http.caller import UserCaller
 from shared.http.idempotency import IdempotencyKey, body_hash
@@ -40,6 +47,35 @@ async def list_parked_callbacks(
     return (
         await db.answer(
             "rails.list_parked_callbacks", {"before_id": before, "page_size": limit}, caller
+        )
+    ).response()
+
+
+@router.post(
+    "/parked/{callback_id}/accept",
+    responses=answers(Accepted, 400, 401, 403, 404, 409, 422, 429, 503),
+)
+async def accept_parked_deposit(
+    callback_id: Annotated[
+        int, Path(ge=1, lt=2**63, description="The parked callback's id.", examples=[4711])
+    ],
+    body: Accept,
+    key: IdempotencyKey,
+    caller: UserCaller,
+    request: Request,
+) -> Response:
+    """Believe a deposit that came from an address which is not listed; audited with the reason."""
+    db: Database = request.app.state.database
+    return (
+        await db.answer(
+            "rails.accept_deposit",
+            {
+                "callback_id": callback_id,
+                "idempotency_key": key,
+                "body_hash": body_hash(body),
+                "reason": body.reason,
+            },
+            caller,
         )
     ).response()
 

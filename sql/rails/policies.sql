@@ -40,7 +40,7 @@ to fn_momo_callback;
 grant execute on function rails.request_balance, rails.get_balance to fn_payouts;
 grant execute on function rails.open_deposits, rails.record_deposits_registered to fn_transfers;
 grant execute on function
-rails.claim_queries, rails.list_parked_callbacks, rails.list_reviews, rails.resolve_review
+rails.claim_queries, rails.list_parked_callbacks, rails.accept_deposit, rails.list_reviews, rails.resolve_review
 to fn_reconcile;
 grant execute on function
 rails.put_credentials, rails.list_credentials, rails.open_credentials, rails.record_credentials_test,

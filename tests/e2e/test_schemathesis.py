@@ -38,7 +38,7 @@ CONFIG = """\
 unexpected-methods = ["put", "trace"]
 """
 # What no fuzzing reaches: a platform operator's work; an invitation of somebody else's address; an
-# account that no undecided payment needs any more.
+# account that no undecided payment needs any more; a second person's decision.
 BEYOND = {
     "GET /compliance/freezes",
     "GET /compliance/lists",
@@ -49,6 +49,14 @@ BEYOND = {
     "POST /compliance/screen",
     "POST /directory/versions",
     "PUT /compliance/profiles/{tenant_id}",
+    "POST /payouts/{payout_id}/approve",
+    "POST /payouts/{payout_id}/reject",
+    "POST /reconcile/parked/{callback_id}/accept",
+    "POST /refunds/{refund_id}/approve",
+    "POST /refunds/{refund_id}/reject",
+    "POST /transfers/{transfer_id}/approve",
+    "POST /transfers/{transfer_id}/assign",
+    "POST /transfers/{transfer_id}/reject",
     "PATCH /merchants/{tenant_id}",
     "POST /merchants/users/invitations/accept",
     "DELETE /merchants/credentials/{rail}",
@@ -273,12 +281,27 @@ def facts_of(merchant: Merchant) -> Json:
         "known": {
             "payment_intent_id": [*untouched, paid, declined, wrong],
             "transfer_id": [merchant.get(paid)["latest_transfer"]["id"]],
+            "refund_id": refunds_of(merchant, paid),
+            "payout_id": payouts_of(merchant),
             "party_id": [party["id"]],
             "institution_id": ["safaricom_ke"],
             "calendar": ["KE"],
         },
         "instead": {own_key: f"key_{own_key[:3:-1]}"},
     }
+
+
+def refunds_of(merchant: Merchant, paid: str) -> list[str]:
+    """Part of a payment, on its way back."""
+    part = {"payment_intent": paid, "amount": "20.00", "currency": "KES"}
+    return [str(merchant.post("/refunds", part).raise_for_status().json()["id"])]
+
+
+def payouts_of(merchant: Merchant) -> list[str]:
+    """One on its way."""
+    destination = {"type": "mpesa", "phone": new_phone("30")}
+    body = {"amount": "100.00", "currency": "KES", "destination": destination}
+    return [str(merchant.post("/payouts", body).raise_for_status().json()["id"])]
 
 
 def bearer(credential: str) -> dict[str, str]:

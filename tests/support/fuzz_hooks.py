@@ -30,3 +30,9 @@ def before_call(
             turn = next(_turn)
             if turn % 2:
                 path[name] = known[turn // 2 % len(known)]
+    body = case.body
+    if isinstance(body, dict) and str(body.get("payment_intent", ""))[:3] == "pi_":
+        intents = FACTS["known"].get("payment_intent_id", [])
+        turn = next(_turn)
+        if intents and turn % 2:
+            body["payment_intent"] = intents[turn // 2 % len(intents)]

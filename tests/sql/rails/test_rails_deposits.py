@@ -373,3 +373,55 @@ def test_a_late_query_about_a_prompt_that_its_deposit_settled_is_a_duplicate(
     rail.answer_query(attempt, attempt.answered("0"))
 
     assert books.transfer(attempt.transfer_id)["receipt"] == "UKF1"
+
+
+# A person believes what an address does not prove
+
+
+def parked(till: Till, books: Books, receipt: str, reference_typed: str) -> int:
+    """A confirmation from a strange address; the id under which it waits."""
+    till.confirm(receipt, reference_typed, source_trusted=False)
+    return int(
+        books.value(
+            "select callback_id from rails.callbacks where tenant_id = %s", till.shop.tenant_id
+        )
+    )
+
+
+def test_a_person_books_a_deposit_that_a_strange_address_told(till: Till, books: Books) -> None:
+    intent_id = till.shop.new_intent()
+    callback_id = parked(till, books, "UKG1", reference(intent_id))
+
+    answer = till.accept(callback_id)
+
+    assert answer.body["disposition"] == "applied"
+    assert books.intent(intent_id)["status"] == "succeeded"
+    assert receipts(books, till.shop) == ["UKG1"]
+    audited = books.row("select * from public.audit_log where action = 'deposit.accept'")
+    assert (audited["subject"], audited["details"]["receipt"]) == (str(callback_id), "UKG1")
+
+
+def test_a_deposit_is_believed_once(till: Till, books: Books) -> None:
+    callback_id = parked(till, books, "UKG2", "shop")
+    till.accept(callback_id)
+
+    with pytest.raises(Refused, match="40911"):
+        till.accept(callback_id)
+
+
+def test_a_deposit_that_the_rail_told_meanwhile_is_booked_once(till: Till, books: Books) -> None:
+    callback_id = parked(till, books, "UKG3", "shop")
+    till.confirm("UKG3", "shop")
+
+    answer = till.accept(callback_id)
+
+    assert answer.body["disposition"] == "duplicate"
+    assert len(till.deposits()) == 1
+
+
+def test_nobody_books_the_deposits_of_another_tenant(till: Till, books: Books) -> None:
+    callback_id = parked(till, books, "UKG4", "shop")
+    other = Till(Shop(till.shop.api, books).open(), books)
+
+    with pytest.raises(Refused, match="40401"):
+        other.accept(callback_id)

@@ -71,3 +71,17 @@ class Till:
                 reason="the payer called",
             )
         )
+
+    def accept(self, callback_id: int) -> Answer:
+        """POST /reconcile/parked/{id}/accept."""
+        return Answer.of(
+            self.shop.api.call(
+                "fn_reconcile",
+                self.shop.headers,
+                "rails.accept_deposit",
+                callback_id=callback_id,
+                idempotency_key=new_key(),
+                body_hash="body",
+                reason="line 12 of the statement",
+            )
+        )
