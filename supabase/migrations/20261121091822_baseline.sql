@@ -11224,6 +11224,70 @@ $$;
 comment on function rails.conclude_deposit is
 'What a confirmed deposit is: the other report of a prompt that was paid, a payment for the open intent it names, or money for an operator to assign.';
 
+create function rails.accept_deposit(callback_id bigint, idempotency_key text, body_hash text, reason text)
+returns public.answer
+language plpgsql
+volatile
+security definer -- callers may not write transfers
+set search_path = ''
+as $$
+#variable_conflict use_column
+declare
+    caller public.caller := public.authorize('payments:resolve', 'write');
+    route constant text := 'POST /reconcile/parked/{id}/accept';
+    answer public.answer;
+    kept rails.callbacks;
+    latest rails.callback_dispositions;
+    concluded text;
+begin
+    answer := public.claim_idempotency(
+        caller, route, accept_deposit.idempotency_key, accept_deposit.body_hash || ':' || accept_deposit.callback_id
+    );
+    if answer.body is not null then
+        return answer;
+    end if;
+    select c.* into kept
+    from rails.callbacks as c
+    where
+        c.callback_id = accept_deposit.callback_id and c.kind = 'confirmation'
+        and c.tenant_id = caller.tenant_id and c.environment = caller.environment;
+    if not found then
+        perform public.refuse('40401', format('There is no parked deposit %s here.', accept_deposit.callback_id));
+    end if;
+    select d.* into latest
+    from rails.callback_dispositions as d
+    where d.callback_id = kept.callback_id
+    order by d.number desc
+    limit 1;
+    if latest.disposition <> 'parked' or latest.reason is distinct from 'untrusted_source' then
+        perform public.refuse('40911', 'This report does not wait to be believed.', jsonb_build_object(
+            'current_state', latest.disposition, 'allowed', '[]'::jsonb
+        ));
+    end if;
+    -- A person compared it with the rail's statement, which is more than an address proves.
+    kept.source_trusted := true;
+    concluded := rails.conclude_deposit(kept);
+    insert into rails.callback_dispositions (callback_id, number, tenant_id, environment, disposition, reason)
+    values (
+        kept.callback_id, latest.number + 1, kept.tenant_id, kept.environment,
+        split_part(concluded, ':', 1), nullif(split_part(concluded, ':', 2), '')
+    );
+    perform public.audit(caller, 'deposit.accept', kept.callback_id::text, jsonb_build_object(
+        'receipt', kept.events -> 0 ->> 'receipt', 'disposition', concluded, 'reason', accept_deposit.reason
+    ));
+    answer := public.reply(caller, 200, json_build_object(
+        'id', kept.callback_id, 'object', 'callback', 'disposition', split_part(concluded, ':', 1),
+        'receipt', kept.events -> 0 ->> 'receipt'
+    ));
+    perform public.remember_answer(
+        caller, route, accept_deposit.idempotency_key, kept.callback_id::text, answer
+    );
+    return answer;
+end
+$$;
+comment on function rails.accept_deposit is
+'A person found a deposit, told by an address that is not listed, in the rail''s statement: it is booked as if the rail''s own address had told it. Audited with the reason.';
+
 reset role;
 
 -- sql/rails/functions/queries.sql
@@ -22982,7 +23046,7 @@ to fn_momo_callback;
 grant execute on function rails.request_balance, rails.get_balance to fn_payouts;
 grant execute on function rails.open_deposits, rails.record_deposits_registered to fn_transfers;
 grant execute on function
-rails.claim_queries, rails.list_parked_callbacks, rails.list_reviews, rails.resolve_review
+rails.claim_queries, rails.list_parked_callbacks, rails.accept_deposit, rails.list_reviews, rails.resolve_review
 to fn_reconcile;
 grant execute on function
 rails.put_credentials, rails.list_credentials, rails.open_credentials, rails.record_credentials_test,
