@@ -7,7 +7,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from datetime import date
 from typing import Any, Final
-from uuid import uuid4
 
 from functions.compliance.matching import Entry, Index, Match, Party, Thresholds, canonical
 from functions.compliance.models import RegisterParty, Screen, ScreenedParty
@@ -16,14 +15,13 @@ from shared.db import Answer, Database
 from shared.errors import DependencyUnavailable
 from shared.http.caller import Caller
 from shared.masking import mask_name, mask_phone
+from shared.parties import hashes_of, open_profile, seal_profile
 from shared.phones import parse_payer_phone
 from shared.vault import Vault, VaultError
 
 CHECK_EVERY_S: Final = 60.0
 PAGE: Final = 5000
 BATCH: Final = 50
-# In whichever way a transfer carries a phone, a freeze and a party must be found by it.
-HASHED_AS: Final = ("payer", "payee")
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,10 +97,10 @@ class Screener:
             "compliance.put_party",
             {
                 "reference": body.reference,
-                "profile_sealed": self._sealed(party),
+                "profile_sealed": seal_profile(self._vault, **asdict(party)),
                 "name_masked": mask_name(body.name),
                 "phone_masked": mask_phone(phone),
-                "party_hashes": self.hashes_of(phone),
+                "party_hashes": hashes_of(self._vault, phone),
                 "fingerprint": self._fingerprint(party),
             },
             caller,
@@ -187,24 +185,22 @@ class Screener:
 
     def hashes_of(self, phone: str) -> list[str]:
         """What transfers carry in place of this E.164 number."""
-        return [self._vault.blind_index(phone, context) for context in HASHED_AS]
+        return hashes_of(self._vault, phone)
 
     def _fingerprint(self, party: Party) -> str:
         told = [canonical(party.name), party.born, party.country, party.document]
         return self._vault.blind_index(json.dumps(told), "party")
 
-    def _sealed(self, party: Party) -> str:
-        # Whose it is only SQL knows, so the seal is bound to a name that is kept beside it.
-        name = uuid4().hex
-        return f"{name}.{self._vault.seal(json.dumps(asdict(party)).encode(), f'party|{name}')}"
-
     def _opened(self, row: Mapping[str, Any]) -> Party:
         """Raises VaultError."""
-        name, _, sealed = row["profile_sealed"].partition(".")
         if row["is_customer"]:
             # As payment_intents seals the customers of its intents.
+            name, _, sealed = row["profile_sealed"].partition(".")
             return Party(json.loads(self._vault.open(sealed, f"customer|{name}"))["name"])
-        return Party(**json.loads(self._vault.open(sealed, f"party|{name}")))
+        profile = open_profile(self._vault, row["profile_sealed"])
+        return Party(
+            profile["name"] or "", profile["born"], profile["country"], profile["document"]
+        )
 
     async def _usable(self, caller: Caller) -> _Loaded:
         loaded = await self._current(caller)

@@ -18,6 +18,7 @@ from shared.masking import mask_phone
 from shared.money import Money
 from shared.phones import parse_payer_phone
 from shared.rails.registry import Rails
+from shared.screening import begin_screened
 from shared.sending import Sender, seal_party
 from shared.vault import Vault
 
@@ -60,7 +61,9 @@ async def create_payout(
     phone = parse_payer_phone(body.destination.phone, pointer="/destination/phone")
     vault: Vault = request.app.state.vault
     db: Database = request.app.state.database
-    begun = await db.call(
+    begun = await begin_screened(
+        db,
+        vault,
         "payments.begin_payout",
         {
             "idempotency_key": key,
@@ -76,6 +79,8 @@ async def create_payout(
             "metadata": body.metadata,
         },
         caller,
+        name=body.destination.name,
+        phone=phone,
     )
     sender: Sender = request.app.state.sender
     return (await sender.send(begun, key, caller)).response()

@@ -78,12 +78,23 @@ ExternalRef = Annotated[
 
 
 class Destination(BaseModel):
-    """A mobile money account: the rail, and the payee's phone in any form people type."""
+    """A mobile money account: the rail, and the payee's phone in any form people type.
+
+    `name` is whose it is; organisations whose payees are screened give it for each new one.
+    """
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
     type: Annotated[str, Field(max_length=32, examples=["mpesa"])]
     phone: Annotated[str, Field(max_length=32, examples=["0712 345 612"])]
+    name: (
+        Annotated[
+            str,
+            StringConstraints(strip_whitespace=True, min_length=1, max_length=200),
+            _Storable,
+        ]
+        | None
+    ) = None
 
 
 class CreatePayout(BaseModel):

@@ -24,6 +24,7 @@ class Canonical:
     rail: str | None
     hints: list[str]
     phone: str
+    name: str | None
     external_ref: str | None
     end_user_ref: str | None
     description: str | None
@@ -61,6 +62,7 @@ def canonical(body: CreateTransfer) -> Canonical:
         rail=rail,
         hints=named,
         phone=phone,
+        name=party.name or None,
         external_ref=body.external_ref or None,
         end_user_ref=body.end_user_ref or None,
         description=body.description or None,

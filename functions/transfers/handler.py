@@ -17,6 +17,7 @@ from shared.http.problem import answers
 from shared.ids import pattern
 from shared.masking import mask_phone
 from shared.rails.registry import Rails
+from shared.screening import begin_screened
 from shared.sending import Sender, seal_party
 from shared.vault import Vault
 
@@ -65,7 +66,9 @@ async def create_transfer(
     }
     paid, asked = (party, {}) if transfer.intent == "PUSH" else ({}, party)
     db: Database = request.app.state.database
-    begun = await db.call(
+    begun = await begin_screened(
+        db,
+        vault,
         "payments.begin_direct",
         {
             "idempotency_key": key,
@@ -86,6 +89,8 @@ async def create_transfer(
             "metadata": transfer.metadata,
         },
         caller,
+        name=transfer.name,
+        phone=transfer.phone,
     )
     sender: Sender = request.app.state.sender
     payer = transfer.phone if asked else None

@@ -146,7 +146,10 @@ Instant = Annotated[AwareDatetime, BeforeValidator(_spelled_out), AfterValidator
 
 
 class Party(BaseModel):
-    """Who pays, or is paid. `id` of mobile money: the phone, in any form people type."""
+    """Who pays, or is paid. `id` of mobile money: the phone, in any form people type.
+
+    Organisations whose parties are screened give the `name` of each new one.
+    """
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
@@ -161,6 +164,9 @@ class Party(BaseModel):
         Field(examples=["0712 345 678"]),
     ]
     provider: Annotated[str, Field(max_length=32, examples=["mpesa"])] | None = None
+    name: (
+        Annotated[str, StringConstraints(strip_whitespace=True, max_length=200), _Storable] | None
+    ) = None
 
 
 RailName = Annotated[str, StringConstraints(min_length=1, max_length=32), _Storable]

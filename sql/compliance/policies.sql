@@ -65,6 +65,9 @@ compliance.get_limits, compliance.set_profile, compliance.freeze_party, complian
 compliance.lift_freeze
 to fn_compliance;
 
+grant usage on schema compliance to fn_payouts, fn_transfers;
+grant execute on function compliance.name_party to fn_payouts, fn_transfers;
+
 -- Cron runs as postgres, which may do nothing here but this.
 grant usage on schema compliance to postgres;
 grant execute on function compliance.fold_releases, compliance.purge_velocity, compliance.poke_screening,

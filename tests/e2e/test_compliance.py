@@ -7,7 +7,7 @@ import httpx
 import pytest
 
 from scripts.stack.stack import Stack
-from tests.support.house import House, Merchant, living_in
+from tests.support.house import House, Merchant, living_in, new_key
 from tests.support.simulator import Json, new_phone, until
 
 FIXTURES = Path(__file__).parents[1] / "fixtures/compliance"
@@ -234,6 +234,41 @@ def test_the_customer_of_an_intent_is_screened_without_being_asked(screened: Mer
 
     assert refused(until(lambda: answered(listed), "screened"))[1] == "42201"
     assert until(lambda: answered(clear), "screened").status_code == 200
+
+
+@pytest.mark.parametrize(("name", "status"), [("Wanjiru Kamau", 201), (LISTED, 422)])
+def test_a_payee_whom_a_payout_names_is_screened_before_anything_is_sent(
+    house: House,
+    operator: httpx.Client,
+    lists: dict[str, Json],
+    name: str,
+    status: int,
+) -> None:
+    merchant = house.merchant()
+    enrol(operator, merchant, ["out"])
+    body = {
+        "amount": "100.00",
+        "currency": "KES",
+        "destination": {"type": "mpesa", "phone": new_phone("12"), "name": name},
+    }
+    key = new_key()
+
+    nameless = merchant.post(
+        "/payouts", body | {"destination": body["destination"] | {"name": None}}
+    )
+    first = merchant.post("/payouts", body, key)
+    sent_at_first = merchant.transfers()
+
+    def decided() -> httpx.Response | None:
+        answer = merchant.post("/payouts", body, key)
+        return None if answer.status_code == 503 else answer
+
+    answer = until(decided, "screened")
+    assert refused(nameless)[:2] == (422, "42203")
+    assert (refused(first)[:2], first.headers["Retry-After"]) == ((503, "50301"), "2")
+    assert sent_at_first == []
+    assert answer.status_code == status, answer.text
+    assert len(merchant.transfers()) == (status == 201)
 
 
 def test_a_new_entry_reaches_whoever_was_clear_before(
