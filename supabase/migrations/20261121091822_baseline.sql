@@ -17588,6 +17588,48 @@ $$;
 comment on function compliance.put_party is
 'Registers whom a tenant pays or is paid by, or updates them, found by the hash of their phone. The screening follows; a new name makes the party pending again.';
 
+create function compliance.name_party(
+    profile_sealed text, name_masked text, phone_masked text, party_hashes text[]
+)
+returns text
+language plpgsql
+volatile
+security definer -- callers may not write parties
+set search_path = ''
+as $$
+#variable_conflict use_column
+declare
+    caller public.caller := public.caller();
+    named text := public.new_id('pty');
+    taken integer;
+begin
+    if not (
+        public.holds_scope(caller.scopes, 'payments:write') or public.holds_scope(caller.scopes, 'payouts:write')
+    ) then
+        perform public.refuse('40311', 'This needs the scope payments:write or payouts:write.');
+    end if;
+    insert into compliance.parties (
+        party_id, tenant_id, environment, profile_sealed, name_masked, phone_masked
+    ) values (
+        named, caller.tenant_id, caller.environment, name_party.profile_sealed, name_party.name_masked,
+        name_party.phone_masked
+    );
+    insert into compliance.party_keys (tenant_id, environment, party_hash, party_id)
+    select caller.tenant_id, caller.environment, h, named from unnest(name_party.party_hashes) as h
+    on conflict on constraint party_keys_pkey do nothing;
+    get diagnostics taken = row_count;
+    if taken = 0 then
+        -- Somebody named this party a moment ago; theirs is screened.
+        delete from compliance.parties as p where p.party_id = named;
+        return null;
+    end if;
+    perform public.poke('compliance');
+    return named;
+end
+$$;
+comment on function compliance.name_party is
+'A request that may not go on without it names its party: kept, and the compliance function woken to screen it. Whom somebody registered already stays as they are (null).';
+
 create function compliance.exempt_entries(tenant_id text, environment text, fingerprint text)
 returns jsonb
 language plpgsql
@@ -22641,6 +22683,9 @@ compliance.claim_parties, compliance.refresh_clear,
 compliance.get_limits, compliance.set_profile, compliance.freeze_party, compliance.list_freezes,
 compliance.lift_freeze
 to fn_compliance;
+
+grant usage on schema compliance to fn_payouts, fn_transfers;
+grant execute on function compliance.name_party to fn_payouts, fn_transfers;
 
 -- Cron runs as postgres, which may do nothing here but this.
 grant usage on schema compliance to postgres;
