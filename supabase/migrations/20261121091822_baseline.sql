@@ -12290,12 +12290,13 @@ declare
     one ledger.booking;
     refused ledger.booking[] := array(select b from unnest(bookings) as b where b.problem is not null);
 begin
+    -- All chains in their order, before the first of them is needed.
+    perform ledger.lock_chains(bookings);
     -- As in a batch: what is undone is booked before what undoes it.
     for one in
         select b.* from unnest(ledger.without_refused(bookings, refused)) as b order by b.wave, b.position
     loop
         continue when exists (select from unnest(refused) as r where r.transfer_id = one.transfer_id);
-        perform ledger.lock_chains(array[one]);
         continue when exists (select from ledger.journals as j where j.journal_key = one.journal_key);
         begin
             refused := refused || ledger.post(array[one]);
