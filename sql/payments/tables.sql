@@ -270,7 +270,6 @@ create table payments.outbox_cursors (
     window_first_id bigint,
     window_last_id bigint,
     position bigint not null default 0,
-    started_after_id bigint,
     moved_by xid8,
     moved_at timestamptz not null default now(),
     check ((window_end is null) = (window_first_id is null)),
@@ -280,7 +279,6 @@ create table payments.outbox_cursors (
 comment on table payments.outbox_cursors is
 'How far each destination has read: everything visible in `seen`, and of what became visible until `window_end` the rows up to `position`. A writer at work is in no snapshot, so it is never skipped, and delays nobody.';
 comment on column payments.outbox_cursors.seen_id is 'Transactions whose numbers are not below the xmax of `seen` have greater ids than this.';
-comment on column payments.outbox_cursors.started_after_id is 'Not stored: what payments.lock_cursor found out for this transaction.';
 alter table payments.outbox_cursors enable row level security;
 
 create table payments.outbox_exceptions (

@@ -11,6 +11,7 @@ set search_path = ''
 as $$
 #variable_conflict use_column
 declare
+    last_id_before_us bigint := payments.last_id_before_us();
     cursor payments.outbox_cursors := payments.lock_cursor(destination, 'function');
     retried bigint[];
     page payments.outbox[] := '{}'::payments.outbox[];
@@ -18,7 +19,7 @@ begin
     perform payments.expire_leases(lease_events.destination);
     retried := payments.claim_due(lease_events.destination, 'leased', max_rows);
     if cardinality(retried) < max_rows then
-        page := payments.read_outbox(cursor, max_rows - cardinality(retried));
+        page := payments.read_outbox(cursor, last_id_before_us, max_rows - cardinality(retried));
     end if;
     if retried <> '{}' or page <> '{}' then
         insert into payments.outbox_leases (destination, outbox_ids, ordering_keys, lease_until)

@@ -234,3 +234,22 @@ def test_everything_arrives_once_and_in_order_under_many_writers_and_two_consume
     for stream in streams:
         seqs = [row["seq"] for row in order if row["stream"] == stream]
         assert seqs == list(range(written[stream]))
+
+
+def test_a_consumer_that_wrote_something_before_it_takes_skips_nobody(
+    log: Log, consumer: Session
+) -> None:
+    seen = []
+    for number in range(5):
+        with log.session() as slow:
+            slow.begin().write(f"tr_slow_{number}", 0)
+            consumer.begin().take_number()
+            log.write(f"tr_{number}", 0)
+            seen += consumer.taken()
+            consumer.commit()
+            slow.commit()
+    seen += consumer.taken()
+
+    assert sorted(seen) == sorted(
+        (f"tr_{name}{number}", 0) for name in ("", "slow_") for number in range(5)
+    )
