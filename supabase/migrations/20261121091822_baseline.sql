@@ -722,7 +722,6 @@ create table payments.outbox_cursors (
     window_first_id bigint,
     window_last_id bigint,
     position bigint not null default 0,
-    started_after_id bigint,
     moved_by xid8,
     moved_at timestamptz not null default now(),
     check ((window_end is null) = (window_first_id is null)),
@@ -732,7 +731,6 @@ create table payments.outbox_cursors (
 comment on table payments.outbox_cursors is
 'How far each destination has read: everything visible in `seen`, and of what became visible until `window_end` the rows up to `position`. A writer at work is in no snapshot, so it is never skipped, and delays nobody.';
 comment on column payments.outbox_cursors.seen_id is 'Transactions whose numbers are not below the xmax of `seen` have greater ids than this.';
-comment on column payments.outbox_cursors.started_after_id is 'Not stored: what payments.lock_cursor found out for this transaction.';
 alter table payments.outbox_cursors enable row level security;
 
 create table payments.outbox_exceptions (
@@ -7185,8 +7183,6 @@ as $$
 #variable_conflict use_column
 declare
     cursor payments.outbox_cursors;
-    -- Before this transaction gets its number, see payments.open_window.
-    last_id bigint := case when pg_current_xact_id_if_assigned() is null then payments.last_outbox_id() end;
 begin
     -- Windows are made of fresh snapshots; a transaction with a single old one would skip what started after it.
     if current_setting('transaction_isolation') <> 'read committed' then
@@ -7208,12 +7204,11 @@ begin
         insert into payments.outbox_cursors (destination) values (lock_cursor.destination)
         on conflict do nothing;
     end loop;
-    cursor.started_after_id := coalesce(last_id, cursor.seen_id);
     return cursor;
 end
 $$;
 comment on function payments.lock_cursor is
-'The cursor of a destination, locked until the end of this transaction; made when it reads for the first time. started_after_id: transactions that got their numbers after this one have greater ids.';
+'The cursor of a destination, locked until the end of this transaction; made when it reads for the first time.';
 
 create function payments.last_outbox_id()
 returns bigint
@@ -7227,6 +7222,20 @@ begin
 end
 $$;
 comment on function payments.last_outbox_id is 'The greatest outbox id given out so far, committed or not.';
+
+create function payments.last_id_before_us()
+returns bigint
+language plpgsql
+volatile
+security definer -- callers may not read sequences
+set search_path = ''
+as $$
+begin
+    return case when pg_current_xact_id_if_assigned() is null then payments.last_outbox_id() end;
+end
+$$;
+comment on function payments.last_id_before_us is
+'To be asked before this transaction gets its number: whoever gets a later number has greater outbox ids. Null when it has one already, which makes the next window start where the last one did.';
 
 create function payments.read_window(cursor payments.outbox_cursors, max_rows integer)
 returns payments.outbox[]
@@ -7280,7 +7289,7 @@ $$;
 comment on function payments.read_window is
 'The next rows of the window of this cursor, in the order of their ids, which is the order of each stream. Reads what it returns and little else, however long the backlog and however old a writer.';
 
-create function payments.open_window(cursor payments.outbox_cursors)
+create function payments.open_window(cursor payments.outbox_cursors, last_id_before_us bigint)
 returns payments.outbox_cursors
 language plpgsql
 volatile
@@ -7291,7 +7300,7 @@ declare
     own xid8 := pg_current_xact_id();
     now_seen pg_snapshot := pg_current_snapshot();
     -- A snapshot ends after the last transaction that ended, so later numbers may be at work too, with ids of any age.
-    -- They are named one by one, up to our own number: whoever comes after us has ids after started_after_id.
+    -- They are named one by one, up to our own number: whoever comes after us has ids after last_id_before_us.
     named text[];
 begin
     if pg_snapshot_xmax(now_seen) < own then
@@ -7305,14 +7314,14 @@ begin
         )::pg_snapshot;
     end if;
     cursor.window_end := now_seen;
-    cursor.window_first_id := cursor.started_after_id;
+    cursor.window_first_id := coalesce(last_id_before_us, cursor.seen_id);
     cursor.window_last_id := payments.last_outbox_id();
     return cursor;
 end
 $$;
 comment on function payments.open_window is 'A window from what this cursor has seen to what is committed now.';
 
-create function payments.next_page(cursor payments.outbox_cursors, max_rows integer)
+create function payments.next_page(cursor payments.outbox_cursors, last_id_before_us bigint, max_rows integer)
 returns payments.outbox_page
 language plpgsql
 volatile
@@ -7326,7 +7335,7 @@ begin
     loop
         if cursor.window_end is null then
             is_new := true;
-            cursor := payments.open_window(cursor);
+            cursor := payments.open_window(cursor, last_id_before_us);
         end if;
         page := payments.read_window(cursor, max_rows);
         if cardinality(page) = max_rows then
@@ -7348,7 +7357,7 @@ $$;
 comment on function payments.next_page is
 'The next rows of the log for this cursor and where it then stands; an empty page means that nothing is left to read now.';
 
-create function payments.read_outbox(cursor payments.outbox_cursors, max_rows integer)
+create function payments.read_outbox(cursor payments.outbox_cursors, last_id_before_us bigint, max_rows integer)
 returns payments.outbox[]
 language plpgsql
 volatile
@@ -7362,7 +7371,7 @@ declare
     result payments.outbox[] := '{}'::payments.outbox[];
 begin
     while cardinality(result) < max_rows loop
-        step := payments.next_page(cursor, max_rows - cardinality(result));
+        step := payments.next_page(cursor, last_id_before_us, max_rows - cardinality(result));
         cursor := step.cursor;
         exit when step.rows = '{}';
         held := payments.held_streams(cursor.destination, array(select p.ordering_key from unnest(step.rows) as p));
@@ -7454,6 +7463,7 @@ set search_path = ''
 as $$
 #variable_conflict use_column
 declare
+    last_id_before_us bigint := payments.last_id_before_us();
     cursor payments.outbox_cursors := payments.lock_cursor(destination, 'database');
     retried bigint[];
     page payments.outbox[] := '{}'::payments.outbox[];
@@ -7461,7 +7471,7 @@ begin
     perform payments.finish_taken(take_events.destination);
     retried := payments.claim_due(take_events.destination, 'taken', max_rows);
     if cardinality(retried) < max_rows then
-        page := payments.read_outbox(cursor, max_rows - cardinality(retried));
+        page := payments.read_outbox(cursor, last_id_before_us, max_rows - cardinality(retried));
     end if;
     return query select d.* from payments.deliveries_of(take_events.destination, page, retried) as d;
 end
@@ -7771,6 +7781,7 @@ set search_path = ''
 as $$
 #variable_conflict use_column
 declare
+    last_id_before_us bigint := payments.last_id_before_us();
     cursor payments.outbox_cursors := payments.lock_cursor(destination, 'function');
     retried bigint[];
     page payments.outbox[] := '{}'::payments.outbox[];
@@ -7778,7 +7789,7 @@ begin
     perform payments.expire_leases(lease_events.destination);
     retried := payments.claim_due(lease_events.destination, 'leased', max_rows);
     if cardinality(retried) < max_rows then
-        page := payments.read_outbox(cursor, max_rows - cardinality(retried));
+        page := payments.read_outbox(cursor, last_id_before_us, max_rows - cardinality(retried));
     end if;
     if retried <> '{}' or page <> '{}' then
         insert into payments.outbox_leases (destination, outbox_ids, ordering_keys, lease_until)
