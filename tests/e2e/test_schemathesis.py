@@ -280,7 +280,8 @@ def facts_of(merchant: Merchant) -> Json:
     return {
         "known": {
             "payment_intent_id": [*untouched, paid, declined, wrong],
-            "transfer_id": [merchant.get(paid)["latest_transfer"]["id"]],
+            "transfer_id": [merchant.get(one)["latest_transfer"]["id"] for one in (wrong, paid)],
+            "paid": [paid],
             "refund_id": refunds_of(merchant, paid),
             "payout_id": payouts_of(merchant),
             "party_id": [party["id"]],
