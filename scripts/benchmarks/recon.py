@@ -51,7 +51,7 @@ insert into payments.transfers (
 select
     'tr_' || lpad(i::text, 26, '0'), 'tn_bench', 'sandbox', 'PULL', 'mpesa',
     case when i %% 1000 between 995 and 997 then 'FAILED' else 'SETTLED' end,
-    (i * 7919 %% 100000 + 1000) * 100, 'KES', 'sealed', '+2547******78', md5('payer' || i),
+    (i::bigint * 7919 %% 100000 + 1000) * 100, 'KES', 'sealed', '+2547******78', md5('payer' || i),
     case when i %% 1000 not between 995 and 997 then 'R' || i end, 'ws_CO_' || i,
     case when i %% 1000 between 995 and 997 then '{"code": "MM_TIMEOUT"}'::jsonb end,
     d.at, d.at, d.at, case when i %% 1000 not between 995 and 997 then d.at end, 'direct',
