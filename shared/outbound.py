@@ -175,8 +175,11 @@ class Outbound:
     async def addresses_of(self, host: str, port: int) -> list[Address]:
         """Every address of `host`, all of them public. Raises UrlRefused, OSError, TimeoutError."""
         loop = asyncio.get_running_loop()
-        async with asyncio.timeout(_RESOLVE_S):
-            found = await loop.run_in_executor(self._threads, self._resolve, host, port)
+        try:
+            async with asyncio.timeout(_RESOLVE_S):
+                found = await loop.run_in_executor(self._threads, self._resolve, host, port)
+        except UnicodeError:
+            raise UrlRefused("malformed", "the host is not a name that can be asked for") from None
         for address in found:
             self.check_address(address)
         return found

@@ -61,6 +61,8 @@ BEYOND = {
     "POST /merchants/users/invitations/accept",
     "DELETE /merchants/credentials/{rail}",
 }
+# Some are deleted on the way.
+MANY_ENDPOINTS = "update public.settings set value = %s::jsonb where key = 'webhooks.endpoints_max'"
 REQUESTS_MIN = 10_000 if IS_LONG else 2_000
 LONGER = 12 if IS_LONG else 1
 # Not positive_data_acceptance: which currency, role or phone exists no schema can say. Not
@@ -120,7 +122,9 @@ class Run:
 def house(stack: Stack) -> Iterator[House]:
     with living_in(stack) as home:
         import_lists(home)
+        home.books.run(MANY_ENDPOINTS, "200")
         yield home
+        home.books.run(MANY_ENDPOINTS, "5")
 
 
 @pytest.fixture(scope="module")
@@ -186,7 +190,7 @@ def test_nobody_reached_nothing_but_what_is_public(runs: dict[str, Run], documen
         for place, statuses in runs["nobody"].statuses().items()
         if any(status < 300 for status in statuses) and not place.startswith("OPTIONS ")
     }
-    assert answered == {"POST /momo-callback/{token}"}
+    assert answered == {"POST /momo-callback/{token}", "GET /events/events.json"}
 
 
 def test_run_was_as_long_as_it_says(runs: dict[str, Run]) -> None:
@@ -266,6 +270,11 @@ def import_lists(house: House) -> None:
 
 def facts_of(merchant: Merchant) -> Json:
     """A tenant with intents in every state, a parked callback and a transfer in review."""
+    hooks = {"url": "https://shop.example/hooks"}
+    endpoints = [
+        merchant.post("/webhook-endpoints", hooks).raise_for_status().json()["id"]
+        for _ in range(10)
+    ]
     paid, declined, wrong = (merchant.start(new_phone(end)) for end in ("00", "02", "17"))
     merchant.wait(paid, "succeeded")
     merchant.wait(declined, "requires_payment_method")
@@ -285,6 +294,8 @@ def facts_of(merchant: Merchant) -> Json:
             "refund_id": refunds_of(merchant, paid),
             "payout_id": payouts_of(merchant),
             "party_id": [party["id"]],
+            "endpoint_id": endpoints,
+            "event_id": [event["id"] for event in merchant.timeline(paid)],
             "institution_id": ["safaricom_ke"],
             "calendar": ["KE"],
         },

@@ -178,6 +178,17 @@ async def test_name_that_does_not_resolve_yet_may_be_stored() -> None:
     await checker.aclose()
 
 
+@pytest.mark.parametrize("host", ["a" * 64 + ".example", "a..example", "." * 3])
+async def test_name_that_no_resolver_takes_is_malformed(host: str) -> None:
+    checker = Outbound(settings(environment_name="production"))
+
+    with pytest.raises(UrlRefused) as refused:
+        await checker.check(f"https://{host}/")
+
+    assert refused.value.rule == "malformed"
+    await checker.aclose()
+
+
 @pytest.mark.parametrize(
     "url", ["http://127.0.0.1:9000/in", "http://localhost:9000/in", "http://[::1]:9000/"]
 )
