@@ -1,5 +1,6 @@
 """The wire shapes of /webhook-endpoints."""
 
+import re
 from datetime import datetime
 from typing import Annotated, Literal
 
@@ -7,6 +8,7 @@ from pydantic import (
     AfterValidator,
     AwareDatetime,
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
     StringConstraints,
@@ -23,6 +25,8 @@ _PAYLOAD = (
     '"transfer_id":"tr_01kaj3vq1nfr5r3e2n9v4d8yzx","amount_received":"100.00",'
     '"payment_intent_id":"pi_01kaj3v7wvf4fr8mnp5sye2s6k"}}'
 )
+
+_DATE_AND_TIME = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt ]", re.ASCII)
 
 DeliveryStatus = Literal["pending", "delivered", "failed", "missed"]
 
@@ -51,6 +55,16 @@ Description = Annotated[
     AfterValidator(_storable),
     Field(examples=["Order system"]),
 ]
+
+
+def _spelled_out(at: object) -> object:
+    """Give `at` back. ValueError for a bare number, which pydantic would take for an epoch."""
+    if isinstance(at, str) and _DATE_AND_TIME.match(at):
+        return at
+    raise ValueError("must be a time such as 2026-11-21T07:10:00Z")
+
+
+Instant = Annotated[AwareDatetime, Field(strict=False), BeforeValidator(_spelled_out)]
 
 
 class _Body(BaseModel):
@@ -94,8 +108,8 @@ class Replay(_Body):
         json_schema_extra={"examples": [{"from": "2026-11-21T06:00:00Z", "statuses": ["failed"]}]},
     )
 
-    from_at: Annotated[AwareDatetime, Field(alias="from", strict=False)]
-    to_at: Annotated[AwareDatetime | None, Field(alias="to", strict=False)] = None
+    from_at: Annotated[Instant, Field(alias="from")]
+    to_at: Annotated[Instant | None, Field(alias="to")] = None
     statuses: Annotated[
         list[Literal["delivered", "failed", "missed"]], Field(min_length=1, max_length=3)
     ] = ["failed", "missed"]
@@ -146,6 +160,7 @@ class EndpointWithSecret(Endpoint):
     """With the secret, which only this answer shows; null, and a note, when it is a replay."""
 
     secret: Annotated[str | None, Field(examples=[_SECRET])]
+    note: str | None = None
 
 
 class Endpoints(BaseModel):
