@@ -27,11 +27,23 @@ def closure_of(tree: Tree, entries: Iterable[str]) -> Closure:
     for entry in entries:
         walk.add(entry, "the entry point")
     walk.run()
-    data = [path for path in tree if path.endswith(DATA_SUFFIXES) and _folder(path) in walk.folders]
+    data = _data_of(tree, walk.folders)
     problems = walk.problems + _unshipped(walk.data, data)
     if problems:
         raise BundleError(*sorted(problems))
     return Closure(tuple(sorted({*walk.files, *data})), dict(sorted(walk.packages.items())))
+
+
+def _data_of(tree: Tree, shipped: set[str]) -> list[str]:
+    """Data beside shipped modules, and the folders of data alone that a domain keeps below it."""
+    with_modules = {_folder(path) for path in tree if path.endswith(".py")}
+
+    def is_shipped(folder: str) -> bool:
+        domain = _folder(folder)
+        is_domains = "/" in domain and domain in shipped and folder not in with_modules
+        return folder in shipped or is_domains
+
+    return [path for path in tree if path.endswith(DATA_SUFFIXES) and is_shipped(_folder(path))]
 
 
 class _Walk:

@@ -135,10 +135,10 @@ def test_deploy_of_the_database_pushes_migrations_to_the_linked_project() -> Non
 
 
 def test_deploy_of_an_unknown_function_says_so() -> None:
-    ended = scripts_deploy("refunds")
+    ended = scripts_deploy("horoscopes")
 
     assert ended.returncode == 1
-    assert "there is no function refunds" in ended.stderr
+    assert "there is no function horoscopes" in ended.stderr
 
 
 def scripts_deploy(*arguments: str) -> "CompletedProcess[str]":

@@ -101,6 +101,24 @@ def test_data_beside_a_shipped_module_is_shipped_and_other_data_is_not() -> None
     assert "shared/fiscal/tax.rates.csv" not in shipped.files
 
 
+def test_folders_of_data_below_a_shipped_domain_are_shipped() -> None:
+    tree = {
+        "functions/__init__.py": b"",
+        "functions/a/__init__.py": b"",
+        "functions/a/handler.py": b"import shared.fiscal.rules",
+        "shared/__init__.py": b"",
+        "shared/fiscal/__init__.py": b"",
+        "shared/fiscal/rules.py": b"",
+        "shared/fiscal/cd/tax.groups.csv": b"",
+        "shared/states/x.y.csv": b"",
+    }
+
+    shipped = closure_of(tree, ["functions.a.handler"])
+
+    assert "shared/fiscal/cd/tax.groups.csv" in shipped.files
+    assert "shared/states/x.y.csv" not in shipped.files
+
+
 def test_data_named_by_a_module_but_lying_elsewhere_is_refused() -> None:
     with pytest.raises(
         BundleError, match=r"^shared/tax.py names tax.rates.csv, which lies beside no"

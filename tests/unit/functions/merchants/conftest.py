@@ -8,6 +8,8 @@ import respx
 from fastapi import FastAPI
 
 from functions.merchants import handler
+from shared.rails.mpesa import client as client_of_mpesa
+from shared.rails.transport import Answer, NothingSent, Request
 from shared.vault import Vault
 from tests.unit.functions.merchants.pretend import (
     DATA_API,
@@ -36,6 +38,30 @@ def daraja(network: respx.MockRouter) -> respx.Route:
     """Daraja's token URL, in both environments; gives a token unless told otherwise."""
     route = network.get(url__regex=r"^http://(sandbox|production)\.daraja\.test/oauth/v1/generate")
     return route.respond(200, json={"access_token": "T1", "expires_in": "3599"})
+
+
+class OverHttpx:
+    """A rail's transport that respx can intercept; the real one is tested on real sockets."""
+
+    def __init__(self) -> None:
+        self._http = httpx.AsyncClient()
+
+    async def send(self, request: Request) -> Answer | None:
+        try:
+            told = await self._http.request(
+                request.method, request.url, headers=request.headers, content=request.body
+            )
+        except httpx.ConnectError as refused:
+            raise NothingSent from refused
+        return Answer(told.status_code, told.content)
+
+    async def aclose(self) -> None:
+        await self._http.aclose()
+
+
+@pytest.fixture(autouse=True)
+def _rails_over_httpx(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(client_of_mpesa, "HttpTransport", OverHttpx)
 
 
 @pytest.fixture
