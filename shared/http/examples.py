@@ -11,6 +11,7 @@ Schema = Mapping[str, Any]
 Schemas = Mapping[str, Schema]  # components/schemas of a document
 
 _BY_FORMAT: Final[Schema] = {
+    "date": "2026-11-21",
     "date-time": "2026-11-21T08:00:00.123456+00:00",
     "uuid": "5f0c6a52-6a4e-4c0e-9c57-0d1f7a2b9e11",
 }

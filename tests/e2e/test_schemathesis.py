@@ -294,6 +294,7 @@ def facts_of(merchant: Merchant) -> Json:
             "refund_id": refunds_of(merchant, paid),
             "payout_id": payouts_of(merchant),
             "party_id": [party["id"]],
+            "outlet_id": [outlet_of(merchant)],
             "endpoint_id": endpoints,
             "event_id": [event["id"] for event in merchant.timeline(paid)],
             "institution_id": ["safaricom_ke"],
@@ -301,6 +302,19 @@ def facts_of(merchant: Merchant) -> Json:
         },
         "instead": {own_key: f"key_{own_key[:3:-1]}"},
     }
+
+
+def outlet_of(merchant: Merchant) -> str:
+    """An outlet of the taxpayer that the document's example names."""
+    taxpayer = {"jurisdiction": "CD", "legal_name": "Acacia Books", "tin": "308123456"}
+    merchant.api.put("/merchants/fiscal", json=taxpayer).raise_for_status()
+    place = {
+        "outlet_code": uuid.uuid4().hex[:12].upper(),
+        "name": "Gombe",
+        "time_zone": "Africa/Kinshasa",
+    }
+    made = merchant.api.post("/merchants/outlets", json=place).raise_for_status()
+    return str(made.json()["id"])
 
 
 def refunds_of(merchant: Merchant, paid: str) -> list[str]:

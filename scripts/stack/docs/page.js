@@ -7,17 +7,29 @@ const follow = () => document.documentElement.classList.toggle("dark-mode", dark
 dark.addEventListener("change", follow);
 follow();
 
-// A row of the errors table keeps its place although the operations above it appear later.
+// A row of the errors table keeps its place although the operations above it appear later: Swagger UI
+// draws those near the window and guesses how tall the others will be.
+let isRead = false;
+for (const name of ["wheel", "touchmove", "keydown", "pointerdown"]) {
+  addEventListener(name, () => { isRead = true; }, { passive: true });
+}
 function showRow() {
-  const code = /^#(\d{5})$/.exec(location.hash);
+  const code = /^#\/?(\d{5})$/.exec(location.hash); // Swagger UI puts the slash
   if (code) { document.getElementById(code[1])?.scrollIntoView({ block: "center" }); }
 }
+addEventListener("hashchange", () => { isRead = false; });
+new ResizeObserver(() => { if (!isRead) { showRow(); } }).observe(document.body);
 
 // Swagger UI follows a link to an operation only when the page loads.
 function showOperation(link) {
   const [, tag, name] = link.hash.split("/");
   const operation = document.getElementById(`operations-${tag}-${name}`);
-  if (!operation) { return false; }
+  if (!operation) {
+    // Far from the window, so not drawn: where a fresh page opens, it is.
+    location.hash = link.hash;
+    location.reload();
+    return true;
+  }
   if (!operation.classList.contains("is-open")) {
     operation.querySelector(".opblock-summary-control").click();
   }
