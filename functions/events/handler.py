@@ -17,6 +17,14 @@ from shared.ids import pattern
 
 router = APIRouter(tags=["events"])
 
+_CATALOGUE = answers(models.Catalogue)
+_CATALOGUE[200]["content"] = {
+    "application/schema+json": {
+        "schema": {"type": "object"},
+        "example": {"$schema": "https://json-schema.org/draft/2020-12/schema", "$defs": {}},
+    }
+}
+
 EventId = Annotated[
     str,
     Path(
@@ -49,7 +57,7 @@ async def list_events(
     return (await db.answer("webhooks.list_events", arguments, caller, idempotent=True)).response()
 
 
-@router.get("/events.json", responses=answers(models.Catalogue))
+@router.get("/events.json", responses=_CATALOGUE)
 async def get_event_schemas() -> Response:
     """The JSON Schema of every event, by type and version."""
     return Response(_catalogue(), media_type="application/schema+json")

@@ -5,6 +5,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from shared.http.instants import Instant
+
 DOCUMENT: dict[str, Any] = {
     "cashier_id": "cashier-13",
     "client": {"classification": "company", "name": "Acme Ltd", "tin": "123456789"},
@@ -144,11 +146,11 @@ class InvoiceFilters(BaseModel):
         Field(max_length=64, description="The document's number.", examples=["STL-KIN001-000001"]),
     ] = None
     created_after: Annotated[
-        datetime | None,
+        Instant | None,
         Field(description="Sealed at this instant or later.", examples=["2026-11-21T00:00:00Z"]),
     ] = None
     created_before: Annotated[
-        datetime | None,
+        Instant | None,
         Field(description="Sealed before this instant.", examples=["2026-11-22T00:00:00Z"]),
     ] = None
     limit: Annotated[

@@ -20,6 +20,12 @@ from shared.http.drain import Drain
 from shared.http.problem import answers
 
 router = APIRouter(tags=["ledger"])
+
+_STATEMENT = answers(models.Statement, 400, 401, 403, 404, 422, 429, 503)
+_STATEMENT[200]["content"] = {
+    "text/csv; charset=utf-8": {"schema": {"type": "string"}, "example": "number,journal_id\n"},
+    "text/plain; charset=utf-8": {"schema": {"type": "string"}, "example": "01,STALELA,/\n"},
+}
 router.include_router(adjusting.router)
 
 
@@ -78,7 +84,7 @@ async def get_journal(id: JournalId, caller: ApiCaller, request: Request) -> Res
 
 @router.get(
     "/statements",
-    responses=answers(models.Statement, 400, 401, 403, 404, 422, 429, 503),
+    responses=_STATEMENT,
 )
 async def get_statement(days: StatementDays, caller: ApiCaller, request: Request) -> Response:
     """An account over days (UTC) that are over: the same days, the same bytes."""

@@ -1,49 +1,29 @@
 """The query parameters of GET /payment-intents."""
 
 import re
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Annotated, Any, Final, Literal
 
 from fastapi import Query
 from pydantic import (
     AfterValidator,
-    AwareDatetime,
     BaseModel,
-    BeforeValidator,
     ConfigDict,
     Field,
 )
 
 from functions.payment_intents.models import storable
 from shared.errors import FieldNotSupported, InvalidParameter, InvalidRequest
+from shared.http.instants import Instant
 from shared.money import Money
 
 _METADATA = re.compile(r"metadata\[([^\[\]\0]{1,40})\]")
 # As payments.list_intents makes it: microseconds of created_at, and the id.
 _CURSOR = re.compile(r"[0-9]{1,18}\.pi_[0-9a-z]{26}", re.ASCII)
-_DATE_AND_TIME = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt ]", re.ASCII)
 
 Status = Literal[
     "requires_payment_method", "processing", "partially_paid", "succeeded", "canceled", "expired"
 ]
-
-
-def _in_utc(at: datetime) -> datetime:
-    """Give `at` in UTC. ValueError when that is no date any more: Postgres would not read it."""
-    try:
-        return at.astimezone(UTC)
-    except OverflowError:
-        raise ValueError("is out of range") from None
-
-
-def _spelled_out(text: object) -> object:
-    """Give `text` back. ValueError for a bare number, which pydantic would take for an epoch."""
-    if isinstance(text, str) and not _DATE_AND_TIME.match(text):
-        raise ValueError("must be a time such as 2026-11-21T07:10:00Z")
-    return text
-
-
-Instant = Annotated[AwareDatetime, BeforeValidator(_spelled_out), AfterValidator(_in_utc)]
 
 
 class Filters(BaseModel):

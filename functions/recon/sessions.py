@@ -14,6 +14,7 @@ from functions.recon.report import as_csv
 from shared.db import Database
 from shared.errors import InvalidParameter
 from shared.http.caller import ApiCaller
+from shared.http.instants import Day
 from shared.http.problem import answers
 from shared.ids import pattern
 
@@ -62,11 +63,11 @@ async def list_recon_sessions(
         models.SessionStatus | None, Query(description="Only sessions in this state.")
     ] = None,
     first: Annotated[
-        date | None,
+        Day | None,
         Query(alias="from", description="Not before this day.", examples=["2026-11-01"]),
     ] = None,
     last: Annotated[
-        date | None, Query(alias="to", description="Not after this day.", examples=["2026-11-30"])
+        Day | None, Query(alias="to", description="Not after this day.", examples=["2026-11-30"])
     ] = None,
     limit: PageSize = 20,
     cursor: Cursor = None,

