@@ -45,7 +45,7 @@ class Settings(BaseSettings):
     mail_from: str = "Stalela <receipts@stalela.example>"
     operator_email: str = ""  # hears the platform's alerts; empty: nobody does
     relay_url: SecretStr = SecretStr("")  # nats://user:password@host:4222 of the distributed log
-    signing_key_file: str = ".stalela/signing/key.pem"  # of the local signer; made when missing
+    invoice_key_file: str = ".stalela/invoice-key.pem"  # the local signer's; made when missing
     trusted_proxies: int = Field(default=0, ge=0, le=10)  # proxies of ours in front of us
     callback_sources: list[str] = Field(default_factory=list)  # CIDRs; empty: not checked
     ip_requests_per_s: int = Field(default=50, ge=0)  # 0 switches the limit off

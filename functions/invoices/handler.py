@@ -41,7 +41,7 @@ def create(settings: Settings) -> FastAPI:
         max_body_bytes=MAX_BODY_BYTES,
     )
     app.state.database = Database(settings)
-    app.state.sealer = Sealer(app.state.database, LocalSigner(Path(settings.signing_key_file)))
+    app.state.sealer = Sealer(app.state.database, LocalSigner(Path(settings.invoice_key_file)))
     app.state.signing = asyncio.Lock()
     return app
 

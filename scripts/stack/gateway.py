@@ -100,6 +100,8 @@ def function_settings(
         "daraja_production_url": f"http://127.0.0.1:{around.ports.daraja}",
         "vault_keys": keys["vault_keys"] if "VAULT_KEYS" in manifest["secrets"] else {},
         "internal_tokens": [keys["internal_token"]],
+        # Beside the documents it signed, wherever the stack was started from.
+        "invoice_key_file": str(around.state / "invoice-key.pem"),
         "resend_url": f"http://127.0.0.1:{around.ports.resend}",
         "resend_api_key": keys["resend_api_key"],
         "resend_webhook_secrets": [keys["resend_webhook_secret"]],

@@ -25,7 +25,7 @@ _codes = count(1)
 def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
     key = tmp_path_factory.mktemp("signing") / "key.pem"
     with own_house(
-        "invoices", functions=("invoices", "merchants"), signing_key_file=str(key)
+        "invoices", functions=("invoices", "merchants"), invoice_key_file=str(key)
     ) as house:
         yield house
 
@@ -179,7 +179,7 @@ def test_twenty_terminals_take_every_number_once(outlet: Outlet, house: House) -
 
 def test_absent_signer_delays_signatures_and_nothing_else(house: House, outlet: Outlet) -> None:
     outlet.sealed()
-    key_file = Path(house.stack.overrides["signing_key_file"])
+    key_file = Path(house.stack.overrides["invoice_key_file"])
     hidden = key_file.rename(key_file.with_suffix(".away"))
     key_file.mkdir()  # a key that cannot be read, after a restart that must read it
     house.stack.kill("gateway")
