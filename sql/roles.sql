@@ -13,7 +13,6 @@ begin
             ('fn_directory', '5s'),
             ('fn_ledger', '30s'),
             ('fn_deliveries', '5s'),
-            ('fn_alerts', '10s'),
             ('fn_invoices', '5s'),
             ('fn_alerts', '10s'),
             ('fn_merchants', '5s'),

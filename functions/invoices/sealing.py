@@ -66,7 +66,7 @@ class Sealer:
             key_id = await self._key_id(work["jurisdiction"], work["environment"], caller)
         except SignerUnavailable as absent:
             # Which key would sign is not known either, so there is no call to log.
-            log.warning("signer_unavailable", invoice_id=work["invoice_id"], reason=absent.reason)
+            log.warning("signer_unavailable", fiscal_number=work["fiscal_number"], reason=absent.reason)
             return None
         digest = _seal_of(work, key_id).digest()
         began = perf_counter()
@@ -80,7 +80,7 @@ class Sealer:
         answer = await self._db.answer(
             "fiscal.attach_signature",
             {
-                "invoice_id": work["invoice_id"],
+                "fiscal_number": work["fiscal_number"],
                 "key_id": key_id,
                 "digest": digest.hex(),
                 "signature": signature.value,
@@ -91,17 +91,17 @@ class Sealer:
             caller,
             idempotent=True,
         )
-        log.event("invoice_sealed", invoice_id=work["invoice_id"], key_id=key_id)
+        log.event("document_signed", fiscal_number=work["fiscal_number"], key_id=key_id)
         return answer
 
     async def _note_failure(
         self, work: Work, key_id: str, digest: bytes, began: float, reason: str, caller: Caller
     ) -> None:
-        log.warning("signature_failed", invoice_id=work["invoice_id"], reason=reason)
+        log.warning("signature_failed", fiscal_number=work["fiscal_number"], reason=reason)
         await self._db.call(
             "signing.record_failure",
             {
-                "invoice_id": work["invoice_id"],
+                "fiscal_number": work["fiscal_number"],
                 "key_id": key_id,
                 "digest": digest.hex(),
                 "latency_ms": _ms_since(began),

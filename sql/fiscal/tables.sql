@@ -61,7 +61,7 @@ create index operators_of_tenant on fiscal.operators (tenant_id, environment);
 
 create table fiscal.fiscal_counters (
     outlet_id text not null references fiscal.outlets (outlet_id),
-    kind text not null check (kind in ('invoice', 'report_z')),
+    kind text not null check (kind in ('invoice', 'report_z', 'key_rotation')),
     next_value bigint not null default 1 check (next_value > 0),
     primary key (outlet_id, kind)
 ) with (fillfactor = 50);
@@ -105,9 +105,13 @@ create table fiscal.fiscal_ledger (
     entry_no bigint not null check (entry_no > 0),
     tenant_id text not null,
     environment text not null check (environment in ('sandbox', 'production')),
+    record_type text not null check (record_type in (
+        'sale', 'advance', 'credit_note', 'debit_note', 'export', 'export_credit', 'export_advance',
+        'block_void', 'report_z', 'key_rotation'
+    )),
+    fiscal_number text not null unique,
+    series_no bigint not null check (series_no > 0),
     sequence bigint,
-    record_type text not null,
-    fiscal_number text not null,
     canonical_payload_hash text not null check (canonical_payload_hash ~ '^[0-9a-f]{64}$'),
     sealed_at text not null check (sealed_at ~ '^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ$'),
     previous_hash text not null check (previous_hash ~ '^[0-9a-f]{64}$'),
@@ -121,10 +125,13 @@ create table fiscal.fiscal_ledger (
     created_at timestamptz not null default now(),
     primary key (outlet_id, entry_no),
     unique (outlet_id, previous_hash),
-    unique (outlet_id, sequence)
+    unique (outlet_id, sequence),
+    check (sequence is null or sequence = series_no)
 );
 comment on table fiscal.fiscal_ledger is
 'Append-only: one hash chain per outlet. Each entry hash covers the one before; a fork or a wrong hash cannot be written.';
+comment on column fiscal.fiscal_ledger.series_no is
+'The integer in fiscal_number and in the seal object; sequence repeats it for what is in the invoice counter, and is null for the rest.';
 alter table fiscal.fiscal_ledger enable row level security;
 create unique index fiscal_ledger_of_invoice on fiscal.fiscal_ledger (invoice_id);
 create index fiscal_ledger_of_tenant on fiscal.fiscal_ledger (tenant_id, environment);
@@ -133,7 +140,7 @@ before update or delete or truncate on fiscal.fiscal_ledger
 for each statement execute function public.forbid_change();
 
 create table fiscal.signatures (
-    invoice_id text primary key references fiscal.invoices (invoice_id),
+    fiscal_number text primary key references fiscal.fiscal_ledger (fiscal_number),
     tenant_id text not null,
     environment text not null check (environment in ('sandbox', 'production')),
     outlet_id text not null,
@@ -144,7 +151,7 @@ create table fiscal.signatures (
     auth_code text not null,
     signed_at timestamptz not null default now()
 );
-comment on table fiscal.signatures is 'Append-only: the one signature of each document, over its seal object.';
+comment on table fiscal.signatures is 'Append-only: the one signature of each ledger entry, over its seal object.';
 alter table fiscal.signatures enable row level security;
 create index signatures_of_key on fiscal.signatures (key_id);
 create index signatures_of_tenant on fiscal.signatures (tenant_id, environment);

@@ -28,7 +28,7 @@ create table signing.signing_log (
     signing_log_id bigint generated always as identity primary key,
     tenant_id text not null,
     environment text not null check (environment in ('sandbox', 'production')),
-    invoice_id text not null,
+    fiscal_number text not null,
     key_id text not null references signing.keys (key_id),
     digest text not null,
     signature text,
@@ -41,7 +41,7 @@ create table signing.signing_log (
 );
 comment on table signing.signing_log is 'Append-only: one row for each call of a signing provider, failures too.';
 alter table signing.signing_log enable row level security;
-create index signing_log_of_invoice on signing.signing_log (invoice_id);
+create index signing_log_of_entry on signing.signing_log (fiscal_number);
 create index signing_log_of_key on signing.signing_log (key_id);
 create index signing_log_of_tenant on signing.signing_log (tenant_id, environment, signing_log_id);
 create trigger signing_log_append_only
@@ -49,7 +49,7 @@ before update or delete or truncate on signing.signing_log
 for each statement execute function public.forbid_change();
 
 create table signing.signing_queue (
-    invoice_id text primary key,
+    fiscal_number text primary key,
     tenant_id text not null,
     environment text not null check (environment in ('sandbox', 'production')),
     attempts integer not null default 0,
@@ -59,7 +59,7 @@ create table signing.signing_queue (
     created_at timestamptz not null default now()
 ) with (fillfactor = 50, autovacuum_vacuum_scale_factor = 0.01);
 comment on table signing.signing_queue is
-'Numbered documents without a signature. A row leaves when the signature is attached, and for no other reason.';
+'Ledger entries without a signature. A row leaves when the signature is attached, and for no other reason.';
 alter table signing.signing_queue enable row level security;
 create index signing_queue_due on signing.signing_queue (next_attempt_at);
 create index signing_queue_of_tenant on signing.signing_queue (tenant_id, environment);

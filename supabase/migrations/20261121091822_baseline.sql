@@ -19,7 +19,6 @@ begin
             ('fn_directory', '5s'),
             ('fn_ledger', '30s'),
             ('fn_deliveries', '5s'),
-            ('fn_alerts', '10s'),
             ('fn_invoices', '5s'),
             ('fn_alerts', '10s'),
             ('fn_merchants', '5s'),
@@ -2540,7 +2539,7 @@ create table signing.signing_log (
     signing_log_id bigint generated always as identity primary key,
     tenant_id text not null,
     environment text not null check (environment in ('sandbox', 'production')),
-    invoice_id text not null,
+    fiscal_number text not null,
     key_id text not null references signing.keys (key_id),
     digest text not null,
     signature text,
@@ -2553,7 +2552,7 @@ create table signing.signing_log (
 );
 comment on table signing.signing_log is 'Append-only: one row for each call of a signing provider, failures too.';
 alter table signing.signing_log enable row level security;
-create index signing_log_of_invoice on signing.signing_log (invoice_id);
+create index signing_log_of_entry on signing.signing_log (fiscal_number);
 create index signing_log_of_key on signing.signing_log (key_id);
 create index signing_log_of_tenant on signing.signing_log (tenant_id, environment, signing_log_id);
 create trigger signing_log_append_only
@@ -2561,7 +2560,7 @@ before update or delete or truncate on signing.signing_log
 for each statement execute function public.forbid_change();
 
 create table signing.signing_queue (
-    invoice_id text primary key,
+    fiscal_number text primary key,
     tenant_id text not null,
     environment text not null check (environment in ('sandbox', 'production')),
     attempts integer not null default 0,
@@ -2571,7 +2570,7 @@ create table signing.signing_queue (
     created_at timestamptz not null default now()
 ) with (fillfactor = 50, autovacuum_vacuum_scale_factor = 0.01);
 comment on table signing.signing_queue is
-'Numbered documents without a signature. A row leaves when the signature is attached, and for no other reason.';
+'Ledger entries without a signature. A row leaves when the signature is attached, and for no other reason.';
 alter table signing.signing_queue enable row level security;
 create index signing_queue_due on signing.signing_queue (next_attempt_at);
 create index signing_queue_of_tenant on signing.signing_queue (tenant_id, environment);
@@ -2687,9 +2686,13 @@ create table fiscal.fiscal_ledger (
     entry_no bigint not null check (entry_no > 0),
     tenant_id text not null,
     environment text not null check (environment in ('sandbox', 'production')),
+    record_type text not null check (record_type in (
+        'sale', 'advance', 'credit_note', 'debit_note', 'export', 'export_credit', 'export_advance',
+        'block_void', 'report_z', 'key_rotation'
+    )),
+    fiscal_number text not null unique,
+    series_no bigint not null check (series_no > 0),
     sequence bigint,
-    record_type text not null,
-    fiscal_number text not null,
     canonical_payload_hash text not null check (canonical_payload_hash ~ '^[0-9a-f]{64}$'),
     sealed_at text not null check (sealed_at ~ '^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ$'),
     previous_hash text not null check (previous_hash ~ '^[0-9a-f]{64}$'),
@@ -2703,10 +2706,13 @@ create table fiscal.fiscal_ledger (
     created_at timestamptz not null default now(),
     primary key (outlet_id, entry_no),
     unique (outlet_id, previous_hash),
-    unique (outlet_id, sequence)
+    unique (outlet_id, sequence),
+    check (sequence is null or sequence = series_no)
 );
 comment on table fiscal.fiscal_ledger is
 'Append-only: one hash chain per outlet. Each entry hash covers the one before; a fork or a wrong hash cannot be written.';
+comment on column fiscal.fiscal_ledger.series_no is
+'The integer in fiscal_number and in the seal object; sequence repeats it for what is in the invoice counter, and is null for the rest.';
 alter table fiscal.fiscal_ledger enable row level security;
 create unique index fiscal_ledger_of_invoice on fiscal.fiscal_ledger (invoice_id);
 create index fiscal_ledger_of_tenant on fiscal.fiscal_ledger (tenant_id, environment);
@@ -2715,7 +2721,7 @@ before update or delete or truncate on fiscal.fiscal_ledger
 for each statement execute function public.forbid_change();
 
 create table fiscal.signatures (
-    invoice_id text primary key references fiscal.invoices (invoice_id),
+    fiscal_number text primary key references fiscal.fiscal_ledger (fiscal_number),
     tenant_id text not null,
     environment text not null check (environment in ('sandbox', 'production')),
     outlet_id text not null,
@@ -2726,7 +2732,7 @@ create table fiscal.signatures (
     auth_code text not null,
     signed_at timestamptz not null default now()
 );
-comment on table fiscal.signatures is 'Append-only: the one signature of each document, over its seal object.';
+comment on table fiscal.signatures is 'Append-only: the one signature of each ledger entry, over its seal object.';
 alter table fiscal.signatures enable row level security;
 create index signatures_of_key on fiscal.signatures (key_id);
 create index signatures_of_tenant on fiscal.signatures (tenant_id, environment);
@@ -21718,20 +21724,20 @@ begin
     update signing.signing_queue as q
     -- Longer than a provider may take; whoever claims and dies delays it by that.
     set next_attempt_at = now() + interval '30 seconds', attempts = q.attempts + 1
-    where q.invoice_id = any(array(
-        select d.invoice_id
+    where q.fiscal_number = any(array(
+        select d.fiscal_number
         from signing.signing_queue as d
         where d.next_attempt_at <= now()
         order by d.next_attempt_at
         limit claim_signatures.max_rows
         for update skip locked
     ))
-    returning fiscal.signing_work(q.invoice_id);
+    returning fiscal.signing_work(q.fiscal_number);
 end
 $$;
-comment on function signing.claim_signatures is 'Documents that are due to be signed, each for one signer for 30 seconds.';
+comment on function signing.claim_signatures is 'Ledger entries that are due to be signed, each for one signer for 30 seconds.';
 
-create function signing.record_failure(invoice_id text, key_id text, digest text, latency_ms integer, error text)
+create function signing.record_failure(fiscal_number text, key_id text, digest text, latency_ms integer, error text)
 returns void
 language plpgsql
 volatile
@@ -21748,14 +21754,14 @@ begin
         first_failed_at = coalesce(q.first_failed_at, now()),
         last_error = left(record_failure.error, 500),
         next_attempt_at = now() + make_interval(secs => waits[least(greatest(q.attempts, 1), cardinality(waits))])
-    where q.invoice_id = record_failure.invoice_id
+    where q.fiscal_number = record_failure.fiscal_number
     returning * into queued;
     if not found then
         return; -- somebody else signed it meanwhile
     end if;
-    insert into signing.signing_log (tenant_id, environment, invoice_id, key_id, digest, latency_ms, outcome, error)
+    insert into signing.signing_log (tenant_id, environment, fiscal_number, key_id, digest, latency_ms, outcome, error)
     values (
-        queued.tenant_id, queued.environment, queued.invoice_id, record_failure.key_id, record_failure.digest,
+        queued.tenant_id, queued.environment, queued.fiscal_number, record_failure.key_id, record_failure.digest,
         record_failure.latency_ms, 'failed', left(record_failure.error, 500)
     );
     if queued.first_failed_at < now() - interval '15 minutes' then
@@ -21818,9 +21824,9 @@ begin
                     'ledger_hash', l.entry_hash
                 )::text
                 from fiscal.signatures as s
-                inner join fiscal.fiscal_ledger as l on l.invoice_id = s.invoice_id
+                inner join fiscal.fiscal_ledger as l on l.fiscal_number = s.fiscal_number
                 inner join fiscal.outlets as o on o.outlet_id = i.outlet_id
-                where s.invoice_id = i.invoice_id
+                where s.fiscal_number = i.fiscal_number
             ), 'null'),
             i.payload, i.tax_summary,
             to_json(public.format_amount((
@@ -21846,22 +21852,24 @@ as $$
 #variable_conflict use_column
 declare
     headers jsonb := (sealing_of.caller).rate;
+    invoice fiscal.invoices;
 begin
     if sealing_of.replayed is not null then
         headers := headers || jsonb_build_object('Idempotent-Replayed', sealing_of.replayed);
     end if;
-    if exists (select from fiscal.signatures as s where s.invoice_id = sealing_of.invoice_id) then
-        return row(row(201, fiscal.invoice_resource(sealing_of.invoice_id), headers)::public.answer, null::jsonb);
+    select i.* into strict invoice from fiscal.invoices as i where i.invoice_id = sealing_of.invoice_id;
+    if invoice.status = 'fiscalized' then
+        return row(row(201, fiscal.invoice_resource(invoice.invoice_id), headers)::public.answer, null::jsonb);
     end if;
     return row(
-        row(202, fiscal.invoice_resource(sealing_of.invoice_id), headers)::public.answer,
-        fiscal.signing_work(sealing_of.invoice_id)
+        row(202, fiscal.invoice_resource(invoice.invoice_id), headers)::public.answer,
+        fiscal.signing_work(invoice.fiscal_number)
     );
 end
 $$;
 comment on function fiscal.sealing_of is 'A document as it stands: 201 signed, or 202 with what a signer needs.';
 
-create function fiscal.signing_work(invoice_id text)
+create function fiscal.signing_work(fiscal_number text)
 returns jsonb
 language plpgsql
 stable
@@ -21872,19 +21880,19 @@ as $$
 begin
     return (
         select jsonb_build_object(
-            'invoice_id', l.invoice_id, 'jurisdiction', m.jurisdiction, 'environment', l.environment,
-            'outlet_id', l.outlet_id, 'fiscal_authority_id', o.fiscal_authority_id, 'fiscal_number', l.fiscal_number,
-            'sequence', l.sequence, 'canonical_payload_hash', l.canonical_payload_hash,
-            'previous_hash', l.previous_hash, 'sealed_at', l.sealed_at
+            'environment', l.environment, 'jurisdiction', m.jurisdiction, 'outlet_id', l.outlet_id,
+            'fiscal_authority_id', o.fiscal_authority_id, 'fiscal_number', l.fiscal_number, 'sequence', l.series_no,
+            'canonical_payload_hash', l.canonical_payload_hash, 'previous_hash', l.previous_hash,
+            'sealed_at', l.sealed_at
         )
         from fiscal.fiscal_ledger as l
         inner join fiscal.outlets as o on o.outlet_id = l.outlet_id
         inner join fiscal.merchants as m on m.merchant_id = o.merchant_id
-        where l.invoice_id = signing_work.invoice_id
+        where l.fiscal_number = signing_work.fiscal_number
     );
 end
 $$;
-comment on function fiscal.signing_work is 'What a signer needs to build the seal object of a document.';
+comment on function fiscal.signing_work is 'What a signer needs to build the seal object of a ledger entry.';
 
 create function fiscal.may_preview()
 returns void
@@ -22285,7 +22293,7 @@ begin
     end if;
 
     -- One at a time per outlet. Everything after this is short and calls nobody.
-    perform pg_advisory_xact_lock(hashtext('fiscal.outlet'), hashtext(outlet.outlet_id));
+    perform fiscal.lock_outlet(outlet.outlet_id);
     if document ? 'original_fiscal_number' then
         original := fiscal.creditable(document, outlet, seal.total_minor);
     end if;
@@ -22431,6 +22439,40 @@ $$;
 comment on function fiscal.creditable is
 'The original of a credit, which with all its credits never exceeds what it was, in money and in each article. 42275, 42276. Under the outlet''s lock.';
 
+create function fiscal.lock_outlet(outlet_id text)
+returns void
+language plpgsql
+volatile
+set search_path = ''
+as $$
+begin
+    perform pg_advisory_xact_lock(hashtext('fiscal.outlet'), hashtext(lock_outlet.outlet_id));
+end
+$$;
+comment on function fiscal.lock_outlet is
+'One at a time per outlet until the transaction ends: numbers, chain entries and the sums that depend on them.';
+
+create function fiscal.next_number(outlet_id text, kind text)
+returns bigint
+language plpgsql
+volatile
+security definer -- callers may not write counters
+set search_path = ''
+as $$
+#variable_conflict use_column
+declare
+    taken bigint;
+begin
+    insert into fiscal.fiscal_counters as c (outlet_id, kind, next_value)
+    values (next_number.outlet_id, next_number.kind, 2)
+    on conflict (outlet_id, kind) do update set next_value = c.next_value + 1
+    returning c.next_value - 1 into strict taken;
+    return taken;
+end
+$$;
+comment on function fiscal.next_number is
+'Takes the next number of one of an outlet''s series: 1, 2, 3 and a rollback gives it back. Only under the outlet''s lock.';
+
 create function fiscal.number_document(
     caller public.caller, outlet fiscal.outlets, document jsonb, payload text, canonical_payload_hash text,
     tax_summary jsonb, total_minor bigint, tax_minor bigint, original_invoice_id text
@@ -22443,27 +22485,9 @@ set search_path = ''
 as $$
 #variable_conflict use_column
 declare
-    taken bigint;
-    head fiscal.fiscal_ledger;
-    entry fiscal.fiscal_ledger;
+    taken bigint := fiscal.next_number((number_document.outlet).outlet_id, 'invoice');
     invoice fiscal.invoices;
 begin
-    update fiscal.fiscal_counters as c
-    set next_value = c.next_value + 1
-    where c.outlet_id = (number_document.outlet).outlet_id and c.kind = 'invoice'
-    returning c.next_value - 1 into strict taken;
-    select l.* into head
-    from fiscal.fiscal_ledger as l
-    where l.outlet_id = (number_document.outlet).outlet_id
-    order by l.entry_no desc
-    limit 1;
-
-    entry.fiscal_number := fiscal.fiscal_number(number_document.outlet, taken);
-    entry.previous_hash := coalesce(head.entry_hash, repeat('0', 64));
-    -- A clock that steps back must not make a chain do so.
-    entry.sealed_at := greatest(
-        to_char(clock_timestamp() at time zone 'utc', 'YYYY-MM-DD"T"HH24:MI:SS"Z"'), head.sealed_at
-    );
     insert into fiscal.invoices (
         invoice_id, tenant_id, environment, merchant_id, outlet_id, status, invoice_type, invoice_ref, fiscal_number,
         sequence, payload, canonical_payload_hash, tax_summary, currency, total_minor, tax_minor, original_invoice_id,
@@ -22471,31 +22495,73 @@ begin
     ) values (
         public.new_id('inv'), (number_document.outlet).tenant_id, (number_document.outlet).environment,
         (number_document.outlet).merchant_id, (number_document.outlet).outlet_id, 'pending_signature',
-        document ->> 'invoice_type', document ->> 'invoice_ref', entry.fiscal_number, taken, number_document.payload,
-        number_document.canonical_payload_hash, number_document.tax_summary, document #>> '{totals,currency}',
-        number_document.total_minor, number_document.tax_minor, number_document.original_invoice_id,
-        (number_document.caller).actor
+        document ->> 'invoice_type', document ->> 'invoice_ref', fiscal.fiscal_number(number_document.outlet, taken),
+        taken, number_document.payload, number_document.canonical_payload_hash, number_document.tax_summary,
+        document #>> '{totals,currency}', number_document.total_minor, number_document.tax_minor,
+        number_document.original_invoice_id, (number_document.caller).actor
     )
     returning * into invoice;
-    insert into fiscal.fiscal_ledger (
-        outlet_id, entry_no, tenant_id, environment, sequence, record_type, fiscal_number, canonical_payload_hash,
-        sealed_at, previous_hash, entry_hash, invoice_id
-    ) values (
-        invoice.outlet_id, coalesce(head.entry_no, 0) + 1, invoice.tenant_id, invoice.environment, taken,
-        invoice.invoice_type, entry.fiscal_number, invoice.canonical_payload_hash, entry.sealed_at, entry.previous_hash,
-        encode(sha256(convert_to(concat_ws(
-            E'\n', entry.fiscal_number, invoice.canonical_payload_hash, entry.sealed_at, entry.previous_hash
-        ), 'UTF8')), 'hex'),
+    perform fiscal.append_entry(
+        number_document.outlet, invoice.invoice_type, invoice.fiscal_number, taken, invoice.canonical_payload_hash,
         invoice.invoice_id
     );
-    -- Whoever sealed it signs it now; the queue comes when they did not.
-    insert into signing.signing_queue (invoice_id, tenant_id, environment, next_attempt_at)
-    values (invoice.invoice_id, invoice.tenant_id, invoice.environment, now() + interval '5 seconds');
     return invoice;
 end
 $$;
 comment on function fiscal.number_document is
-'Number, document, chain entry and place in the signing queue, together. Only under the outlet''s lock.';
+'Number, document and chain entry, together. Only under the outlet''s lock.';
+
+create function fiscal.append_entry(
+    outlet fiscal.outlets, record_type text, fiscal_number text, series_no bigint, canonical_payload_hash text,
+    invoice_id text
+)
+returns fiscal.fiscal_ledger
+language plpgsql
+volatile
+security definer -- callers may not write the ledger
+set search_path = ''
+as $$
+#variable_conflict use_column
+declare
+    head fiscal.fiscal_ledger;
+    entry fiscal.fiscal_ledger;
+begin
+    select l.* into head
+    from fiscal.fiscal_ledger as l
+    where l.outlet_id = (append_entry.outlet).outlet_id
+    order by l.entry_no desc
+    limit 1;
+    entry.previous_hash := coalesce(head.entry_hash, repeat('0', 64));
+    -- A clock that steps back must not make a chain do so.
+    entry.sealed_at := greatest(
+        to_char(clock_timestamp() at time zone 'utc', 'YYYY-MM-DD"T"HH24:MI:SS"Z"'), head.sealed_at
+    );
+    insert into fiscal.fiscal_ledger (
+        outlet_id, entry_no, tenant_id, environment, record_type, fiscal_number, series_no, sequence,
+        canonical_payload_hash, sealed_at, previous_hash, entry_hash, invoice_id
+    ) values (
+        (append_entry.outlet).outlet_id, coalesce(head.entry_no, 0) + 1, (append_entry.outlet).tenant_id,
+        (append_entry.outlet).environment, append_entry.record_type, append_entry.fiscal_number,
+        append_entry.series_no,
+        case when append_entry.record_type not in ('report_z', 'key_rotation') then append_entry.series_no end,
+        append_entry.canonical_payload_hash, entry.sealed_at, entry.previous_hash,
+        encode(sha256(convert_to(concat_ws(
+            E'\n', append_entry.fiscal_number, append_entry.canonical_payload_hash, entry.sealed_at, entry.previous_hash
+        ), 'UTF8')), 'hex'),
+        append_entry.invoice_id
+    )
+    returning * into entry;
+    -- Whoever seals an invoice signs it now; the queue comes when they did not, and for everything else at once.
+    insert into signing.signing_queue (fiscal_number, tenant_id, environment, next_attempt_at)
+    values (
+        entry.fiscal_number, entry.tenant_id, entry.environment,
+        now() + case when entry.invoice_id is null then interval '0' else interval '5 seconds' end
+    );
+    return entry;
+end
+$$;
+comment on function fiscal.append_entry is
+'The next link of an outlet''s chain, and its place in the signing queue. Only under the outlet''s lock.';
 
 create function fiscal.fiscal_number(outlet fiscal.outlets, sequence bigint)
 returns text
@@ -22513,7 +22579,7 @@ end
 $$;
 comment on function fiscal.fiscal_number is 'The printed form: STL-KIN001-000042. The integer is what counts.';
 
-create function fiscal.seal_object(invoice_id text, key_id text)
+create function fiscal.seal_object(fiscal_number text, key_id text)
 returns text
 language plpgsql
 stable
@@ -22528,19 +22594,20 @@ begin
             '{"canonical_payload_hash":"%s","fiscal_authority_id":"%s","fiscal_number":"%s","jurisdiction":"%s",'
             '"key_id":"%s","outlet_id":"%s","previous_hash":"%s","sealed_at":"%s","sequence":%s,"v":1}',
             l.canonical_payload_hash, o.fiscal_authority_id, l.fiscal_number, m.jurisdiction, seal_object.key_id,
-            l.outlet_id, l.previous_hash, l.sealed_at, l.sequence
+            l.outlet_id, l.previous_hash, l.sealed_at, l.series_no
         )
         from fiscal.fiscal_ledger as l
         inner join fiscal.outlets as o on o.outlet_id = l.outlet_id
         inner join fiscal.merchants as m on m.merchant_id = o.merchant_id
-        where l.invoice_id = seal_object.invoice_id
+        where l.fiscal_number = seal_object.fiscal_number
     );
 end
 $$;
 comment on function fiscal.seal_object is 'The canonical text that is signed, made from the ledger.';
 
 create function fiscal.attach_signature(
-    invoice_id text, key_id text, digest text, signature text, auth_code text, latency_ms integer, provider_request_id text
+    fiscal_number text, key_id text, digest text, signature text, auth_code text, latency_ms integer,
+    provider_request_id text
 )
 returns public.answer
 language plpgsql
@@ -22550,42 +22617,48 @@ set search_path = ''
 as $$
 #variable_conflict use_column
 declare
-    invoice fiscal.invoices;
+    entry fiscal.fiscal_ledger;
     signer signing.keys;
+    is_first boolean;
 begin
-    select i.* into invoice
-    from fiscal.invoices as i
-    where i.invoice_id = attach_signature.invoice_id
-    for no key update;
+    select l.* into entry
+    from fiscal.fiscal_ledger as l
+    where l.fiscal_number = attach_signature.fiscal_number;
     select k.* into signer from signing.keys as k where k.key_id = attach_signature.key_id;
-    if invoice.invoice_id is null or signer.key_id is null then
-        perform public.refuse('40401', format('There is no document %s or no key %s.', attach_signature.invoice_id, attach_signature.key_id));
+    if entry.fiscal_number is null or signer.key_id is null then
+        perform public.refuse('40401', format(
+            'There is no document %s or no key %s.', attach_signature.fiscal_number, attach_signature.key_id
+        ));
     end if;
-    if attach_signature.digest <> encode(sha256(convert_to(fiscal.seal_object(invoice.invoice_id, signer.key_id), 'UTF8')), 'hex') then
+    if attach_signature.digest <> encode(
+        sha256(convert_to(fiscal.seal_object(entry.fiscal_number, signer.key_id), 'UTF8')), 'hex'
+    ) then
         raise exception 'the signature is not of what the ledger says';
     end if;
     insert into signing.signing_log (
-        tenant_id, environment, invoice_id, key_id, digest, signature, provider_request_id, latency_ms, outcome
+        tenant_id, environment, fiscal_number, key_id, digest, signature, provider_request_id, latency_ms, outcome
     ) values (
-        invoice.tenant_id, invoice.environment, invoice.invoice_id, signer.key_id, attach_signature.digest,
+        entry.tenant_id, entry.environment, entry.fiscal_number, signer.key_id, attach_signature.digest,
         attach_signature.signature, attach_signature.provider_request_id, attach_signature.latency_ms, 'signed'
     );
-    -- Two signers may have signed the same document; the first signature is the document's.
-    if invoice.status <> 'fiscalized' then
-        insert into fiscal.signatures (
-            invoice_id, tenant_id, environment, outlet_id, key_id, signature_alg, digest, signature, auth_code
-        ) values (
-            invoice.invoice_id, invoice.tenant_id, invoice.environment, invoice.outlet_id, signer.key_id, signer.alg,
-            attach_signature.digest, attach_signature.signature, attach_signature.auth_code
-        );
-        update fiscal.invoices as i set status = 'fiscalized' where i.invoice_id = invoice.invoice_id;
-        delete from signing.signing_queue as q where q.invoice_id = invoice.invoice_id;
+    -- Two signers may have signed the same entry; the first signature is the document's.
+    insert into fiscal.signatures (
+        fiscal_number, tenant_id, environment, outlet_id, key_id, signature_alg, digest, signature, auth_code
+    ) values (
+        entry.fiscal_number, entry.tenant_id, entry.environment, entry.outlet_id, signer.key_id, signer.alg,
+        attach_signature.digest, attach_signature.signature, attach_signature.auth_code
+    )
+    on conflict (fiscal_number) do nothing
+    returning true into is_first;
+    if is_first then
+        update fiscal.invoices as i set status = 'fiscalized' where i.invoice_id = entry.invoice_id;
+        delete from signing.signing_queue as q where q.fiscal_number = entry.fiscal_number;
     end if;
-    return row(201, fiscal.invoice_resource(invoice.invoice_id), '{}')::public.answer;
+    return row(201, coalesce(fiscal.invoice_resource(entry.invoice_id), 'null'), '{}')::public.answer;
 end
 $$;
 comment on function fiscal.attach_signature is
-'Gives a numbered document its signature, once, when the digest is of its own ledger entry; logs the provider''s call.';
+'Gives a ledger entry its signature, once, when the digest is of what the ledger says; logs the provider''s call. The answer is the invoice; null for entries that are none.';
 
 reset role;
 

@@ -82,7 +82,7 @@ class Outlet:
         return self.house.books.rows(
             "select l.*, i.payload, i.status, s.signature, s.key_id, s.auth_code"
             " from fiscal.fiscal_ledger as l join fiscal.invoices as i using (invoice_id)"
-            " left join fiscal.signatures as s using (invoice_id)"
+            " left join fiscal.signatures as s on s.fiscal_number = i.fiscal_number"
             " where l.outlet_id = %s order by l.entry_no",
             self.outlet_id,
         )
@@ -367,8 +367,8 @@ def test_tampering_by_the_owner_of_the_machine_is_found(
 
     with house.books.connection.transaction(force_rollback=True):
         house.books.run("set local session_replication_role = replica")  # no trigger fires
-        tampering = f"update {table} set {change} where invoice_id = %s"  # noqa: S608
-        house.books.run(tampering, second["invoice_id"])
+        tampering = f"update {table} set {change} where fiscal_number = %s"  # noqa: S608
+        house.books.run(tampering, second["fiscal_number"])
         found = broken_links(house, outlet.chain())
 
     assert [line.partition(" ")[0] for line in found] == [second["fiscal_number"]]

@@ -25,9 +25,9 @@ begin
                     'ledger_hash', l.entry_hash
                 )::text
                 from fiscal.signatures as s
-                inner join fiscal.fiscal_ledger as l on l.invoice_id = s.invoice_id
+                inner join fiscal.fiscal_ledger as l on l.fiscal_number = s.fiscal_number
                 inner join fiscal.outlets as o on o.outlet_id = i.outlet_id
-                where s.invoice_id = i.invoice_id
+                where s.fiscal_number = i.fiscal_number
             ), 'null'),
             i.payload, i.tax_summary,
             to_json(public.format_amount((
@@ -53,22 +53,24 @@ as $$
 #variable_conflict use_column
 declare
     headers jsonb := (sealing_of.caller).rate;
+    invoice fiscal.invoices;
 begin
     if sealing_of.replayed is not null then
         headers := headers || jsonb_build_object('Idempotent-Replayed', sealing_of.replayed);
     end if;
-    if exists (select from fiscal.signatures as s where s.invoice_id = sealing_of.invoice_id) then
-        return row(row(201, fiscal.invoice_resource(sealing_of.invoice_id), headers)::public.answer, null::jsonb);
+    select i.* into strict invoice from fiscal.invoices as i where i.invoice_id = sealing_of.invoice_id;
+    if invoice.status = 'fiscalized' then
+        return row(row(201, fiscal.invoice_resource(invoice.invoice_id), headers)::public.answer, null::jsonb);
     end if;
     return row(
-        row(202, fiscal.invoice_resource(sealing_of.invoice_id), headers)::public.answer,
-        fiscal.signing_work(sealing_of.invoice_id)
+        row(202, fiscal.invoice_resource(invoice.invoice_id), headers)::public.answer,
+        fiscal.signing_work(invoice.fiscal_number)
     );
 end
 $$;
 comment on function fiscal.sealing_of is 'A document as it stands: 201 signed, or 202 with what a signer needs.';
 
-create function fiscal.signing_work(invoice_id text)
+create function fiscal.signing_work(fiscal_number text)
 returns jsonb
 language plpgsql
 stable
@@ -79,19 +81,19 @@ as $$
 begin
     return (
         select jsonb_build_object(
-            'invoice_id', l.invoice_id, 'jurisdiction', m.jurisdiction, 'environment', l.environment,
-            'outlet_id', l.outlet_id, 'fiscal_authority_id', o.fiscal_authority_id, 'fiscal_number', l.fiscal_number,
-            'sequence', l.sequence, 'canonical_payload_hash', l.canonical_payload_hash,
-            'previous_hash', l.previous_hash, 'sealed_at', l.sealed_at
+            'environment', l.environment, 'jurisdiction', m.jurisdiction, 'outlet_id', l.outlet_id,
+            'fiscal_authority_id', o.fiscal_authority_id, 'fiscal_number', l.fiscal_number, 'sequence', l.series_no,
+            'canonical_payload_hash', l.canonical_payload_hash, 'previous_hash', l.previous_hash,
+            'sealed_at', l.sealed_at
         )
         from fiscal.fiscal_ledger as l
         inner join fiscal.outlets as o on o.outlet_id = l.outlet_id
         inner join fiscal.merchants as m on m.merchant_id = o.merchant_id
-        where l.invoice_id = signing_work.invoice_id
+        where l.fiscal_number = signing_work.fiscal_number
     );
 end
 $$;
-comment on function fiscal.signing_work is 'What a signer needs to build the seal object of a document.';
+comment on function fiscal.signing_work is 'What a signer needs to build the seal object of a ledger entry.';
 
 create function fiscal.may_preview()
 returns void

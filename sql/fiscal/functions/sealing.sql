@@ -35,7 +35,7 @@ begin
     end if;
 
     -- One at a time per outlet. Everything after this is short and calls nobody.
-    perform pg_advisory_xact_lock(hashtext('fiscal.outlet'), hashtext(outlet.outlet_id));
+    perform fiscal.lock_outlet(outlet.outlet_id);
     if document ? 'original_fiscal_number' then
         original := fiscal.creditable(document, outlet, seal.total_minor);
     end if;
@@ -181,6 +181,40 @@ $$;
 comment on function fiscal.creditable is
 'The original of a credit, which with all its credits never exceeds what it was, in money and in each article. 42275, 42276. Under the outlet''s lock.';
 
+create function fiscal.lock_outlet(outlet_id text)
+returns void
+language plpgsql
+volatile
+set search_path = ''
+as $$
+begin
+    perform pg_advisory_xact_lock(hashtext('fiscal.outlet'), hashtext(lock_outlet.outlet_id));
+end
+$$;
+comment on function fiscal.lock_outlet is
+'One at a time per outlet until the transaction ends: numbers, chain entries and the sums that depend on them.';
+
+create function fiscal.next_number(outlet_id text, kind text)
+returns bigint
+language plpgsql
+volatile
+security definer -- callers may not write counters
+set search_path = ''
+as $$
+#variable_conflict use_column
+declare
+    taken bigint;
+begin
+    insert into fiscal.fiscal_counters as c (outlet_id, kind, next_value)
+    values (next_number.outlet_id, next_number.kind, 2)
+    on conflict (outlet_id, kind) do update set next_value = c.next_value + 1
+    returning c.next_value - 1 into strict taken;
+    return taken;
+end
+$$;
+comment on function fiscal.next_number is
+'Takes the next number of one of an outlet''s series: 1, 2, 3 and a rollback gives it back. Only under the outlet''s lock.';
+
 create function fiscal.number_document(
     caller public.caller, outlet fiscal.outlets, document jsonb, payload text, canonical_payload_hash text,
     tax_summary jsonb, total_minor bigint, tax_minor bigint, original_invoice_id text
@@ -193,27 +227,9 @@ set search_path = ''
 as $$
 #variable_conflict use_column
 declare
-    taken bigint;
-    head fiscal.fiscal_ledger;
-    entry fiscal.fiscal_ledger;
+    taken bigint := fiscal.next_number((number_document.outlet).outlet_id, 'invoice');
     invoice fiscal.invoices;
 begin
-    update fiscal.fiscal_counters as c
-    set next_value = c.next_value + 1
-    where c.outlet_id = (number_document.outlet).outlet_id and c.kind = 'invoice'
-    returning c.next_value - 1 into strict taken;
-    select l.* into head
-    from fiscal.fiscal_ledger as l
-    where l.outlet_id = (number_document.outlet).outlet_id
-    order by l.entry_no desc
-    limit 1;
-
-    entry.fiscal_number := fiscal.fiscal_number(number_document.outlet, taken);
-    entry.previous_hash := coalesce(head.entry_hash, repeat('0', 64));
-    -- A clock that steps back must not make a chain do so.
-    entry.sealed_at := greatest(
-        to_char(clock_timestamp() at time zone 'utc', 'YYYY-MM-DD"T"HH24:MI:SS"Z"'), head.sealed_at
-    );
     insert into fiscal.invoices (
         invoice_id, tenant_id, environment, merchant_id, outlet_id, status, invoice_type, invoice_ref, fiscal_number,
         sequence, payload, canonical_payload_hash, tax_summary, currency, total_minor, tax_minor, original_invoice_id,
@@ -221,31 +237,73 @@ begin
     ) values (
         public.new_id('inv'), (number_document.outlet).tenant_id, (number_document.outlet).environment,
         (number_document.outlet).merchant_id, (number_document.outlet).outlet_id, 'pending_signature',
-        document ->> 'invoice_type', document ->> 'invoice_ref', entry.fiscal_number, taken, number_document.payload,
-        number_document.canonical_payload_hash, number_document.tax_summary, document #>> '{totals,currency}',
-        number_document.total_minor, number_document.tax_minor, number_document.original_invoice_id,
-        (number_document.caller).actor
+        document ->> 'invoice_type', document ->> 'invoice_ref', fiscal.fiscal_number(number_document.outlet, taken),
+        taken, number_document.payload, number_document.canonical_payload_hash, number_document.tax_summary,
+        document #>> '{totals,currency}', number_document.total_minor, number_document.tax_minor,
+        number_document.original_invoice_id, (number_document.caller).actor
     )
     returning * into invoice;
-    insert into fiscal.fiscal_ledger (
-        outlet_id, entry_no, tenant_id, environment, sequence, record_type, fiscal_number, canonical_payload_hash,
-        sealed_at, previous_hash, entry_hash, invoice_id
-    ) values (
-        invoice.outlet_id, coalesce(head.entry_no, 0) + 1, invoice.tenant_id, invoice.environment, taken,
-        invoice.invoice_type, entry.fiscal_number, invoice.canonical_payload_hash, entry.sealed_at, entry.previous_hash,
-        encode(sha256(convert_to(concat_ws(
-            E'\n', entry.fiscal_number, invoice.canonical_payload_hash, entry.sealed_at, entry.previous_hash
-        ), 'UTF8')), 'hex'),
+    perform fiscal.append_entry(
+        number_document.outlet, invoice.invoice_type, invoice.fiscal_number, taken, invoice.canonical_payload_hash,
         invoice.invoice_id
     );
-    -- Whoever sealed it signs it now; the queue comes when they did not.
-    insert into signing.signing_queue (invoice_id, tenant_id, environment, next_attempt_at)
-    values (invoice.invoice_id, invoice.tenant_id, invoice.environment, now() + interval '5 seconds');
     return invoice;
 end
 $$;
 comment on function fiscal.number_document is
-'Number, document, chain entry and place in the signing queue, together. Only under the outlet''s lock.';
+'Number, document and chain entry, together. Only under the outlet''s lock.';
+
+create function fiscal.append_entry(
+    outlet fiscal.outlets, record_type text, fiscal_number text, series_no bigint, canonical_payload_hash text,
+    invoice_id text
+)
+returns fiscal.fiscal_ledger
+language plpgsql
+volatile
+security definer -- callers may not write the ledger
+set search_path = ''
+as $$
+#variable_conflict use_column
+declare
+    head fiscal.fiscal_ledger;
+    entry fiscal.fiscal_ledger;
+begin
+    select l.* into head
+    from fiscal.fiscal_ledger as l
+    where l.outlet_id = (append_entry.outlet).outlet_id
+    order by l.entry_no desc
+    limit 1;
+    entry.previous_hash := coalesce(head.entry_hash, repeat('0', 64));
+    -- A clock that steps back must not make a chain do so.
+    entry.sealed_at := greatest(
+        to_char(clock_timestamp() at time zone 'utc', 'YYYY-MM-DD"T"HH24:MI:SS"Z"'), head.sealed_at
+    );
+    insert into fiscal.fiscal_ledger (
+        outlet_id, entry_no, tenant_id, environment, record_type, fiscal_number, series_no, sequence,
+        canonical_payload_hash, sealed_at, previous_hash, entry_hash, invoice_id
+    ) values (
+        (append_entry.outlet).outlet_id, coalesce(head.entry_no, 0) + 1, (append_entry.outlet).tenant_id,
+        (append_entry.outlet).environment, append_entry.record_type, append_entry.fiscal_number,
+        append_entry.series_no,
+        case when append_entry.record_type not in ('report_z', 'key_rotation') then append_entry.series_no end,
+        append_entry.canonical_payload_hash, entry.sealed_at, entry.previous_hash,
+        encode(sha256(convert_to(concat_ws(
+            E'\n', append_entry.fiscal_number, append_entry.canonical_payload_hash, entry.sealed_at, entry.previous_hash
+        ), 'UTF8')), 'hex'),
+        append_entry.invoice_id
+    )
+    returning * into entry;
+    -- Whoever seals an invoice signs it now; the queue comes when they did not, and for everything else at once.
+    insert into signing.signing_queue (fiscal_number, tenant_id, environment, next_attempt_at)
+    values (
+        entry.fiscal_number, entry.tenant_id, entry.environment,
+        now() + case when entry.invoice_id is null then interval '0' else interval '5 seconds' end
+    );
+    return entry;
+end
+$$;
+comment on function fiscal.append_entry is
+'The next link of an outlet''s chain, and its place in the signing queue. Only under the outlet''s lock.';
 
 create function fiscal.fiscal_number(outlet fiscal.outlets, sequence bigint)
 returns text
@@ -263,7 +321,7 @@ end
 $$;
 comment on function fiscal.fiscal_number is 'The printed form: STL-KIN001-000042. The integer is what counts.';
 
-create function fiscal.seal_object(invoice_id text, key_id text)
+create function fiscal.seal_object(fiscal_number text, key_id text)
 returns text
 language plpgsql
 stable
@@ -278,19 +336,20 @@ begin
             '{"canonical_payload_hash":"%s","fiscal_authority_id":"%s","fiscal_number":"%s","jurisdiction":"%s",'
             '"key_id":"%s","outlet_id":"%s","previous_hash":"%s","sealed_at":"%s","sequence":%s,"v":1}',
             l.canonical_payload_hash, o.fiscal_authority_id, l.fiscal_number, m.jurisdiction, seal_object.key_id,
-            l.outlet_id, l.previous_hash, l.sealed_at, l.sequence
+            l.outlet_id, l.previous_hash, l.sealed_at, l.series_no
         )
         from fiscal.fiscal_ledger as l
         inner join fiscal.outlets as o on o.outlet_id = l.outlet_id
         inner join fiscal.merchants as m on m.merchant_id = o.merchant_id
-        where l.invoice_id = seal_object.invoice_id
+        where l.fiscal_number = seal_object.fiscal_number
     );
 end
 $$;
 comment on function fiscal.seal_object is 'The canonical text that is signed, made from the ledger.';
 
 create function fiscal.attach_signature(
-    invoice_id text, key_id text, digest text, signature text, auth_code text, latency_ms integer, provider_request_id text
+    fiscal_number text, key_id text, digest text, signature text, auth_code text, latency_ms integer,
+    provider_request_id text
 )
 returns public.answer
 language plpgsql
@@ -300,41 +359,47 @@ set search_path = ''
 as $$
 #variable_conflict use_column
 declare
-    invoice fiscal.invoices;
+    entry fiscal.fiscal_ledger;
     signer signing.keys;
+    is_first boolean;
 begin
-    select i.* into invoice
-    from fiscal.invoices as i
-    where i.invoice_id = attach_signature.invoice_id
-    for no key update;
+    select l.* into entry
+    from fiscal.fiscal_ledger as l
+    where l.fiscal_number = attach_signature.fiscal_number;
     select k.* into signer from signing.keys as k where k.key_id = attach_signature.key_id;
-    if invoice.invoice_id is null or signer.key_id is null then
-        perform public.refuse('40401', format('There is no document %s or no key %s.', attach_signature.invoice_id, attach_signature.key_id));
+    if entry.fiscal_number is null or signer.key_id is null then
+        perform public.refuse('40401', format(
+            'There is no document %s or no key %s.', attach_signature.fiscal_number, attach_signature.key_id
+        ));
     end if;
-    if attach_signature.digest <> encode(sha256(convert_to(fiscal.seal_object(invoice.invoice_id, signer.key_id), 'UTF8')), 'hex') then
+    if attach_signature.digest <> encode(
+        sha256(convert_to(fiscal.seal_object(entry.fiscal_number, signer.key_id), 'UTF8')), 'hex'
+    ) then
         raise exception 'the signature is not of what the ledger says';
     end if;
     insert into signing.signing_log (
-        tenant_id, environment, invoice_id, key_id, digest, signature, provider_request_id, latency_ms, outcome
+        tenant_id, environment, fiscal_number, key_id, digest, signature, provider_request_id, latency_ms, outcome
     ) values (
-        invoice.tenant_id, invoice.environment, invoice.invoice_id, signer.key_id, attach_signature.digest,
+        entry.tenant_id, entry.environment, entry.fiscal_number, signer.key_id, attach_signature.digest,
         attach_signature.signature, attach_signature.provider_request_id, attach_signature.latency_ms, 'signed'
     );
-    -- Two signers may have signed the same document; the first signature is the document's.
-    if invoice.status <> 'fiscalized' then
-        insert into fiscal.signatures (
-            invoice_id, tenant_id, environment, outlet_id, key_id, signature_alg, digest, signature, auth_code
-        ) values (
-            invoice.invoice_id, invoice.tenant_id, invoice.environment, invoice.outlet_id, signer.key_id, signer.alg,
-            attach_signature.digest, attach_signature.signature, attach_signature.auth_code
-        );
-        update fiscal.invoices as i set status = 'fiscalized' where i.invoice_id = invoice.invoice_id;
-        delete from signing.signing_queue as q where q.invoice_id = invoice.invoice_id;
+    -- Two signers may have signed the same entry; the first signature is the document's.
+    insert into fiscal.signatures (
+        fiscal_number, tenant_id, environment, outlet_id, key_id, signature_alg, digest, signature, auth_code
+    ) values (
+        entry.fiscal_number, entry.tenant_id, entry.environment, entry.outlet_id, signer.key_id, signer.alg,
+        attach_signature.digest, attach_signature.signature, attach_signature.auth_code
+    )
+    on conflict (fiscal_number) do nothing
+    returning true into is_first;
+    if is_first then
+        update fiscal.invoices as i set status = 'fiscalized' where i.invoice_id = entry.invoice_id;
+        delete from signing.signing_queue as q where q.fiscal_number = entry.fiscal_number;
     end if;
-    return row(201, fiscal.invoice_resource(invoice.invoice_id), '{}')::public.answer;
+    return row(201, coalesce(fiscal.invoice_resource(entry.invoice_id), 'null'), '{}')::public.answer;
 end
 $$;
 comment on function fiscal.attach_signature is
-'Gives a numbered document its signature, once, when the digest is of its own ledger entry; logs the provider''s call.';
+'Gives a ledger entry its signature, once, when the digest is of what the ledger says; logs the provider''s call. The answer is the invoice; null for entries that are none.';
 
 reset role;

@@ -15,20 +15,20 @@ begin
     update signing.signing_queue as q
     -- Longer than a provider may take; whoever claims and dies delays it by that.
     set next_attempt_at = now() + interval '30 seconds', attempts = q.attempts + 1
-    where q.invoice_id = any(array(
-        select d.invoice_id
+    where q.fiscal_number = any(array(
+        select d.fiscal_number
         from signing.signing_queue as d
         where d.next_attempt_at <= now()
         order by d.next_attempt_at
         limit claim_signatures.max_rows
         for update skip locked
     ))
-    returning fiscal.signing_work(q.invoice_id);
+    returning fiscal.signing_work(q.fiscal_number);
 end
 $$;
-comment on function signing.claim_signatures is 'Documents that are due to be signed, each for one signer for 30 seconds.';
+comment on function signing.claim_signatures is 'Ledger entries that are due to be signed, each for one signer for 30 seconds.';
 
-create function signing.record_failure(invoice_id text, key_id text, digest text, latency_ms integer, error text)
+create function signing.record_failure(fiscal_number text, key_id text, digest text, latency_ms integer, error text)
 returns void
 language plpgsql
 volatile
@@ -45,14 +45,14 @@ begin
         first_failed_at = coalesce(q.first_failed_at, now()),
         last_error = left(record_failure.error, 500),
         next_attempt_at = now() + make_interval(secs => waits[least(greatest(q.attempts, 1), cardinality(waits))])
-    where q.invoice_id = record_failure.invoice_id
+    where q.fiscal_number = record_failure.fiscal_number
     returning * into queued;
     if not found then
         return; -- somebody else signed it meanwhile
     end if;
-    insert into signing.signing_log (tenant_id, environment, invoice_id, key_id, digest, latency_ms, outcome, error)
+    insert into signing.signing_log (tenant_id, environment, fiscal_number, key_id, digest, latency_ms, outcome, error)
     values (
-        queued.tenant_id, queued.environment, queued.invoice_id, record_failure.key_id, record_failure.digest,
+        queued.tenant_id, queued.environment, queued.fiscal_number, record_failure.key_id, record_failure.digest,
         record_failure.latency_ms, 'failed', left(record_failure.error, 500)
     );
     if queued.first_failed_at < now() - interval '15 minutes' then
