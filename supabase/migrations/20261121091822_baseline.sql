@@ -2642,7 +2642,7 @@ create index operators_of_tenant on fiscal.operators (tenant_id, environment);
 
 create table fiscal.fiscal_counters (
     outlet_id text not null references fiscal.outlets (outlet_id),
-    kind text not null check (kind in ('invoice', 'report_z')),
+    kind text not null check (kind in ('invoice', 'report_z', 'key_rotation')),
     next_value bigint not null default 1 check (next_value > 0),
     primary key (outlet_id, kind)
 ) with (fillfactor = 50);
