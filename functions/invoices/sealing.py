@@ -66,7 +66,9 @@ class Sealer:
             key_id = await self._key_id(work["jurisdiction"], work["environment"], caller)
         except SignerUnavailable as absent:
             # Which key would sign is not known either, so there is no call to log.
-            log.warning("signer_unavailable", fiscal_number=work["fiscal_number"], reason=absent.reason)
+            log.warning(
+                "signer_unavailable", fiscal_number=work["fiscal_number"], reason=absent.reason
+            )
             return None
         digest = _seal_of(work, key_id).digest()
         began = perf_counter()
