@@ -1,6 +1,6 @@
 """What tests share: a cluster, fresh databases, a whole stack. Each stops what it started."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import pytest
@@ -56,6 +56,27 @@ def platform() -> Iterator[Stack]:
     """The same without any function of ours: for tests of the stand-ins, which also kill them."""
     with running_stack("platform", functions=()) as bare:
         yield bare
+
+
+@pytest.fixture
+def report(request: pytest.FixtureRequest) -> Callable[[str], None]:
+    """Say what was measured: one line, shown at the end of the session."""
+    return lambda line: request.node.user_properties.append(("figure", line))
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    reports = [one for kind in ("passed", "failed") for one in terminalreporter.getreports(kind)]
+    figures = [
+        line
+        for one in reports
+        if one.when == "call"
+        for name, line in one.user_properties
+        if name == "figure"
+    ]
+    if figures:
+        terminalreporter.section("figures")
+    for line in figures:
+        terminalreporter.line(str(line))
 
 
 @contextmanager

@@ -6,7 +6,7 @@ a run. The last tests break the house on purpose: the same checks must then comp
 
 import os
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from time import monotonic
 
@@ -15,7 +15,7 @@ import pytest
 from tests.chaos.checks import violations
 from tests.chaos.kills import Killer
 from tests.chaos.shops import Journal, Shops
-from tests.support.house import House, own_house, report
+from tests.support.house import House, own_house
 from tests.support.receiver import Receiver, listening
 from tests.support.simulator import until
 
@@ -56,8 +56,11 @@ def receiver() -> Iterator[Receiver]:
         yield receiver
 
 
-def test_everybody_is_killed_and_every_book_agrees(house: House, receiver: Receiver) -> None:
+def test_everybody_is_killed_and_every_book_agrees(
+    house: House, receiver: Receiver, report: Callable[[str], None]
+) -> None:
     seed = int(os.environ.get("STALELA_SEED", random.randrange(10**6)))
+    report(f"chaos: STALELA_SEED={seed}")
     journal, started = Journal(), monotonic()
     shops = Shops(house, journal, seed, receiver)
 
@@ -66,7 +69,7 @@ def test_everybody_is_killed_and_every_book_agrees(house: House, receiver: Recei
     house.reconnect()
     until(lambda: shops.unfinished() == [], "the end of every payment", SCALE.patience_s)
 
-    report(f"seed {seed}: {killer.tally()}; {shops.tally()}; {monotonic() - started:.0f} s")
+    report(f"chaos: {killer.tally()}; {shops.tally()}; {monotonic() - started:.0f} s")
     assert [*shops.faults, *violations(shops)] == []
 
 

@@ -104,17 +104,6 @@ def alone(
     return Alone(bundle.manifest, installed, environment)
 
 
-@pytest.fixture
-def report(capsys: pytest.CaptureFixture[str]) -> Report:
-    """Prints a figure although pytest captures output."""
-
-    def show(line: str) -> None:
-        with capsys.disabled():
-            sys.stdout.write(f"\n{line} ")
-
-    return show
-
-
 def needed_names(manifest: Manifest) -> list[str]:
     required = [
         name.upper() for name, field in Settings.model_fields.items() if field.is_required()

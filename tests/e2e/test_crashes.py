@@ -11,7 +11,7 @@ from contextlib import contextmanager
 import httpx
 import pytest
 
-from tests.support.house import SPEED, House, Merchant, new_key, own_house, report
+from tests.support.house import SPEED, House, Merchant, new_key, own_house
 from tests.support.simulator import Json, msisdn, new_phone, until
 
 
@@ -238,7 +238,9 @@ def slow_payers(house: House) -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("slow_payers")
-def test_burst_with_kills_ends_with_equal_books(house: House, merchant: Merchant) -> None:
+def test_burst_with_kills_ends_with_equal_books(
+    house: House, merchant: Merchant, report: Callable[[str], None]
+) -> None:
     phones = [new_phone("00") for _ in range(40)]
 
     with ThreadPoolExecutor(8) as pool:

@@ -4,7 +4,7 @@ Whatever Daraja does: a payer is prompted once per attempt, money is booked once
 moved, and what cannot be decided waits in sight of a person.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import httpx
@@ -18,7 +18,6 @@ from tests.support.house import (
     new_key,
     own_house,
     percentile,
-    report,
     spread,
 )
 from tests.support.simulator import Json, Tap, callback_body, msisdn, new_phone, until
@@ -821,7 +820,9 @@ def test_rail_in_trouble_is_left_alone_for_one_tenant_only(house: House, tap: Ta
 # --- all of it
 
 
-def test_every_callback_of_this_module_was_answered_200_and_fast(house: House) -> None:
+def test_every_callback_of_this_module_was_answered_200_and_fast(
+    house: House, report: Callable[[str], None]
+) -> None:
     delivered = [c for c in house.daraja.log()["callbacks"] if c["attempted_at"]]
     latencies = [callback["latency_ms"] for callback in delivered]
     report(f"callbacks answered: {spread(latencies)}")

@@ -17,7 +17,6 @@ from tests.support.house import (
     living_in,
     new_key,
     percentile,
-    report,
     spread,
 )
 from tests.support.simulator import Json, callback_body, masked, msisdn, new_phone, until
@@ -551,7 +550,7 @@ def test_cron_gets_there_when_the_pg_net_worker_dies(house: House, merchant: Mer
 
 
 def test_callback_is_answered_at_once_and_success_is_visible(
-    house: House, merchant: Merchant
+    house: House, merchant: Merchant, report: Callable[[str], None]
 ) -> None:
     phones = [new_phone("12") for _ in range(100)]  # paid, and Daraja says nothing: we do
     intents = [merchant.start(phone) for phone in phones]

@@ -6,7 +6,6 @@ forward in the database; nothing else is done behind the API.
 
 import json
 import math
-import sys
 import time
 import uuid
 from collections.abc import Callable, Iterator
@@ -372,11 +371,6 @@ def spread(values_ms: list[float]) -> str:
     parts = {"p50": 0.5, "p95": 0.95, "p99": 0.99, "max": 1.0}
     words = ", ".join(f"{n} {percentile(values_ms, share):.1f}" for n, share in parts.items())
     return f"{len(values_ms)} in ms: {words}"
-
-
-def report(line: str) -> None:
-    """Say what was measured; pytest shows it with -s, and when the test fails."""
-    sys.stdout.write(f"{line}\n")
 
 
 def _random() -> str:
