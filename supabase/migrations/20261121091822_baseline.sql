@@ -16880,140 +16880,6 @@ end
 $$;
 comment on function compliance.refuse_window is 'A window is full: 42206 with the limit''s name and when there is room again; without that, never.';
 
-create function compliance.note_outcome()
-returns trigger
-language plpgsql
-volatile
-security definer -- whoever moves a transfer may not write counters
-set search_path = ''
-as $$
-begin
-    insert into compliance.releases (tenant_id, environment, direction, party_hash, admitted_at, transfers, usd_micros)
-    select
-        new.tenant_id, new.environment, case when new.intent = 'PUSH' then 'out' else 'in' end,
-        case when new.intent = 'PUSH' then new.payee_hash else new.payer_hash end,
-        new.created_at, case when new.state = 'FAILED' then -1 else 1 end,
-        ceil(new.amount_minor * 1000000.0 / x.minor_per_usd)
-    from compliance.limit_rates as x
-    where
-        x.currency = new.currency
-        -- What goes back, and what came by itself, was never measured.
-        and new.purpose not in ('refund', 'c2b')
-        -- Most tenants have no windows, so nothing was reserved.
-        and exists (
-            select from compliance.tenant_velocity as v
-            where v.tenant_id = new.tenant_id and v.environment = new.environment
-        );
-    return null;
-end
-$$;
-comment on function compliance.note_outcome is
-'Gives back what a failed transfer had reserved, and takes it again when it succeeded late after all.';
-
-create function compliance.fold_releases()
-returns integer
-language plpgsql
-volatile
-security definer -- callers may not write counters
-set search_path = ''
-as $$
-#variable_conflict use_column
-declare
-    place record;
-    folded integer := 0;
-    here integer;
-begin
-    for place in
-        select distinct r.tenant_id, r.environment from compliance.releases as r order by 1, 2 limit 200
-    loop
-        perform pg_catalog.pg_advisory_xact_lock(
-            hashtext('compliance.reserve'), hashtext(place.environment || place.tenant_id)
-        );
-        with taken as (
-            delete from compliance.releases as r
-            where r.tenant_id = place.tenant_id and r.environment = place.environment
-            returning r.direction, r.party_hash, r.admitted_at, r.transfers, r.usd_micros
-        ),
-        changes as (
-            select
-                t.direction, t.party_hash, s.span_s, compliance.bucket(t.admitted_at, s.span_s) as bucket_at,
-                grouping(t.party_hash) as is_all,
-                sum(t.transfers) as transfers, sum(t.transfers * t.usd_micros) as usd_micros
-            from taken as t
-            cross join (values (300), (3600), (86400)) as s (span_s)
-            -- Each party for itself, and all of them for the tenant.
-            group by grouping sets ((1, 2, 3, 4), (1, 3, 4))
-        ),
-        of_tenant as (
-            -- Never below nothing: a limit may be younger than the transfer that gives its share back.
-            update compliance.tenant_velocity as v
-            set
-                transfers = greatest(0, v.transfers + c.transfers),
-                usd_micros = greatest(0, v.usd_micros + c.usd_micros)
-            from changes as c
-            where
-                v.tenant_id = place.tenant_id and v.environment = place.environment and c.is_all = 1
-                and v.direction = c.direction and v.span_s = c.span_s and v.bucket_at = c.bucket_at
-        ),
-        of_parties as (
-            update compliance.party_velocity as v
-            set
-                transfers = greatest(0, v.transfers + c.transfers),
-                usd_micros = greatest(0, v.usd_micros + c.usd_micros)
-            from changes as c
-            where
-                v.tenant_id = place.tenant_id and v.environment = place.environment and c.is_all = 0
-                and v.party_hash = c.party_hash
-                and v.direction = c.direction and v.span_s = c.span_s and v.bucket_at = c.bucket_at
-        )
-        select count(*)::integer into here from taken;
-        folded := folded + here;
-    end loop;
-    return folded;
-end
-$$;
-comment on function compliance.fold_releases is 'Takes what was given back into the counters, tenant by tenant under its lock. A cron task.';
-
-create function compliance.purge_velocity()
-returns integer
-language plpgsql
-volatile
-security definer -- callers may not write counters
-set search_path = ''
-as $$
-declare
-    purged integer;
-    others integer;
-begin
-    delete from compliance.tenant_velocity as v
-    where v.ctid = any(array(
-        select o.ctid from compliance.tenant_velocity as o
-        where
-            o.bucket_at < now() - interval '2 hours'
-            and o.bucket_at < now() - case o.span_s
-                when 300 then interval '2 hours' when 3600 then interval '26 hours' else interval '32 days'
-            end
-        limit 20000
-        for update skip locked
-    ));
-    get diagnostics purged = row_count;
-    delete from compliance.party_velocity as v
-    where v.ctid = any(array(
-        select o.ctid from compliance.party_velocity as o
-        where
-            o.bucket_at < now() - interval '2 hours'
-            and o.bucket_at < now() - case o.span_s
-                when 300 then interval '2 hours' when 3600 then interval '26 hours' else interval '32 days'
-            end
-        limit 20000
-        for update skip locked
-    ));
-    get diagnostics others = row_count;
-    return purged + others;
-end
-$$;
-comment on function compliance.purge_velocity is 'Removes up to 20,000 counters of each kind that no window reaches any more. A cron task.';
-
 reset role;
 
 -- sql/compliance/functions/lists.sql
@@ -17516,6 +17382,257 @@ comment on function compliance.lift_freeze is 'Lifting takes two operators: the 
 
 reset role;
 
+-- sql/compliance/functions/releases.sql
+
+-- What a failed transfer gives back to its limits, and counters whose time is over.
+
+set role stalela_owner;
+
+create function compliance.note_outcome()
+returns trigger
+language plpgsql
+volatile
+security definer -- whoever moves a transfer may not write counters
+set search_path = ''
+as $$
+begin
+    insert into compliance.releases (tenant_id, environment, direction, party_hash, admitted_at, transfers, usd_micros)
+    select
+        new.tenant_id, new.environment, case when new.intent = 'PUSH' then 'out' else 'in' end,
+        case when new.intent = 'PUSH' then new.payee_hash else new.payer_hash end,
+        new.created_at, case when new.state = 'FAILED' then -1 else 1 end,
+        ceil(new.amount_minor * 1000000.0 / x.minor_per_usd)
+    from compliance.limit_rates as x
+    where
+        x.currency = new.currency
+        -- What goes back, and what came by itself, was never measured.
+        and new.purpose not in ('refund', 'c2b')
+        -- Most tenants have no windows, so nothing was reserved.
+        and exists (
+            select from compliance.tenant_velocity as v
+            where v.tenant_id = new.tenant_id and v.environment = new.environment
+        );
+    return null;
+end
+$$;
+comment on function compliance.note_outcome is
+'Gives back what a failed transfer had reserved, and takes it again when it succeeded late after all.';
+
+create function compliance.fold_releases()
+returns integer
+language plpgsql
+volatile
+security definer -- callers may not write counters
+set search_path = ''
+as $$
+#variable_conflict use_column
+declare
+    place record;
+    folded integer := 0;
+    here integer;
+begin
+    for place in
+        select distinct r.tenant_id, r.environment from compliance.releases as r order by 1, 2 limit 200
+    loop
+        perform pg_catalog.pg_advisory_xact_lock(
+            hashtext('compliance.reserve'), hashtext(place.environment || place.tenant_id)
+        );
+        with taken as (
+            delete from compliance.releases as r
+            where r.tenant_id = place.tenant_id and r.environment = place.environment
+            returning r.direction, r.party_hash, r.admitted_at, r.transfers, r.usd_micros
+        ),
+        changes as (
+            select
+                t.direction, t.party_hash, s.span_s, compliance.bucket(t.admitted_at, s.span_s) as bucket_at,
+                grouping(t.party_hash) as is_all,
+                sum(t.transfers) as transfers, sum(t.transfers * t.usd_micros) as usd_micros
+            from taken as t
+            cross join (values (300), (3600), (86400)) as s (span_s)
+            -- Each party for itself, and all of them for the tenant.
+            group by grouping sets ((1, 2, 3, 4), (1, 3, 4))
+        ),
+        of_tenant as (
+            -- Never below nothing: a limit may be younger than the transfer that gives its share back.
+            update compliance.tenant_velocity as v
+            set
+                transfers = greatest(0, v.transfers + c.transfers),
+                usd_micros = greatest(0, v.usd_micros + c.usd_micros)
+            from changes as c
+            where
+                v.tenant_id = place.tenant_id and v.environment = place.environment and c.is_all = 1
+                and v.direction = c.direction and v.span_s = c.span_s and v.bucket_at = c.bucket_at
+        ),
+        of_parties as (
+            update compliance.party_velocity as v
+            set
+                transfers = greatest(0, v.transfers + c.transfers),
+                usd_micros = greatest(0, v.usd_micros + c.usd_micros)
+            from changes as c
+            where
+                v.tenant_id = place.tenant_id and v.environment = place.environment and c.is_all = 0
+                and v.party_hash = c.party_hash
+                and v.direction = c.direction and v.span_s = c.span_s and v.bucket_at = c.bucket_at
+        )
+        select count(*)::integer into here from taken;
+        folded := folded + here;
+    end loop;
+    return folded;
+end
+$$;
+comment on function compliance.fold_releases is 'Takes what was given back into the counters, tenant by tenant under its lock. A cron task.';
+
+create function compliance.purge_velocity()
+returns integer
+language plpgsql
+volatile
+security definer -- callers may not write counters
+set search_path = ''
+as $$
+declare
+    purged integer;
+    others integer;
+begin
+    delete from compliance.tenant_velocity as v
+    where v.ctid = any(array(
+        select o.ctid from compliance.tenant_velocity as o
+        where
+            o.bucket_at < now() - interval '2 hours'
+            and o.bucket_at < now() - case o.span_s
+                when 300 then interval '2 hours' when 3600 then interval '26 hours' else interval '32 days'
+            end
+        limit 20000
+        for update skip locked
+    ));
+    get diagnostics purged = row_count;
+    delete from compliance.party_velocity as v
+    where v.ctid = any(array(
+        select o.ctid from compliance.party_velocity as o
+        where
+            o.bucket_at < now() - interval '2 hours'
+            and o.bucket_at < now() - case o.span_s
+                when 300 then interval '2 hours' when 3600 then interval '26 hours' else interval '32 days'
+            end
+        limit 20000
+        for update skip locked
+    ));
+    get diagnostics others = row_count;
+    return purged + others;
+end
+$$;
+comment on function compliance.purge_velocity is 'Removes up to 20,000 counters of each kind that no window reaches any more. A cron task.';
+
+reset role;
+
+-- sql/compliance/functions/rescreening.sql
+
+-- Known parties against new lists: who is due, and what became of it.
+
+set role stalela_owner;
+
+create function compliance.claim_parties(list_version bigint, max_rows integer)
+returns jsonb
+language plpgsql
+volatile
+security definer -- functions may not read parties
+set search_path = ''
+as $$
+#variable_conflict use_column
+declare
+    claimed jsonb;
+begin
+    with due as (
+        select p.party_id
+        from compliance.parties as p
+        where
+            (p.list_version is null or p.list_version < claim_parties.list_version)
+            and (p.lease_until is null or p.lease_until <= now())
+        order by p.list_version nulls first, p.party_id
+        limit claim_parties.max_rows
+        for update skip locked
+    ),
+    leased as (
+        update compliance.parties as p
+        set lease_until = now() + interval '60 seconds'
+        from due as d
+        where p.party_id = d.party_id
+        returning p.*
+    )
+    select coalesce(jsonb_agg(jsonb_build_object(
+        'party_id', l.party_id, 'tenant_id', l.tenant_id, 'environment', l.environment,
+        'is_customer', l.payment_intent_id is not null, 'profile_sealed', l.profile_sealed,
+        -- Who was clear is compared with younger entries only; all others with everything.
+        'clear_up_to', case when l.decision = 'clear' then l.list_version end,
+        'exempt', compliance.exempt_entries(l.tenant_id, l.environment, l.fingerprint)
+    )), '[]')
+    into claimed
+    from leased as l;
+    return claimed;
+end
+$$;
+comment on function compliance.claim_parties is
+'Parties that wait for their first screening or for one against this version of the lists, under a lease of a minute.';
+
+create function compliance.poke_screening()
+returns boolean
+language plpgsql
+volatile
+security definer -- callers may not read parties
+set search_path = ''
+as $$
+declare
+    current_version bigint := (compliance.index_state() ->> 'version')::bigint;
+    waiting compliance.parties;
+begin
+    select p.* into waiting
+    from compliance.parties as p
+    where p.list_version is null or p.list_version < current_version
+    order by p.list_version nulls first, p.party_id
+    limit 1;
+    if not found or current_version = 0 then
+        perform public.resolve_alert('screening_behind', 'compliance', 'nobody waits');
+        return false;
+    end if;
+    -- Nobody is cleared meanwhile, so what stands still is payments; a poke tells nobody whether it arrived.
+    if greatest(waiting.updated_at, (
+        select max(l.checked_at) from compliance.lists as l
+    )) < now() - interval '5 minutes' then
+        perform public.raise_alert('screening_behind', 'critical', 'compliance', null, null, jsonb_build_object(
+            'party_id', waiting.party_id, 'since', waiting.updated_at
+        ));
+    end if;
+    perform public.poke('compliance');
+    return true;
+end
+$$;
+comment on function compliance.poke_screening is
+'Wakes the compliance function when a party is due, and raises an alert when one has waited for five minutes. A cron task.';
+
+create function compliance.refresh_clear(party_ids text[], list_version bigint)
+returns integer
+language plpgsql
+volatile
+security definer -- callers may not write parties
+set search_path = ''
+as $$
+#variable_conflict use_column
+declare
+    refreshed integer;
+begin
+    update compliance.parties as p
+    set list_version = refresh_clear.list_version, screened_at = now(), lease_until = null
+    where
+        p.party_id = any(refresh_clear.party_ids) and p.decision = 'clear'
+        and p.list_version <= refresh_clear.list_version;
+    get diagnostics refreshed = row_count;
+    return refreshed;
+end
+$$;
+comment on function compliance.refresh_clear is
+'Parties that were clear and match nothing that is new are clear under the newer list too: no result of its own, the version says it.';
+
+reset role;
+
 -- sql/compliance/functions/screening.sql
 
 -- Screening: who is compared with the lists, what came of it, what a transfer needs.
@@ -17792,107 +17909,6 @@ end
 $$;
 comment on function compliance.record_party is
 'Keeps what the screening of a party found and puts its decision in force; a party that was not flagged before raises an alert.';
-
-create function compliance.claim_parties(list_version bigint, max_rows integer)
-returns jsonb
-language plpgsql
-volatile
-security definer -- functions may not read parties
-set search_path = ''
-as $$
-#variable_conflict use_column
-declare
-    claimed jsonb;
-begin
-    with due as (
-        select p.party_id
-        from compliance.parties as p
-        where
-            (p.list_version is null or p.list_version < claim_parties.list_version)
-            and (p.lease_until is null or p.lease_until <= now())
-        order by p.list_version nulls first, p.party_id
-        limit claim_parties.max_rows
-        for update skip locked
-    ),
-    leased as (
-        update compliance.parties as p
-        set lease_until = now() + interval '60 seconds'
-        from due as d
-        where p.party_id = d.party_id
-        returning p.*
-    )
-    select coalesce(jsonb_agg(jsonb_build_object(
-        'party_id', l.party_id, 'tenant_id', l.tenant_id, 'environment', l.environment,
-        'is_customer', l.payment_intent_id is not null, 'profile_sealed', l.profile_sealed,
-        -- Who was clear is compared with younger entries only; all others with everything.
-        'clear_up_to', case when l.decision = 'clear' then l.list_version end,
-        'exempt', compliance.exempt_entries(l.tenant_id, l.environment, l.fingerprint)
-    )), '[]')
-    into claimed
-    from leased as l;
-    return claimed;
-end
-$$;
-comment on function compliance.claim_parties is
-'Parties that wait for their first screening or for one against this version of the lists, under a lease of a minute.';
-
-create function compliance.poke_screening()
-returns boolean
-language plpgsql
-volatile
-security definer -- callers may not read parties
-set search_path = ''
-as $$
-declare
-    current_version bigint := (compliance.index_state() ->> 'version')::bigint;
-    waiting compliance.parties;
-begin
-    select p.* into waiting
-    from compliance.parties as p
-    where p.list_version is null or p.list_version < current_version
-    order by p.list_version nulls first, p.party_id
-    limit 1;
-    if not found or current_version = 0 then
-        perform public.resolve_alert('screening_behind', 'compliance', 'nobody waits');
-        return false;
-    end if;
-    -- Nobody is cleared meanwhile, so what stands still is payments; a poke tells nobody whether it arrived.
-    if greatest(waiting.updated_at, (
-        select max(l.checked_at) from compliance.lists as l
-    )) < now() - interval '5 minutes' then
-        perform public.raise_alert('screening_behind', 'critical', 'compliance', null, null, jsonb_build_object(
-            'party_id', waiting.party_id, 'since', waiting.updated_at
-        ));
-    end if;
-    perform public.poke('compliance');
-    return true;
-end
-$$;
-comment on function compliance.poke_screening is
-'Wakes the compliance function when a party is due, and raises an alert when one has waited for five minutes. A cron task.';
-
-create function compliance.refresh_clear(party_ids text[], list_version bigint)
-returns integer
-language plpgsql
-volatile
-security definer -- callers may not write parties
-set search_path = ''
-as $$
-#variable_conflict use_column
-declare
-    refreshed integer;
-begin
-    update compliance.parties as p
-    set list_version = refresh_clear.list_version, screened_at = now(), lease_until = null
-    where
-        p.party_id = any(refresh_clear.party_ids) and p.decision = 'clear'
-        and p.list_version <= refresh_clear.list_version;
-    get diagnostics refreshed = row_count;
-    return refreshed;
-end
-$$;
-comment on function compliance.refresh_clear is
-'Parties that were clear and match nothing that is new are clear under the newer list too: no result of its own, the version says it.';
 
 create function compliance.get_party(party_id text)
 returns public.answer
@@ -20831,202 +20847,6 @@ comment on function messages.close_callbacks is 'Appends resolved to those of th
 
 -- Watching
 
-create function messages.watch()
-returns integer
-language plpgsql
-volatile
-security definer -- callers may not read transfers
-set search_path = ''
-as $$
-#variable_conflict use_column
-begin
-    perform messages.watch_transfers();
-    perform messages.sample_deliveries();
-    return messages.watch_slos();
-end
-$$;
-comment on function messages.watch is 'Raises and resolves alerts about what nobody reports by itself: stuck transfers, missed service levels. A cron task.';
-
-create function messages.watch_transfers()
-returns integer
-language plpgsql
-volatile
-security definer -- callers may not read transfers
-set search_path = ''
-as $$
-#variable_conflict use_column
-declare
-    stuck record;
-    before timestamptz := now() - make_interval(secs => public.setting('alerts.stuck_after_s')::integer);
-    found_ integer := 0;
-begin
-    for stuck in
-        select r.rail, count(t.transfer_id) as open, min(t.created_at) as since
-        from rails.rails as r
-        left join payments.transfers as t
-            on t.rail = r.rail and t.state in ('INITIATED', 'SUBMITTED', 'ACCEPTED')
-            and t.created_at <= before and t.review_reason is null
-        group by r.rail
-    loop
-        if stuck.open = 0 then
-            perform public.resolve_alert('transfers_stuck', stuck.rail, 'none is stuck any more');
-        else
-            perform public.raise_alert(
-                'transfers_stuck', 'warning', stuck.rail, null, null,
-                jsonb_build_object('transfers', stuck.open, 'oldest', stuck.since)
-            );
-            found_ := found_ + 1;
-        end if;
-    end loop;
-    return found_;
-end
-$$;
-comment on function messages.watch_transfers is
-'One alert per rail while transfers stay open longer than alerts.stuck_after_s and wait for no person; resolved by itself.';
-
-create function messages.watch_slos()
-returns integer
-language plpgsql
-volatile
-security definer -- callers may not read figures
-set search_path = ''
-as $$
-#variable_conflict use_column
-declare
-    level messages.slos;
-    least_cases integer := public.setting('alerts.slo_least')::integer;
-    spell record;
-    good bigint;
-    total bigint;
-    burn numeric;
-    burning integer := 0;
-    worst jsonb;
-begin
-    for level in select s.* from messages.slos as s order by s.slo loop
-        worst := null;
-        -- 2 % of a month's error budget within an hour, or 5 % within six (nucleus reference §19).
-        for spell in select * from (values (1, 14.4), (6, 6.0)) as v (hours, most) loop
-            execute format(
-                'select good, total from %I.%I($1, $2)',
-                split_part(level.routine, '.', 1), split_part(level.routine, '.', 2)
-            ) into good, total using now() - make_interval(hours => spell.hours), level.target_s;
-            continue when total < least_cases;
-            burn := (total - good)::numeric / total / ((10000 - level.objective_bps) / 10000.0);
-            if burn >= spell.most and worst is null then
-                worst := jsonb_build_object(
-                    'hours', spell.hours, 'burn', round(burn, 1), 'most', spell.most, 'good', good,
-                    'total', total, 'what', level.description
-                );
-            end if;
-        end loop;
-        if worst is null then
-            perform public.resolve_alert('slo_burning', level.slo, 'within its budget again');
-        else
-            perform public.raise_alert('slo_burning', 'critical', level.slo, null, null, worst);
-            burning := burning + 1;
-        end if;
-    end loop;
-    return burning;
-end
-$$;
-comment on function messages.watch_slos is
-'One alert per service level while its error budget of 30 days burns 14.4 times too fast over an hour, or 6 times over six; resolved by itself.';
-
-create function messages.sample_deliveries()
-returns void
-language plpgsql
-volatile
-security definer -- callers may not read the outbox
-set search_path = ''
-as $$
-begin
-    insert into messages.slo_samples (destination, late_s)
-    select d.destination, coalesce(
-        greatest(0, extract(epoch from clock_timestamp() - payments.oldest_due(d.destination))), 0
-    )::integer
-    from public.destinations as d
-    where d.enabled
-    on conflict do nothing;
-    delete from messages.slo_samples as s where s.sampled_at < now() - interval '1 day';
-end
-$$;
-comment on function messages.sample_deliveries is 'Notes how late each destination is at this moment, and forgets what is older than a day.';
-
-create function messages.delivery_figures(since timestamptz, target_s integer, out good bigint, out total bigint)
-language plpgsql
-stable
-security definer -- callers may not read samples
-set search_path = ''
-as $$
-begin
-    select count(*) filter (where s.late_s <= target_s), count(*)
-    into good, total
-    from messages.slo_samples as s
-    where s.sampled_at >= since;
-end
-$$;
-comment on function messages.delivery_figures is 'Of the minutes of every destination since then: in how many its events were at most target_s late, and how many there were.';
-
-create function messages.callback_figures(since timestamptz, target_s integer, out good bigint, out total bigint)
-language plpgsql
-stable
-security definer -- callers may not read callbacks
-set search_path = ''
-as $$
-begin
-    -- Only what the rail itself sent about transfers of ours: a forger must not be able to spend our budget.
-    select count(*) filter (where exists (
-        select from rails.callback_dispositions as d
-        where
-            d.callback_id = c.callback_id and d.disposition <> 'failed'
-            and d.decided_at <= c.received_at + make_interval(secs => target_s)
-    )), count(*)
-    into good, total
-    from rails.callbacks as c
-    where
-        c.received_at >= since and c.received_at <= now() - make_interval(secs => target_s)
-        and c.transfer_id is not null and c.source_trusted;
-end
-$$;
-comment on function messages.callback_figures is 'Of the callbacks about our transfers since then: how many were concluded within target_s, and how many there were.';
-
-create function messages.first_id(prefix text, instant timestamptz)
-returns text
-language sql
-stable
-set search_path = ''
-as $$
-    select prefix || '_' || string_agg(
-        substr(
-            '0123456789abcdefghjkmnpqrstvwxyz',
-            ((extract(epoch from instant) * 1000)::bigint >> (45 - 5 * place) & 31)::integer + 1, 1
-        ), '' order by place
-    ) || repeat('0', 16)
-    from generate_series(0, 9) as place;
-$$;
-comment on function messages.first_id is 'The smallest id of public.new_id from this millisecond on: its first ten characters are the time.';
-
-create function messages.transfer_figures(since timestamptz, target_s integer, out good bigint, out total bigint)
-language plpgsql
-stable
-security definer -- callers may not read transfers
-set search_path = ''
-as $$
-begin
-    select
-        count(*) filter (
-            where t.state in ('SETTLED', 'RETURNED', 'FAILED')
-            and coalesce(t.settled_at, t.updated_at) <= t.submitted_at + make_interval(secs => target_s)
-        ),
-        count(*)
-    into good, total
-    from payments.transfers as t
-    -- Ids are in the order of creation, so the key finds the recent ones.
-    where t.transfer_id >= messages.first_id('tr', since) and t.submitted_at <= now() - make_interval(secs => target_s);
-end
-$$;
-comment on function messages.transfer_figures is 'Of the transfers sent to a rail since then: how many ended within target_s, and how many there were.';
-
 reset role;
 
 -- sql/messages/functions/receipts.sql
@@ -21639,6 +21459,210 @@ begin
 end
 $$;
 comment on function messages.purge is 'Removes up to 5,000 messages that are done with and older than messages.keep_days. A cron task.';
+
+reset role;
+
+-- sql/messages/functions/watching.sql
+
+-- What nobody asked about: transfers that stand still, and whether promises of speed are kept.
+
+set role stalela_owner;
+
+create function messages.watch()
+returns integer
+language plpgsql
+volatile
+security definer -- callers may not read transfers
+set search_path = ''
+as $$
+#variable_conflict use_column
+begin
+    perform messages.watch_transfers();
+    perform messages.sample_deliveries();
+    return messages.watch_slos();
+end
+$$;
+comment on function messages.watch is 'Raises and resolves alerts about what nobody reports by itself: stuck transfers, missed service levels. A cron task.';
+
+create function messages.watch_transfers()
+returns integer
+language plpgsql
+volatile
+security definer -- callers may not read transfers
+set search_path = ''
+as $$
+#variable_conflict use_column
+declare
+    stuck record;
+    before timestamptz := now() - make_interval(secs => public.setting('alerts.stuck_after_s')::integer);
+    found_ integer := 0;
+begin
+    for stuck in
+        select r.rail, count(t.transfer_id) as open, min(t.created_at) as since
+        from rails.rails as r
+        left join payments.transfers as t
+            on t.rail = r.rail and t.state in ('INITIATED', 'SUBMITTED', 'ACCEPTED')
+            and t.created_at <= before and t.review_reason is null
+        group by r.rail
+    loop
+        if stuck.open = 0 then
+            perform public.resolve_alert('transfers_stuck', stuck.rail, 'none is stuck any more');
+        else
+            perform public.raise_alert(
+                'transfers_stuck', 'warning', stuck.rail, null, null,
+                jsonb_build_object('transfers', stuck.open, 'oldest', stuck.since)
+            );
+            found_ := found_ + 1;
+        end if;
+    end loop;
+    return found_;
+end
+$$;
+comment on function messages.watch_transfers is
+'One alert per rail while transfers stay open longer than alerts.stuck_after_s and wait for no person; resolved by itself.';
+
+create function messages.watch_slos()
+returns integer
+language plpgsql
+volatile
+security definer -- callers may not read figures
+set search_path = ''
+as $$
+#variable_conflict use_column
+declare
+    level messages.slos;
+    least_cases integer := public.setting('alerts.slo_least')::integer;
+    spell record;
+    good bigint;
+    total bigint;
+    burn numeric;
+    burning integer := 0;
+    worst jsonb;
+begin
+    for level in select s.* from messages.slos as s order by s.slo loop
+        worst := null;
+        -- 2 % of a month's error budget within an hour, or 5 % within six (nucleus reference §19).
+        for spell in select * from (values (1, 14.4), (6, 6.0)) as v (hours, most) loop
+            execute format(
+                'select good, total from %I.%I($1, $2)',
+                split_part(level.routine, '.', 1), split_part(level.routine, '.', 2)
+            ) into good, total using now() - make_interval(hours => spell.hours), level.target_s;
+            continue when total < least_cases;
+            burn := (total - good)::numeric / total / ((10000 - level.objective_bps) / 10000.0);
+            if burn >= spell.most and worst is null then
+                worst := jsonb_build_object(
+                    'hours', spell.hours, 'burn', round(burn, 1), 'most', spell.most, 'good', good,
+                    'total', total, 'what', level.description
+                );
+            end if;
+        end loop;
+        if worst is null then
+            perform public.resolve_alert('slo_burning', level.slo, 'within its budget again');
+        else
+            perform public.raise_alert('slo_burning', 'critical', level.slo, null, null, worst);
+            burning := burning + 1;
+        end if;
+    end loop;
+    return burning;
+end
+$$;
+comment on function messages.watch_slos is
+'One alert per service level while its error budget of 30 days burns 14.4 times too fast over an hour, or 6 times over six; resolved by itself.';
+
+create function messages.sample_deliveries()
+returns void
+language plpgsql
+volatile
+security definer -- callers may not read the outbox
+set search_path = ''
+as $$
+begin
+    insert into messages.slo_samples (destination, late_s)
+    select d.destination, coalesce(
+        greatest(0, extract(epoch from clock_timestamp() - payments.oldest_due(d.destination))), 0
+    )::integer
+    from public.destinations as d
+    where d.enabled
+    on conflict do nothing;
+    delete from messages.slo_samples as s where s.sampled_at < now() - interval '1 day';
+end
+$$;
+comment on function messages.sample_deliveries is 'Notes how late each destination is at this moment, and forgets what is older than a day.';
+
+create function messages.delivery_figures(since timestamptz, target_s integer, out good bigint, out total bigint)
+language plpgsql
+stable
+security definer -- callers may not read samples
+set search_path = ''
+as $$
+begin
+    select count(*) filter (where s.late_s <= target_s), count(*)
+    into good, total
+    from messages.slo_samples as s
+    where s.sampled_at >= since;
+end
+$$;
+comment on function messages.delivery_figures is 'Of the minutes of every destination since then: in how many its events were at most target_s late, and how many there were.';
+
+create function messages.callback_figures(since timestamptz, target_s integer, out good bigint, out total bigint)
+language plpgsql
+stable
+security definer -- callers may not read callbacks
+set search_path = ''
+as $$
+begin
+    -- Only what the rail itself sent about transfers of ours: a forger must not be able to spend our budget.
+    select count(*) filter (where exists (
+        select from rails.callback_dispositions as d
+        where
+            d.callback_id = c.callback_id and d.disposition <> 'failed'
+            and d.decided_at <= c.received_at + make_interval(secs => target_s)
+    )), count(*)
+    into good, total
+    from rails.callbacks as c
+    where
+        c.received_at >= since and c.received_at <= now() - make_interval(secs => target_s)
+        and c.transfer_id is not null and c.source_trusted;
+end
+$$;
+comment on function messages.callback_figures is 'Of the callbacks about our transfers since then: how many were concluded within target_s, and how many there were.';
+
+create function messages.first_id(prefix text, instant timestamptz)
+returns text
+language sql
+stable
+set search_path = ''
+as $$
+    select prefix || '_' || string_agg(
+        substr(
+            '0123456789abcdefghjkmnpqrstvwxyz',
+            ((extract(epoch from instant) * 1000)::bigint >> (45 - 5 * place) & 31)::integer + 1, 1
+        ), '' order by place
+    ) || repeat('0', 16)
+    from generate_series(0, 9) as place;
+$$;
+comment on function messages.first_id is 'The smallest id of public.new_id from this millisecond on: its first ten characters are the time.';
+
+create function messages.transfer_figures(since timestamptz, target_s integer, out good bigint, out total bigint)
+language plpgsql
+stable
+security definer -- callers may not read transfers
+set search_path = ''
+as $$
+begin
+    select
+        count(*) filter (
+            where t.state in ('SETTLED', 'RETURNED', 'FAILED')
+            and coalesce(t.settled_at, t.updated_at) <= t.submitted_at + make_interval(secs => target_s)
+        ),
+        count(*)
+    into good, total
+    from payments.transfers as t
+    -- Ids are in the order of creation, so the key finds the recent ones.
+    where t.transfer_id >= messages.first_id('tr', since) and t.submitted_at <= now() - make_interval(secs => target_s);
+end
+$$;
+comment on function messages.transfer_figures is 'Of the transfers sent to a rail since then: how many ended within target_s, and how many there were.';
 
 reset role;
 
