@@ -20845,8 +20845,6 @@ end
 $$;
 comment on function messages.close_callbacks is 'Appends resolved to those of these callbacks that wait for a person; how many did.';
 
--- Watching
-
 reset role;
 
 -- sql/messages/functions/receipts.sql
