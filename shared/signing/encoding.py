@@ -17,8 +17,12 @@ def base64url(data: bytes) -> str:
 
 
 def from_base64url(text: str) -> bytes:
-    """ValueError when it is none."""
-    return base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)
+    """ValueError when it is none, or is not the one text of its bytes."""
+    data = base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)
+    if base64url(data) != text:
+        # Bits after the last byte, and + for -, are let through by the decoder.
+        raise ValueError("not the one base64url text of these bytes")
+    return data
 
 
 def der_to_raw(der: bytes) -> bytes:
