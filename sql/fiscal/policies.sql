@@ -34,6 +34,13 @@ using (
     and ((select public.outlet_id()) is null or outlet_id = (select public.outlet_id()))
 );
 
+create policy events_select_own on fiscal.events
+for select to authenticated
+using (
+    tenant_id = (select public.tenant_id()) and environment = (select public.environment())
+    and ((select public.outlet_id()) is null or payload ->> 'outlet_id' = (select public.outlet_id()))
+);
+
 create policy signatures_select_own on fiscal.signatures
 for select to authenticated
 using (

@@ -100,6 +100,33 @@ create index invoices_of_merchant on fiscal.invoices (merchant_id);
 create index invoices_credits on fiscal.invoices (original_invoice_id);
 create unique index invoices_ref on fiscal.invoices (outlet_id, invoice_ref) where invoice_ref is not null;
 
+-- Like the logs of payments, and in one timeline with them.
+create table fiscal.events (
+    event_id text primary key,
+    position bigint not null default nextval('payments.event_position'),
+    xid xid8 not null default pg_current_xact_id(),
+    tenant_id text not null,
+    environment text not null,
+    subject_id text not null,
+    seq bigint not null check (seq > 0),
+    type text,
+    payload jsonb not null,
+    actor text not null,
+    from_status text,
+    to_status text,
+    reason text,
+    traceparent text,
+    occurred_at timestamptz not null default now(),
+    unique (subject_id, seq)
+);
+comment on table fiscal.events is
+'Append-only: what happened to a document (or whatever subject_id names), by whom, from which state to which and why, numbered per subject. type null: a step that merchants are not told of. No personal data in payload.';
+alter table fiscal.events enable row level security;
+create index events_of_tenant on fiscal.events (tenant_id, environment, xid, position) where type is not null;
+create trigger events_append_only
+before update or delete or truncate on fiscal.events
+for each statement execute function public.forbid_change();
+
 create table fiscal.fiscal_ledger (
     outlet_id text not null references fiscal.outlets (outlet_id),
     entry_no bigint not null check (entry_no > 0),

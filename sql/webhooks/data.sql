@@ -35,6 +35,9 @@ values
 ('payout.pending_approval', '2026-11-21', 'A payout waits for a second person'),
 ('payout.succeeded', '2026-11-21', 'The money of a payout arrived'),
 ('payout.failed', '2026-11-21', 'The money of a payout did not arrive'),
+('invoice.sealed', '2026-11-21', 'A fiscal document has its signature and may be printed'),
+('invoice.credited', '2026-11-21', 'A credit note of it was sealed'),
+('invoice.signing_delayed', '2026-11-21', 'Its number is taken and its signature is more than 15 minutes late'),
 ('webhook_endpoint.test', '2026-11-21', 'Sent on request to try an endpoint; nothing happened')
 on conflict (type) do update set
     api_version = excluded.api_version,

@@ -2,23 +2,20 @@
 
 import json
 from collections.abc import Iterator
-from datetime import UTC, datetime
 from hashlib import sha256
-from itertools import count
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
 
 from shared.fiscal.chain import GENESIS, entry_hash
 from shared.fiscal.seal import Seal, auth_code
 from shared.signing.encoding import from_base64url
 from shared.signing.verification import is_signed
-from tests.support.house import House, Merchant, at_once, new_key, own_house
+from tests.support.house import House, at_once, new_key, own_house
+from tests.support.outlets import Outlet
 
 Json = dict[str, Any]
-_codes = count(1)
 
 
 @pytest.fixture(scope="module")
@@ -28,64 +25,6 @@ def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
         "invoices", functions=("invoices", "merchants"), invoice_key_file=str(key)
     ) as house:
         yield house
-
-
-class Outlet:
-    """An outlet of a new Congolese taxpayer, selling through terminals."""
-
-    def __init__(self, house: House, merchant: Merchant | None = None) -> None:
-        self.house, self.merchant = house, merchant or house.merchant()
-        self.code = f"T{next(_codes):05d}"
-        taxpayer = {"jurisdiction": "CD", "legal_name": "Acacia Books", "tin": "308123456"}
-        self.merchant.api.put("/merchants/fiscal", json=taxpayer).raise_for_status()
-        place = {"outlet_code": self.code, "name": "Gombe", "time_zone": "Africa/Kinshasa"}
-        made = self.merchant.api.post("/merchants/outlets", json=place).raise_for_status()
-        self.outlet_id = made.json()["id"]
-
-    def document(self, total: str = "1160.00", price: str = "1000.00", **members: Any) -> Json:
-        """A sale of one service."""
-        item = {
-            "line_no": 1,
-            "code": "CONS-001",
-            "description": "Consulting",
-            "kind": "service",
-            "quantity": "1",
-            "unit_price": price,
-        }
-        return {
-            "schema_version": "1.0",
-            "jurisdiction": "CD",
-            "merchant_tin": "308123456",
-            "outlet_id": self.outlet_id,
-            "pos_terminal_id": "pos-1",
-            "cashier_id": "cashier-1",
-            "invoice_type": "sale",
-            "timestamp": f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}",
-            "tax_group_manifest_version": "CD-2026-01",
-            "price_mode": "exclusive",
-            "client": {"classification": "individual"},
-            "items": [item],
-            "totals": {"currency": "CDF"},
-            "payments": [{"method": "cash", "amount": total, "currency": "CDF"}],
-        } | members
-
-    def seal(self, document: Json | None = None, key: str | None = None) -> httpx.Response:
-        return self.merchant.post("/invoices", document or self.document(), key)
-
-    def sealed(self, **members: Any) -> Json:
-        answer = self.seal(self.document(**members))
-        assert answer.status_code == 201, answer.text
-        return dict(answer.json())
-
-    def chain(self) -> list[Json]:
-        """The ledger of the outlet, with documents and signatures."""
-        return self.house.books.rows(
-            "select l.*, i.payload, i.status, s.signature, s.key_id, s.auth_code"
-            " from fiscal.fiscal_ledger as l join fiscal.invoices as i using (invoice_id)"
-            " left join fiscal.signatures as s on s.fiscal_number = i.fiscal_number"
-            " where l.outlet_id = %s order by l.entry_no",
-            self.outlet_id,
-        )
 
 
 @pytest.fixture

@@ -232,6 +232,7 @@ def test_the_records_of_what_happened_are_append_only(books: Books) -> None:
         "compliance.transfer_clearances",
         "directory.route_explanations",
         "directory.versions",
+        "fiscal.events",
         "fiscal.fiscal_ledger",
         "fiscal.signatures",
         "ledger.journal_entries",

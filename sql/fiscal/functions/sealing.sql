@@ -247,6 +247,10 @@ begin
         number_document.outlet, invoice.invoice_type, invoice.fiscal_number, taken, invoice.canonical_payload_hash,
         invoice.invoice_id
     );
+    perform fiscal.record_event(
+        invoice.tenant_id, invoice.environment, invoice.invoice_id, null, fiscal.invoice_facts(invoice),
+        invoice.created_by, to_status => invoice.status
+    );
     return invoice;
 end
 $$;
@@ -393,8 +397,8 @@ begin
     on conflict (fiscal_number) do nothing
     returning true into is_first;
     if is_first then
-        update fiscal.invoices as i set status = 'fiscalized' where i.invoice_id = entry.invoice_id;
         delete from signing.signing_queue as q where q.fiscal_number = entry.fiscal_number;
+        perform fiscal.fiscalize(entry, attach_signature.auth_code);
     end if;
     return row(201, coalesce(fiscal.invoice_resource(entry.invoice_id), 'null'), '{}')::public.answer;
 end

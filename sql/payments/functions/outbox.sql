@@ -268,8 +268,8 @@ begin
     return query
     select
         r.outbox_id, r.event_id, r.event_type, r.tenant_id, r.environment, r.ordering_key, r.seq, r.attempts,
-        coalesce(t.occurred_at, i.occurred_at), coalesce(t.traceparent, i.traceparent),
-        coalesce(t.payload, i.payload)
+        coalesce(t.occurred_at, i.occurred_at, f.occurred_at), coalesce(t.traceparent, i.traceparent, f.traceparent),
+        coalesce(t.payload, i.payload, f.payload)
     from (
         select p.outbox_id, p.event_id, p.event_type, p.tenant_id, p.environment, p.ordering_key, p.seq, 0 as attempts
         from unnest(page) as p
@@ -280,6 +280,7 @@ begin
     ) as r
     left join payments.transfer_events as t on t.event_id = r.event_id
     left join payments.intent_events as i on i.event_id = r.event_id
+    left join fiscal.events as f on f.event_id = r.event_id
     order by r.outbox_id;
 end
 $$;

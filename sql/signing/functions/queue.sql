@@ -56,6 +56,7 @@ begin
         record_failure.latency_ms, 'failed', left(record_failure.error, 500)
     );
     if queued.first_failed_at < now() - interval '15 minutes' then
+        perform fiscal.tell_delayed(queued.fiscal_number, queued.first_failed_at);
         perform public.raise_alert(
             'signing_stalled', 'critical', 'signing', null, null, jsonb_build_object(
                 'waiting', (select count(*) from signing.signing_queue), 'since', queued.first_failed_at
@@ -65,7 +66,7 @@ begin
 end
 $$;
 comment on function signing.record_failure is
-'Logs a failed call and waits 1, 2, 5, 10, 30 seconds, then always 30; after 15 minutes an alert, and on.';
+'Logs a failed call and waits 1, 2, 5, 10, 30 seconds, then always 30; after 15 minutes an alert, the merchant is told, and on.';
 
 create function signing.poke_queue()
 returns boolean

@@ -14,6 +14,7 @@ declare
     caller public.caller := public.authorize('payments:read', 'read');
     after_xid xid8 := '0'::xid8;
     after_position bigint := 0::bigint;
+    outlet_only text := fiscal.caller_outlet(caller);
     payloads text[];
     ids text[];
 begin
@@ -25,6 +26,9 @@ begin
             union all
             select t.xid, t.position from payments.transfer_events as t
             where t.event_id = after_event and t.tenant_id = caller.tenant_id and t.environment = caller.environment
+            union all
+            select f.xid, f.position from fiscal.events as f
+            where f.event_id = after_event and f.tenant_id = caller.tenant_id and f.environment = caller.environment
         ) as e;
         if not found then
             perform public.refuse('42262', format('after: there is no event %s here.', after_event),
@@ -67,6 +71,20 @@ begin
             order by t.xid, t.position
             limit page_size + 1
         )
+        union all
+        (
+            select f.event_id, f.type, k.api_version, f.occurred_at, f.subject_id, f.seq, f.payload, f.xid, f.position
+            from fiscal.events as f
+            inner join webhooks.event_types as k on k.type = f.type
+            where
+                f.tenant_id = caller.tenant_id and f.environment = caller.environment
+                and (f.xid, f.position) > (after_xid, after_position)
+                and f.xid < pg_snapshot_xmin(pg_current_snapshot())
+                and (types is null or webhooks.wants(types, f.type))
+                and (outlet_only is null or f.payload ->> 'outlet_id' = outlet_only)
+            order by f.xid, f.position
+            limit page_size + 1
+        )
         order by xid, position
         limit page_size + 1
     ) as page
@@ -84,7 +102,7 @@ begin
 end
 $$;
 comment on function webhooks.list_events is
-'Events after one the caller names, oldest first, each byte for byte as its webhook. An event is shown once no older transaction can still add one before it, so a reader who goes on from the last misses none.';
+'Events after one the caller names, oldest first, each byte for byte as its webhook. An event is shown once no older transaction can still add one before it, so a reader who goes on from the last misses none. A person of one outlet sees no documents of another.';
 
 create function webhooks.get_event(event_id text)
 returns public.answer
@@ -96,6 +114,7 @@ as $$
 #variable_conflict use_column
 declare
     caller public.caller := public.authorize('payments:read', 'read');
+    outlet_only text := fiscal.caller_outlet(caller);
     payload text;
 begin
     select coalesce(m.payload, webhooks.payload(
@@ -113,6 +132,13 @@ begin
         where
             t.event_id = get_event.event_id and t.tenant_id = caller.tenant_id
             and t.environment = caller.environment
+        union all
+        select f.event_id, f.type, f.occurred_at, f.subject_id, f.seq, f.payload
+        from fiscal.events as f
+        where
+            f.event_id = get_event.event_id and f.tenant_id = caller.tenant_id
+            and f.environment = caller.environment
+            and (outlet_only is null or f.payload ->> 'outlet_id' = outlet_only)
     ) as e
     inner join webhooks.event_types as k on k.type = e.type
     left join webhooks.messages as m on m.event_id = e.event_id;

@@ -23,6 +23,7 @@ begin
             case split_part(subject, '_', 1)
                 when 'pi' then 'payment_intent_id'
                 when 'tr' then 'transfer_id'
+                when 'inv' then 'invoice_id'
                 when 'whe' then 'webhook_endpoint_id'
                 else 'subject_id'
             end, subject,

@@ -40,7 +40,7 @@ def emitted() -> set[str]:
         with path.open(newline="") as file:
             found |= {row["event_type"] for row in csv.DictReader(file)}
     families = {name.partition(".")[0] for name in listed()}
-    literal = re.compile(rf"'((?:{'|'.join(families)})\.[a-z_]+)'")
+    literal = re.compile(rf"'((?:{'|'.join(families)})\.[a-z_.]+)'")
     for path in (ROOT / "sql").glob("*/functions/*.sql"):
         # An audit entry is named alike, and is no event.
         text = re.sub(r"public\.audit\w*\([^)]*", "", path.read_text())
