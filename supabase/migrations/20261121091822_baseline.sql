@@ -2681,6 +2681,33 @@ create index invoices_of_merchant on fiscal.invoices (merchant_id);
 create index invoices_credits on fiscal.invoices (original_invoice_id);
 create unique index invoices_ref on fiscal.invoices (outlet_id, invoice_ref) where invoice_ref is not null;
 
+-- Like the logs of payments, and in one timeline with them.
+create table fiscal.events (
+    event_id text primary key,
+    position bigint not null default nextval('payments.event_position'),
+    xid xid8 not null default pg_current_xact_id(),
+    tenant_id text not null,
+    environment text not null,
+    subject_id text not null,
+    seq bigint not null check (seq > 0),
+    type text,
+    payload jsonb not null,
+    actor text not null,
+    from_status text,
+    to_status text,
+    reason text,
+    traceparent text,
+    occurred_at timestamptz not null default now(),
+    unique (subject_id, seq)
+);
+comment on table fiscal.events is
+'Append-only: what happened to a document (or whatever subject_id names), by whom, from which state to which and why, numbered per subject. type null: a step that merchants are not told of. No personal data in payload.';
+alter table fiscal.events enable row level security;
+create index events_of_tenant on fiscal.events (tenant_id, environment, xid, position) where type is not null;
+create trigger events_append_only
+before update or delete or truncate on fiscal.events
+for each statement execute function public.forbid_change();
+
 create table fiscal.fiscal_ledger (
     outlet_id text not null references fiscal.outlets (outlet_id),
     entry_no bigint not null check (entry_no > 0),
@@ -4316,6 +4343,9 @@ values
 ('payout.pending_approval', '2026-11-21', 'A payout waits for a second person'),
 ('payout.succeeded', '2026-11-21', 'The money of a payout arrived'),
 ('payout.failed', '2026-11-21', 'The money of a payout did not arrive'),
+('invoice.sealed', '2026-11-21', 'A fiscal document has its signature and may be printed'),
+('invoice.credited', '2026-11-21', 'A credit note of it was sealed'),
+('invoice.signing_delayed', '2026-11-21', 'Its number is taken and its signature is more than 15 minutes late'),
 ('webhook_endpoint.test', '2026-11-21', 'Sent on request to try an endpoint; nothing happened')
 on conflict (type) do update set
     api_version = excluded.api_version,
@@ -7443,8 +7473,8 @@ begin
     return query
     select
         r.outbox_id, r.event_id, r.event_type, r.tenant_id, r.environment, r.ordering_key, r.seq, r.attempts,
-        coalesce(t.occurred_at, i.occurred_at), coalesce(t.traceparent, i.traceparent),
-        coalesce(t.payload, i.payload)
+        coalesce(t.occurred_at, i.occurred_at, f.occurred_at), coalesce(t.traceparent, i.traceparent, f.traceparent),
+        coalesce(t.payload, i.payload, f.payload)
     from (
         select p.outbox_id, p.event_id, p.event_type, p.tenant_id, p.environment, p.ordering_key, p.seq, 0 as attempts
         from unnest(page) as p
@@ -7455,6 +7485,7 @@ begin
     ) as r
     left join payments.transfer_events as t on t.event_id = r.event_id
     left join payments.intent_events as i on i.event_id = r.event_id
+    left join fiscal.events as f on f.event_id = r.event_id
     order by r.outbox_id;
 end
 $$;
@@ -15596,6 +15627,7 @@ declare
     caller public.caller := public.authorize('payments:read', 'read');
     after_xid xid8 := '0'::xid8;
     after_position bigint := 0::bigint;
+    outlet_only text := fiscal.caller_outlet(caller);
     payloads text[];
     ids text[];
 begin
@@ -15607,6 +15639,9 @@ begin
             union all
             select t.xid, t.position from payments.transfer_events as t
             where t.event_id = after_event and t.tenant_id = caller.tenant_id and t.environment = caller.environment
+            union all
+            select f.xid, f.position from fiscal.events as f
+            where f.event_id = after_event and f.tenant_id = caller.tenant_id and f.environment = caller.environment
         ) as e;
         if not found then
             perform public.refuse('42262', format('after: there is no event %s here.', after_event),
@@ -15649,6 +15684,20 @@ begin
             order by t.xid, t.position
             limit page_size + 1
         )
+        union all
+        (
+            select f.event_id, f.type, k.api_version, f.occurred_at, f.subject_id, f.seq, f.payload, f.xid, f.position
+            from fiscal.events as f
+            inner join webhooks.event_types as k on k.type = f.type
+            where
+                f.tenant_id = caller.tenant_id and f.environment = caller.environment
+                and (f.xid, f.position) > (after_xid, after_position)
+                and f.xid < pg_snapshot_xmin(pg_current_snapshot())
+                and (types is null or webhooks.wants(types, f.type))
+                and (outlet_only is null or f.payload ->> 'outlet_id' = outlet_only)
+            order by f.xid, f.position
+            limit page_size + 1
+        )
         order by xid, position
         limit page_size + 1
     ) as page
@@ -15666,7 +15715,7 @@ begin
 end
 $$;
 comment on function webhooks.list_events is
-'Events after one the caller names, oldest first, each byte for byte as its webhook. An event is shown once no older transaction can still add one before it, so a reader who goes on from the last misses none.';
+'Events after one the caller names, oldest first, each byte for byte as its webhook. An event is shown once no older transaction can still add one before it, so a reader who goes on from the last misses none. A person of one outlet sees no documents of another.';
 
 create function webhooks.get_event(event_id text)
 returns public.answer
@@ -15678,6 +15727,7 @@ as $$
 #variable_conflict use_column
 declare
     caller public.caller := public.authorize('payments:read', 'read');
+    outlet_only text := fiscal.caller_outlet(caller);
     payload text;
 begin
     select coalesce(m.payload, webhooks.payload(
@@ -15695,6 +15745,13 @@ begin
         where
             t.event_id = get_event.event_id and t.tenant_id = caller.tenant_id
             and t.environment = caller.environment
+        union all
+        select f.event_id, f.type, f.occurred_at, f.subject_id, f.seq, f.payload
+        from fiscal.events as f
+        where
+            f.event_id = get_event.event_id and f.tenant_id = caller.tenant_id
+            and f.environment = caller.environment
+            and (outlet_only is null or f.payload ->> 'outlet_id' = outlet_only)
     ) as e
     inner join webhooks.event_types as k on k.type = e.type
     left join webhooks.messages as m on m.event_id = e.event_id;
@@ -15916,6 +15973,7 @@ begin
             case split_part(subject, '_', 1)
                 when 'pi' then 'payment_intent_id'
                 when 'tr' then 'transfer_id'
+                when 'inv' then 'invoice_id'
                 when 'whe' then 'webhook_endpoint_id'
                 else 'subject_id'
             end, subject,
@@ -21787,6 +21845,7 @@ begin
         record_failure.latency_ms, 'failed', left(record_failure.error, 500)
     );
     if queued.first_failed_at < now() - interval '15 minutes' then
+        perform fiscal.tell_delayed(queued.fiscal_number, queued.first_failed_at);
         perform public.raise_alert(
             'signing_stalled', 'critical', 'signing', null, null, jsonb_build_object(
                 'waiting', (select count(*) from signing.signing_queue), 'since', queued.first_failed_at
@@ -21796,7 +21855,7 @@ begin
 end
 $$;
 comment on function signing.record_failure is
-'Logs a failed call and waits 1, 2, 5, 10, 30 seconds, then always 30; after 15 minutes an alert, and on.';
+'Logs a failed call and waits 1, 2, 5, 10, 30 seconds, then always 30; after 15 minutes an alert, the merchant is told, and on.';
 
 create function signing.poke_queue()
 returns boolean
@@ -22000,6 +22059,187 @@ end
 $$;
 comment on function fiscal.list_invoices is
 'One page of documents, newest first. filters: outlet_id, status, invoice_type, fiscal_number, created_after, created_before.';
+
+reset role;
+
+-- sql/fiscal/functions/events.sql
+
+-- What happens to documents: every move is on record, and merchants hear of those that matter to them.
+
+set role stalela_owner;
+
+create function fiscal.record_event(
+    tenant_id text, environment text, subject_id text, type text, payload jsonb, actor text,
+    from_status text default null, to_status text default null, reason text default null
+)
+returns void
+language plpgsql
+volatile
+security definer -- callers may not write events
+set search_path = ''
+as $$
+#variable_conflict use_column
+declare
+    new_event_id text := public.new_id('evt');
+    number bigint;
+begin
+    loop
+        insert into fiscal.events (
+            event_id, tenant_id, environment, subject_id, seq, type, payload, actor, from_status, to_status, reason,
+            traceparent
+        )
+        select
+            new_event_id, record_event.tenant_id, record_event.environment, record_event.subject_id,
+            coalesce(max(e.seq), 0) + 1, record_event.type, record_event.payload, record_event.actor,
+            record_event.from_status, record_event.to_status, left(record_event.reason, 500),
+            nullif(current_setting('request.headers', true), '')::jsonb ->> 'traceparent'
+        from fiscal.events as e
+        where e.subject_id = record_event.subject_id
+        -- Another one has this number: it has committed when this is decided, and the next look sees it.
+        on conflict (subject_id, seq) do nothing
+        returning seq into number;
+        exit when found;
+    end loop;
+    if record_event.type is null then
+        return;
+    end if;
+    insert into payments.outbox (destination, event_id, event_type, tenant_id, environment, ordering_key, seq)
+    select
+        d.destination, new_event_id, record_event.type, record_event.tenant_id, record_event.environment,
+        record_event.subject_id, number
+    from public.destinations as d
+    where
+        d.enabled
+        and exists (
+            select from public.event_subscriptions as s
+            where s.destination = d.destination and s.enabled and record_event.type like s.pattern
+        );
+end
+$$;
+comment on function fiscal.record_event is
+'Appends the next event of a subject, with the W3C traceparent of the request, and one outbox row for each destination that subscribes to its type; type null is on record only.';
+
+create function fiscal.invoice_facts(invoice fiscal.invoices)
+returns jsonb
+language plpgsql
+immutable
+set search_path = ''
+as $$
+begin
+    return jsonb_build_object(
+        'status', invoice.status,
+        'invoice_type', invoice.invoice_type,
+        'invoice_ref', invoice.invoice_ref,
+        'fiscal_number', invoice.fiscal_number,
+        'outlet_id', invoice.outlet_id,
+        'currency', invoice.currency,
+        'total', public.format_amount(invoice.total_minor, invoice.currency),
+        'total_tax', public.format_amount(invoice.tax_minor, invoice.currency),
+        'original_invoice_id', invoice.original_invoice_id
+    );
+end
+$$;
+comment on function fiscal.invoice_facts is 'What every event of a document says of it: nothing about its client or its lines.';
+
+create function fiscal.fiscalize(entry fiscal.fiscal_ledger, auth_code text)
+returns void
+language plpgsql
+volatile
+security definer -- callers may not write documents
+set search_path = ''
+as $$
+#variable_conflict use_column
+declare
+    former fiscal.invoices;
+    invoice fiscal.invoices;
+begin
+    select i.* into former from fiscal.invoices as i where i.invoice_id = entry.invoice_id;
+    if not found then
+        return;
+    end if;
+    update fiscal.invoices as i
+    set status = 'fiscalized'
+    where i.invoice_id = former.invoice_id
+    returning i.* into invoice;
+    perform fiscal.record_event(
+        invoice.tenant_id, invoice.environment, invoice.invoice_id, 'invoice.sealed',
+        fiscal.invoice_facts(invoice) || jsonb_build_object(
+            'sealed_at', entry.sealed_at, 'auth_code', fiscalize.auth_code
+        ),
+        'signer', former.status, invoice.status
+    );
+    if invoice.invoice_type in ('credit_note', 'export_credit') then
+        perform fiscal.tell_credited(invoice);
+    end if;
+end
+$$;
+comment on function fiscal.fiscalize is
+'The document of this entry has its signature and is fiscal from now on; its merchant hears of it. An entry that is no document changes nothing.';
+
+create function fiscal.tell_credited(credit fiscal.invoices)
+returns void
+language plpgsql
+volatile
+security definer -- callers may not write events
+set search_path = ''
+as $$
+#variable_conflict use_column
+declare
+    original fiscal.invoices;
+    credited bigint;
+begin
+    -- Credits of one original take turns, or neither would count the other.
+    select o.* into strict original
+    from fiscal.invoices as o
+    where o.invoice_id = credit.original_invoice_id
+    for no key update;
+    select sum(c.total_minor) into credited
+    from fiscal.invoices as c
+    where
+        c.original_invoice_id = original.invoice_id and c.status = 'fiscalized'
+        and c.invoice_type in ('credit_note', 'export_credit');
+    perform fiscal.record_event(
+        original.tenant_id, original.environment, original.invoice_id, 'invoice.credited',
+        fiscal.invoice_facts(original) || jsonb_build_object(
+            'credit_note_id', credit.invoice_id,
+            'amount', public.format_amount(credit.total_minor, credit.currency),
+            'credited_amount', public.format_amount(credited, original.currency)
+        ),
+        credit.created_by, reason => credit.payload::jsonb ->> 'credit_reason'
+    );
+end
+$$;
+comment on function fiscal.tell_credited is
+'The merchant of the original hears that a credit of it was sealed, and what all credits come to.';
+
+create function fiscal.tell_delayed(fiscal_number text, since timestamptz)
+returns void
+language plpgsql
+volatile
+security definer -- callers may not write events
+set search_path = ''
+as $$
+#variable_conflict use_column
+declare
+    invoice fiscal.invoices;
+begin
+    select i.* into invoice from fiscal.invoices as i where i.fiscal_number = tell_delayed.fiscal_number;
+    if found and not exists (
+        select from fiscal.events as e
+        where e.subject_id = invoice.invoice_id and e.type = 'invoice.signing_delayed'
+    ) then
+        perform fiscal.record_event(
+            invoice.tenant_id, invoice.environment, invoice.invoice_id, 'invoice.signing_delayed',
+            fiscal.invoice_facts(invoice) || jsonb_build_object(
+                'since', to_char(tell_delayed.since at time zone 'utc', 'YYYY-MM-DD"T"HH24:MI:SS"Z"')
+            ),
+            'signer'
+        );
+    end if;
+end
+$$;
+comment on function fiscal.tell_delayed is
+'The signature of a document is late: its merchant hears of it, once. Entries that are no documents have nobody to tell.';
 
 reset role;
 
@@ -22527,6 +22767,10 @@ begin
         number_document.outlet, invoice.invoice_type, invoice.fiscal_number, taken, invoice.canonical_payload_hash,
         invoice.invoice_id
     );
+    perform fiscal.record_event(
+        invoice.tenant_id, invoice.environment, invoice.invoice_id, null, fiscal.invoice_facts(invoice),
+        invoice.created_by, to_status => invoice.status
+    );
     return invoice;
 end
 $$;
@@ -22673,8 +22917,8 @@ begin
     on conflict (fiscal_number) do nothing
     returning true into is_first;
     if is_first then
-        update fiscal.invoices as i set status = 'fiscalized' where i.invoice_id = entry.invoice_id;
         delete from signing.signing_queue as q where q.fiscal_number = entry.fiscal_number;
+        perform fiscal.fiscalize(entry, attach_signature.auth_code);
     end if;
     return row(201, coalesce(fiscal.invoice_resource(entry.invoice_id), 'null'), '{}')::public.answer;
 end
@@ -22855,6 +23099,13 @@ for select to authenticated
 using (
     tenant_id = (select public.tenant_id()) and environment = (select public.environment())
     and ((select public.outlet_id()) is null or outlet_id = (select public.outlet_id()))
+);
+
+create policy events_select_own on fiscal.events
+for select to authenticated
+using (
+    tenant_id = (select public.tenant_id()) and environment = (select public.environment())
+    and ((select public.outlet_id()) is null or payload ->> 'outlet_id' = (select public.outlet_id()))
 );
 
 create policy signatures_select_own on fiscal.signatures
