@@ -22193,7 +22193,7 @@ begin
     from fiscal.invoices as o
     where o.invoice_id = credit.original_invoice_id
     for no key update;
-    select sum(c.total_minor) into credited
+    select sum(c.total_minor)::bigint into credited
     from fiscal.invoices as c
     where
         c.original_invoice_id = original.invoice_id and c.status = 'fiscalized'
