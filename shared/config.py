@@ -46,6 +46,7 @@ class Settings(BaseSettings):
     operator_email: str = ""  # hears the platform's alerts; empty: nobody does
     relay_url: SecretStr = SecretStr("")  # nats://user:password@host:4222 of the distributed log
     invoice_key_file: str = ".stalela/invoice-key.pem"  # the local signer's; made when missing
+    verify_url: str = ""  # public base of the QR codes; empty: /verify of functions_url
     trusted_proxies: int = Field(default=0, ge=0, le=10)  # proxies of ours in front of us
     callback_sources: list[str] = Field(default_factory=list)  # CIDRs; empty: not checked
     ip_requests_per_s: int = Field(default=50, ge=0)  # 0 switches the limit off

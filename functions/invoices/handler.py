@@ -5,10 +5,9 @@ from pathlib import Path
 from typing import Annotated
 
 from fastapi import APIRouter, FastAPI, Query, Request
-from fastapi import Path as InPath
 from fastapi.responses import Response
 
-from functions.invoices import models
+from functions.invoices import models, printing
 from functions.invoices.sealing import Sealer
 from shared.config import Settings
 from shared.db import Database
@@ -21,12 +20,9 @@ from shared.http.problem import answers
 from shared.signing.local import LocalSigner
 
 router = APIRouter(tags=["invoices"])
+router.include_router(printing.router)
 
 MAX_BODY_BYTES = 512 * 1024  # 500 lines
-InvoiceId = Annotated[
-    str,
-    InPath(max_length=64, description="The invoice.", examples=["inv_01kaj3vq1nfr5r3e2n9v4d8yzx"]),
-]
 _SEALED = answers(models.Invoice, 400, 401, 403, 404, 409, 422, 429, 503, status=201)
 _NUMBERED = answers(models.Invoice, status=202)
 
@@ -43,6 +39,7 @@ def create(settings: Settings) -> FastAPI:
     app.state.database = Database(settings)
     app.state.sealer = Sealer(app.state.database, LocalSigner(Path(settings.invoice_key_file)))
     app.state.signing = asyncio.Lock()
+    app.state.verify_url = settings.verify_url or f"{settings.functions_url}/verify"
     return app
 
 
@@ -89,7 +86,9 @@ async def list_invoices(
 
 
 @router.get("/{invoice_id}", responses=answers(models.Invoice, 401, 403, 404, 429, 503))
-async def get_invoice(invoice_id: InvoiceId, caller: ApiCaller, request: Request) -> Response:
+async def get_invoice(
+    invoice_id: models.InvoiceId, caller: ApiCaller, request: Request
+) -> Response:
     """Read one document as it was sealed."""
     database: Database = request.app.state.database
     return (

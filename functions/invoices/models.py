@@ -3,10 +3,15 @@
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
+from fastapi import Path
 from pydantic import BaseModel, ConfigDict, Field
 
 from shared.http.instants import Instant
 
+InvoiceId = Annotated[
+    str,
+    Path(max_length=64, description="The invoice.", examples=["inv_01kaj3vq1nfr5r3e2n9v4d8yzx"]),
+]
 DOCUMENT: dict[str, Any] = {
     "cashier_id": "cashier-13",
     "client": {"classification": "company", "name": "Acme Ltd", "tin": "123456789"},

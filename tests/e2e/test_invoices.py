@@ -126,6 +126,8 @@ def test_absent_signer_delays_signatures_and_nothing_else(house: House, outlet: 
 
     numbered = [outlet.seal() for _ in range(3)]
     waiting = outlet.merchant.api.get(f"/invoices/{numbered[0].json()['id']}").json()
+    receipt = f"/invoices/{waiting['id']}/receipt"
+    unprinted = outlet.merchant.api.get(receipt).json()
     key_file.rmdir()
     hidden.rename(key_file)
     assert sign_all(house) == 3
@@ -136,6 +138,8 @@ def test_absent_signer_delays_signatures_and_nothing_else(house: House, outlet: 
         None,
         2,
     )
+    assert (unprinted["code"], unprinted["current_state"]) == ("40911", "pending_signature")
+    assert outlet.merchant.api.get(receipt).headers["Content-Type"] == "image/svg+xml"
     signed = outlet.merchant.api.get(f"/invoices/{waiting['id']}").json()
     assert (signed["status"], signed["sealed"]["auth_code"] != "") == ("fiscalized", True)
     assert signed["document"] == waiting["document"]
