@@ -2,7 +2,7 @@
 
 import json
 from enum import StrEnum
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request
 from fastapi.responses import Response
@@ -22,7 +22,7 @@ class ReceiptFormat(StrEnum):
     QR = "qr"
 
 
-_RECEIPT = {
+_RECEIPT: dict[int | str, Any] = {
     200: {"content": {"image/svg+xml": {"schema": {"type": "string"}, "example": "<svg/>"}}}
 }
 
