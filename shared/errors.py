@@ -21,12 +21,12 @@
           · IdentityVerificationRequired · RouteNotFound
           · JournalUnbalanced
           · TaxGroupInvalid · ClassificationRuleBroken · TotalsMismatch · ManifestNotInForce
-          · InvoiceRuleBroken · CreditExceedsOriginal
+          · InvoiceRuleBroken · CreditExceedsOriginal · AuthorityRefused
         · RateLimited                     429
       x ServiceFault                      we or something behind us failed
         · InternalError                   500
         · RoutingUnavailable              502
-        · DependencyUnavailable · RailUnavailable      503
+        · DependencyUnavailable · RailUnavailable · AuthorityUnavailable      503
 
 `x` has no code and is never raised. `code`, `status` and the class name are the public catalogue
 and never change; `public.error_codes.csv` holds the same rows for SQL and the documentation.
@@ -377,6 +377,12 @@ class CreditExceedsOriginal(Unprocessable):
     code, title = "42276", "Credit exceeds the original"
 
 
+class AuthorityRefused(Unprocessable):
+    """The tax authority does not take the device or what it was given; detail is its reason."""
+
+    code, title = "42290", "The tax authority refused"
+
+
 class RateLimited(RequestRefused):
     """A token bucket is empty. `retry_after` says when it holds a token again."""
 
@@ -409,3 +415,9 @@ class RailUnavailable(ServiceFault):
     """The rail could not be reached and nothing was sent."""
 
     code, title, retryable = "50302", "The rail is unavailable", True
+
+
+class AuthorityUnavailable(ServiceFault):
+    """The tax authority could not be asked, or did not say."""
+
+    code, title, retryable = "50304", "The tax authority is unavailable", True

@@ -62,6 +62,7 @@ create schema messages authorization stalela_owner;
 create schema tax authorization stalela_owner;
 create schema fiscal authorization stalela_owner;
 create schema signing authorization stalela_owner;
+create schema sync authorization stalela_owner;
 
 comment on schema payments is 'Payment intents, transfers, their events and the outbox.';
 comment on schema rails is 'Payment networks: what they are, their codes, tenants'' credentials, what they called back.';
@@ -73,6 +74,7 @@ comment on schema recon is 'Our books against the rails'' statements: sessions, 
 comment on schema messages is 'Mail and texts that went to people, or would have.';
 comment on schema fiscal is 'Sealed invoices: registry, counters, the chained ledger, documents.';
 comment on schema signing is 'Keys, the log of every signature, and what waits to be signed.';
+comment on schema sync is 'Tax authorities: devices, what they are to be told, what they answered.';
 comment on schema tax is 'Tax rules as published: jurisdictions, versioned manifests, groups, classifications.';
 
 grant usage on schema public, payments, rails

@@ -306,11 +306,13 @@ values
 ('42275', 'InvoiceRuleBroken', '422', 'Invoice breaks a rule', 'false', 'Correct the fields named in errors and send the invoice again.'),
 ('42276', 'CreditExceedsOriginal', '422', 'Credit exceeds the original', 'false', 'Credit at most what errors says is left.'),
 ('42280', 'JournalUnbalanced', '422', 'Journal does not balance', 'false', 'Make debits and credits equal in the currency named.'),
+('42290', 'AuthorityRefused', '422', 'The tax authority refused', 'false', 'Read detail; check with the authority what it issued for this outlet.'),
 ('42901', 'RateLimited', '429', 'Too many requests', 'true', 'Wait for Retry-After seconds.'),
 ('50000', 'InternalError', '500', 'Internal error', 'false', 'Report the request_id; repeat only with the same Idempotency-Key.'),
 ('50201', 'RoutingUnavailable', '502', 'The rail is closed', 'true', 'Repeat with the same Idempotency-Key after Retry-After.'),
 ('50301', 'DependencyUnavailable', '503', 'A dependency is unavailable', 'true', 'Repeat with the same Idempotency-Key after Retry-After.'),
-('50302', 'RailUnavailable', '503', 'The rail is unavailable', 'true', 'Nothing was sent; try again after Retry-After.')
+('50302', 'RailUnavailable', '503', 'The rail is unavailable', 'true', 'Nothing was sent; try again after Retry-After.'),
+('50304', 'AuthorityUnavailable', '503', 'The tax authority is unavailable', 'true', 'Nothing was stored; try again after Retry-After.')
 on conflict (code) do update set
     name = excluded.name,
     status = excluded.status,

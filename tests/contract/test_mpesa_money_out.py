@@ -38,7 +38,7 @@ from shared.rails.base import (
 )
 from shared.rails.mpesa.client import DarajaClient
 from shared.rails.mpesa.rail import MpesaRail
-from shared.rails.transport import Budgets, HttpTransport
+from shared.transport import Budgets, HttpTransport
 
 SPEED = 100
 PAYER = "254712345678"  # no scenario ends in 78

@@ -31,7 +31,7 @@ from shared.rails.base import (
 from shared.rails.mpesa.client import DarajaClient
 from shared.rails.mpesa.rail import MpesaRail
 from shared.rails.registry import Rails
-from shared.rails.transport import Budgets, HttpTransport
+from shared.transport import Budgets, HttpTransport
 
 START_S = 15.0
 PATIENCE_S = 10.0

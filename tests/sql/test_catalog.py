@@ -232,6 +232,7 @@ def test_the_records_of_what_happened_are_append_only(books: Books) -> None:
         "compliance.transfer_clearances",
         "directory.route_explanations",
         "directory.versions",
+        "fiscal.authority_elements",
         "fiscal.events",
         "fiscal.fiscal_ledger",
         "fiscal.signatures",
@@ -249,6 +250,7 @@ def test_the_records_of_what_happened_are_append_only(books: Books) -> None:
         "recon.runs",
         "recon.statement_lines",
         "signing.signing_log",
+        "sync.authority_ack_log",
     }
 
 

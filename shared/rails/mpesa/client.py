@@ -10,7 +10,7 @@ from shared.rails.base import Outcome, RailUnavailable
 from shared.rails.mpesa import codes, stk, wire
 from shared.rails.mpesa.credentials import MpesaCredentials
 from shared.rails.mpesa.tokens import Token, Tokens
-from shared.rails.transport import Answer, HttpTransport, NothingSent, Request, Transport
+from shared.transport import Answer, HttpTransport, NothingSent, Request, Transport
 
 TOKEN_PATH = "/oauth/v1/generate?grant_type=client_credentials"  # noqa: S105 (a path)
 RETRY_AFTER_S = 10

@@ -28,7 +28,7 @@ from shared.rails.mpesa.callback import read_callback
 from shared.rails.mpesa.client import RETRY_AFTER_S, DarajaClient
 from shared.rails.mpesa.credentials import MpesaCredentials, read_credentials
 from shared.rails.mpesa.security import check_certificate
-from shared.rails.transport import Answer
+from shared.transport import Answer
 
 
 def create(settings: Settings) -> "MpesaRail":

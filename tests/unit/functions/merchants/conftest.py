@@ -9,7 +9,7 @@ from fastapi import FastAPI
 
 from functions.merchants import handler
 from shared.rails.mpesa import client as client_of_mpesa
-from shared.rails.transport import Answer, NothingSent, Request
+from shared.transport import Answer, NothingSent, Request
 from shared.vault import Vault
 from tests.unit.functions.merchants.pretend import (
     DATA_API,

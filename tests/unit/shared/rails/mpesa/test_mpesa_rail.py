@@ -27,7 +27,7 @@ from shared.rails.base import (
 )
 from shared.rails.mpesa.client import DarajaClient
 from shared.rails.mpesa.rail import MpesaRail
-from shared.rails.transport import Answer, NothingSent, Request
+from shared.transport import Answer, NothingSent, Request
 from tests.unit.shared.rails.mpesa.initiators import document
 
 REF = "ws_CO_01032026141503700000111"

@@ -1,17 +1,18 @@
-"""HTTP to rails, exact about the one thing that costs money: whether a request left us or not.
+"""HTTP to rails and tax authorities, exact about one thing: whether a request left us or not.
 
 Decided by aiohttp's own exceptions and proved with real sockets. aiohttp raises those of
 `_NOTHING_SENT` before the first byte of a request is written; after any other it may have arrived.
 """
 
 import asyncio
+import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final, Protocol
 
 import aiohttp
 
-_ANSWER_BYTES_MAX: Final = 64 * 1024
+ANSWER_BYTES_MAX: Final = 64 * 1024
 _CONNECTIONS: Final = 100
 # Short, because a connection that dies as we write turns a charge into UNKNOWN.
 _KEEPALIVE_S: Final = 4.0
@@ -35,17 +36,18 @@ class Budgets:
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What is sent, once."""
+    """What is sent, once. `tls`: our certificate there and what we trust; None: the system's."""
 
     method: str
     url: str
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)
     body: bytes | None = field(default=None, repr=False)
+    tls: ssl.SSLContext | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What came back, whole. The body of one too large to be a rail's is empty: garbage."""
+    """What came back, whole. The body of one that is too large is empty: garbage."""
 
     status: int
     body: bytes = field(repr=False)
@@ -70,11 +72,14 @@ class Transport(Protocol):
 class HttpTransport:
     """Over aiohttp: no redirects, no cookies, no proxies of the environment, no POST repeated.
 
-    (aiohttp does repeat a GET, which here asks for a token, when a kept connection had died.)
+    (aiohttp does repeat a GET, which never moves anything, when a kept connection had died.)
     """
 
-    def __init__(self, budgets: Budgets | None = None) -> None:
+    def __init__(
+        self, budgets: Budgets | None = None, answer_bytes_max: int = ANSWER_BYTES_MAX
+    ) -> None:
         self._budgets = budgets or Budgets()
+        self._answer_bytes_max = answer_bytes_max
         self._session: aiohttp.ClientSession | None = None
 
     async def send(self, request: Request) -> Answer | None:
@@ -98,11 +103,13 @@ class HttpTransport:
             data=request.body,
             headers=request.headers,
             allow_redirects=False,
+            ssl=request.tls or True,
         ) as response:
-            body = await response.content.read(_ANSWER_BYTES_MAX + 1)
-            while len(body) <= _ANSWER_BYTES_MAX and not response.content.at_eof():
-                body += await response.content.read(_ANSWER_BYTES_MAX + 1 - len(body))
-            if len(body) > _ANSWER_BYTES_MAX:
+            most = self._answer_bytes_max
+            body = await response.content.read(most + 1)
+            while len(body) <= most and not response.content.at_eof():
+                body += await response.content.read(most + 1 - len(body))
+            if len(body) > most:
                 response.close()
                 body = b""
             return Answer(response.status, body)

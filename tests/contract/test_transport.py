@@ -1,4 +1,4 @@
-"""The rails' transport against real sockets: what counts as sent, and what certainly was not."""
+"""The transport against real sockets: what counts as sent, and what certainly was not."""
 
 import asyncio
 import socket
@@ -7,8 +7,8 @@ from contextlib import contextmanager
 
 import pytest
 
-from shared.rails import transport
-from shared.rails.transport import Answer, Budgets, HttpTransport, NothingSent, Request
+from shared import transport
+from shared.transport import Answer, Budgets, HttpTransport, NothingSent, Request
 from tests.support import peer as wire
 from tests.support.peer import HOST, Behaviour, Line, Peer, saying
 

@@ -1,0 +1,37 @@
+-- Who may see and who may call. A person limited to one outlet sees that outlet's rows alone.
+
+set role stalela_owner;
+
+create policy consents_select_own on sync.consents
+for select to authenticated
+using (tenant_id = (select public.tenant_id()) and environment = (select public.environment()));
+
+create policy authority_devices_select_own on sync.authority_devices
+for select to authenticated
+using (
+    tenant_id = (select public.tenant_id()) and environment = (select public.environment())
+    and ((select public.outlet_id()) is null or outlet_id = (select public.outlet_id()))
+);
+
+create policy authority_sync_queue_select_own on sync.authority_sync_queue
+for select to authenticated
+using (
+    tenant_id = (select public.tenant_id()) and environment = (select public.environment())
+    and ((select public.outlet_id()) is null or outlet_id = (select public.outlet_id()))
+);
+
+create policy authority_ack_log_select_own on sync.authority_ack_log
+for select to authenticated
+using (
+    tenant_id = (select public.tenant_id()) and environment = (select public.environment())
+    and ((select public.outlet_id()) is null or outlet_id = (select public.outlet_id()))
+);
+
+create policy authority_elements_select_own on fiscal.authority_elements
+for select to authenticated
+using (
+    tenant_id = (select public.tenant_id()) and environment = (select public.environment())
+    and ((select public.outlet_id()) is null or outlet_id = (select public.outlet_id()))
+);
+
+reset role;
