@@ -68,6 +68,7 @@ create schema messages authorization stalela_owner;
 create schema tax authorization stalela_owner;
 create schema fiscal authorization stalela_owner;
 create schema signing authorization stalela_owner;
+create schema sync authorization stalela_owner;
 
 comment on schema payments is 'Payment intents, transfers, their events and the outbox.';
 comment on schema rails is 'Payment networks: what they are, their codes, tenants'' credentials, what they called back.';
@@ -79,6 +80,7 @@ comment on schema recon is 'Our books against the rails'' statements: sessions, 
 comment on schema messages is 'Mail and texts that went to people, or would have.';
 comment on schema fiscal is 'Sealed invoices: registry, counters, the chained ledger, documents.';
 comment on schema signing is 'Keys, the log of every signature, and what waits to be signed.';
+comment on schema sync is 'Tax authorities: devices, what they are to be told, what they answered.';
 comment on schema tax is 'Tax rules as published: jurisdictions, versioned manifests, groups, classifications.';
 
 grant usage on schema public, payments, rails
@@ -2773,6 +2775,201 @@ comment on type fiscal.sealing is
 
 reset role;
 
+-- sql/sync/tables.sql
+
+-- What tax authorities are told, and what they said. A row of the queue never changes the document it is about.
+
+set role stalela_owner;
+
+create table sync.authorities (
+    jurisdiction text primary key references tax.jurisdictions (jurisdiction),
+    protocol text not null,
+    is_ordered boolean not null,
+    in_flight integer not null check (in_flight between 1 and 50),
+    lease_s integer not null check (lease_s > 0),
+    grace_h integer not null check (grace_h > 0),
+    has_days boolean not null,
+    check (not is_ordered or in_flight = 1)
+);
+comment on table sync.authorities is
+'Authorities we speak to. is_ordered: strictly in an outlet''s order, one at a time. in_flight: how many documents of one outlet may be open there. grace_h: hours until a document that did not arrive is given up.';
+alter table sync.authorities enable row level security;
+
+create table sync.payment_methods (
+    jurisdiction text not null references sync.authorities (jurisdiction),
+    method text not null,
+    authority_code text not null,
+    primary key (jurisdiction, method)
+);
+comment on table sync.payment_methods is 'What an authority calls a way of paying of ours.';
+alter table sync.payment_methods enable row level security;
+
+create table sync.transitions (
+    from_status text not null,
+    event text not null,
+    to_status text not null check (to_status in (
+        'PENDING', 'SUBMITTED', 'RETRY', 'SYNCED', 'FAILED', 'REJECTED', 'NOT_APPLICABLE'
+    )),
+    primary key (from_status, event)
+);
+comment on table sync.transitions is
+'Every move a row of the queue may make; sync.advance makes no other. REJECTED: the authority said no. FAILED: it did not arrive and a person must act.';
+alter table sync.transitions enable row level security;
+
+create table sync.switches (
+    jurisdiction text not null references sync.authorities (jurisdiction),
+    environment text not null check (environment in ('sandbox', 'production')),
+    mode text not null check (mode in ('on', 'read_only', 'off')),
+    reason text not null check (length(reason) between 3 and 500),
+    changed_by text not null,
+    changed_at timestamptz not null default now(),
+    primary key (jurisdiction, environment)
+);
+comment on table sync.switches is
+'The kill switch of an authority; no row is on. off: nothing goes there. read_only: only what may have arrived is asked about. Sealing never notices.';
+alter table sync.switches enable row level security;
+
+create table sync.consents (
+    tenant_id text not null references public.tenants (tenant_id),
+    environment text not null check (environment in ('sandbox', 'production')),
+    is_given boolean not null,
+    changed_by text not null,
+    changed_at timestamptz not null default now(),
+    primary key (tenant_id, environment)
+);
+comment on table sync.consents is
+'Whether a taxpayer agreed that we submit tax data to the authority for it. Nothing is sent without; the audit log has its history.';
+alter table sync.consents enable row level security;
+
+create table sync.authority_devices (
+    device_id text primary key,
+    tenant_id text not null,
+    environment text not null check (environment in ('sandbox', 'production')),
+    outlet_id text not null references fiscal.outlets (outlet_id),
+    jurisdiction text not null references sync.authorities (jurisdiction),
+    authority_ref text not null check (length(authority_ref) between 1 and 100),
+    sealed text not null,
+    key_version integer not null,
+    masked jsonb not null,
+    state jsonb not null default '{}',
+    status text not null default 'active' check (status in ('active', 'retired')),
+    expires_at timestamptz,
+    held_until timestamptz not null default now(),
+    failures integer not null default 0 check (failures >= 0),
+    last_error_code text,
+    last_error text,
+    checked_at timestamptz,
+    check_lease_until timestamptz,
+    created_by text not null,
+    created_at timestamptz not null default now(),
+    updated_at timestamptz not null default now()
+) with (fillfactor = 70);
+comment on table sync.authority_devices is
+'What an outlet speaks to its authority as; credentials sealed for tenant, outlet and environment. held_until: an authority that is down or refuses the device is left alone until then.';
+alter table sync.authority_devices enable row level security;
+create unique index authority_devices_active on sync.authority_devices (outlet_id) where status = 'active';
+create unique index authority_devices_ref
+on sync.authority_devices (jurisdiction, environment, authority_ref) where status = 'active';
+create index authority_devices_of_outlet on sync.authority_devices (outlet_id);
+create index authority_devices_of_authority on sync.authority_devices (jurisdiction);
+create index authority_devices_of_tenant on sync.authority_devices (tenant_id, environment);
+
+create table sync.authority_sync_queue (
+    sync_id bigint generated always as identity primary key,
+    tenant_id text not null,
+    environment text not null check (environment in ('sandbox', 'production')),
+    outlet_id text not null references fiscal.outlets (outlet_id),
+    jurisdiction text not null references sync.authorities (jurisdiction),
+    kind text not null check (kind in ('document', 'day_close')),
+    subject text not null,
+    invoice_id text references fiscal.invoices (invoice_id),
+    original_invoice_id text references fiscal.invoices (invoice_id),
+    status text not null default 'PENDING' check (status in (
+        'PENDING', 'SUBMITTED', 'RETRY', 'SYNCED', 'FAILED', 'REJECTED', 'NOT_APPLICABLE'
+    )),
+    attempts integer not null default 0 check (attempts >= 0),
+    quick_attempts integer not null default 0 check (quick_attempts >= 0),
+    progress jsonb not null default '{}',
+    next_attempt_at timestamptz not null,
+    lease_until timestamptz,
+    grace_from timestamptz not null default now(),
+    last_error_code text,
+    last_error text,
+    synced_at timestamptz,
+    created_at timestamptz not null default now(),
+    updated_at timestamptz not null default now(),
+    unique (kind, subject),
+    check (kind <> 'document' or (invoice_id is not null and subject = invoice_id)),
+    check ((status = 'SUBMITTED') = (lease_until is not null)),
+    check ((status = 'SYNCED') = (synced_at is not null))
+) with (fillfactor = 60);
+comment on table sync.authority_sync_queue is
+'What an authority is to be told, one row each, written with the document. sync_id is the outlet''s order. next_attempt_at is infinity until the document is signed.';
+comment on column sync.authority_sync_queue.progress is
+'What the adapter noted before its last step that cannot be taken back; empty: nothing was begun.';
+alter table sync.authority_sync_queue enable row level security;
+create index authority_sync_queue_open on sync.authority_sync_queue (outlet_id, sync_id)
+where status in ('PENDING', 'SUBMITTED', 'RETRY', 'FAILED');
+create index authority_sync_queue_due on sync.authority_sync_queue (next_attempt_at)
+where status in ('PENDING', 'RETRY');
+create index authority_sync_queue_of_outlet on sync.authority_sync_queue (outlet_id, status);
+create index authority_sync_queue_of_tenant on sync.authority_sync_queue (tenant_id, environment, status);
+create index authority_sync_queue_of_invoice on sync.authority_sync_queue (invoice_id);
+create index authority_sync_queue_of_original on sync.authority_sync_queue (original_invoice_id);
+create index authority_sync_queue_of_authority on sync.authority_sync_queue (jurisdiction);
+
+create table sync.authority_ack_log (
+    ack_id bigint generated always as identity primary key,
+    sync_id bigint not null references sync.authority_sync_queue (sync_id),
+    tenant_id text not null,
+    environment text not null check (environment in ('sandbox', 'production')),
+    outlet_id text not null,
+    attempt integer not null,
+    step text not null,
+    request_hash text,
+    http_status integer,
+    answer text,
+    latency_ms integer,
+    outcome text,
+    code text,
+    message text,
+    happened_at timestamptz not null default now()
+);
+comment on table sync.authority_ack_log is
+'Append-only: every request of every attempt with what came back; the last row of an attempt has its outcome. Also what people decided.';
+alter table sync.authority_ack_log enable row level security;
+create index authority_ack_log_of_row on sync.authority_ack_log (sync_id);
+create index authority_ack_log_of_tenant on sync.authority_ack_log (tenant_id, environment);
+create trigger authority_ack_log_append_only
+before update or delete or truncate on sync.authority_ack_log
+for each statement execute function public.forbid_change();
+
+create table fiscal.authority_elements (
+    invoice_id text primary key references fiscal.invoices (invoice_id),
+    tenant_id text not null,
+    environment text not null check (environment in ('sandbox', 'production')),
+    outlet_id text not null,
+    jurisdiction text not null,
+    device_id text not null references sync.authority_devices (device_id),
+    code text not null check (length(code) between 1 and 200),
+    qr text,
+    authority_number text,
+    authority_time timestamptz,
+    counters jsonb not null default '{}',
+    raw text not null,
+    created_at timestamptz not null default now()
+);
+comment on table fiscal.authority_elements is
+'Append-only: what the authority issued for a document. Where it issued a QR, that one is printed.';
+alter table fiscal.authority_elements enable row level security;
+create index authority_elements_of_device on fiscal.authority_elements (device_id);
+create index authority_elements_of_tenant on fiscal.authority_elements (tenant_id, environment);
+create trigger authority_elements_append_only
+before update or delete or truncate on fiscal.authority_elements
+for each statement execute function public.forbid_change();
+
+reset role;
+
 -- sql/public/data.sql
 
 -- Reference rows. Written by scripts/data from shared/; edit the files named below.
@@ -3083,11 +3280,13 @@ values
 ('42275', 'InvoiceRuleBroken', '422', 'Invoice breaks a rule', 'false', 'Correct the fields named in errors and send the invoice again.'),
 ('42276', 'CreditExceedsOriginal', '422', 'Credit exceeds the original', 'false', 'Credit at most what errors says is left.'),
 ('42280', 'JournalUnbalanced', '422', 'Journal does not balance', 'false', 'Make debits and credits equal in the currency named.'),
+('42290', 'AuthorityRefused', '422', 'The tax authority refused', 'false', 'Read detail; check with the authority what it issued for this outlet.'),
 ('42901', 'RateLimited', '429', 'Too many requests', 'true', 'Wait for Retry-After seconds.'),
 ('50000', 'InternalError', '500', 'Internal error', 'false', 'Report the request_id; repeat only with the same Idempotency-Key.'),
 ('50201', 'RoutingUnavailable', '502', 'The rail is closed', 'true', 'Repeat with the same Idempotency-Key after Retry-After.'),
 ('50301', 'DependencyUnavailable', '503', 'A dependency is unavailable', 'true', 'Repeat with the same Idempotency-Key after Retry-After.'),
-('50302', 'RailUnavailable', '503', 'The rail is unavailable', 'true', 'Nothing was sent; try again after Retry-After.')
+('50302', 'RailUnavailable', '503', 'The rail is unavailable', 'true', 'Nothing was sent; try again after Retry-After.'),
+('50304', 'AuthorityUnavailable', '503', 'The tax authority is unavailable', 'true', 'Nothing was stored; try again after Retry-After.')
 on conflict (code) do update set
     name = excluded.name,
     status = excluded.status,
@@ -3346,6 +3545,212 @@ on conflict (rail, channel, code) do update set
     payer_may_retry = excluded.payer_may_retry,
     meaning = excluded.meaning,
     source = excluded.source;
+
+reset role;
+
+-- sql/tax/data.sql
+
+-- Reference rows. Written by scripts/data from shared/; edit the files named below.
+
+set role stalela_owner;
+
+-- shared/fiscal/cd/tax.jurisdictions.csv
+-- shared/fiscal/ke/tax.jurisdictions.csv
+-- shared/fiscal/zw/tax.jurisdictions.csv
+insert into tax.jurisdictions (jurisdiction, name, authority, tax_currency, currencies, tax_level, tin_name, tin_pattern, time_zones, retention_years)
+values
+('CD', 'DR Congo', 'DGI', 'CDF', '{CDF,USD}', 'line', 'NIF', '^[A-Z0-9]{6,15}$', '{Africa/Kinshasa,Africa/Lubumbashi}', '10'),
+('KE', 'Kenya', 'KRA', 'KES', '{KES,USD}', 'line', 'PIN', '^[A-Z][0-9]{9}[A-Z]$', '{Africa/Nairobi}', '10'),
+('ZW', 'Zimbabwe', 'ZIMRA', 'ZWG', '{ZWG,USD,ZAR}', 'group', 'TIN', '^[0-9]{10}$', '{Africa/Harare}', '10')
+on conflict (jurisdiction) do update set
+    name = excluded.name,
+    authority = excluded.authority,
+    tax_currency = excluded.tax_currency,
+    currencies = excluded.currencies,
+    tax_level = excluded.tax_level,
+    tin_name = excluded.tin_name,
+    tin_pattern = excluded.tin_pattern,
+    time_zones = excluded.time_zones,
+    retention_years = excluded.retention_years;
+
+-- shared/fiscal/cd/tax.manifests.csv
+-- shared/fiscal/ke/tax.manifests.csv
+-- shared/fiscal/zw/tax.manifests.csv
+insert into tax.manifests (manifest_version, jurisdiction, surface, valid_from, valid_to, source)
+values
+('CD-2026-01', 'CD', 'merchant', '2026-01-01T00:00:00Z', null, 'Tax groups TG01 to TG14 of the product'),
+('CD-DGI-2026-03', 'CD', 'authority', '2026-03-01T00:00:00Z', null, 'Groups A to P of the DGI interface; compared with its taxGroups every day'),
+('KE-2023-07', 'KE', 'merchant', '2023-07-01T00:00:00Z', null, 'Tax types A to E of the eTIMS code list; the list fetched at run time wins'),
+('ZW-2023-01', 'ZW', 'merchant', '2023-01-01T00:00:00Z', '2025-12-15T00:00:00Z', 'FDMS applicableTaxes as seen before 15 December 2025; GetConfig of the device wins'),
+('ZW-2025-12', 'ZW', 'merchant', '2025-12-15T00:00:00Z', null, 'FDMS applicableTaxes as seen from 15 December 2025; GetConfig of the device wins')
+on conflict (manifest_version) do update set
+    jurisdiction = excluded.jurisdiction,
+    surface = excluded.surface,
+    valid_from = excluded.valid_from,
+    valid_to = excluded.valid_to,
+    source = excluded.source;
+
+-- shared/fiscal/cd/tax.tax_groups.csv
+-- shared/fiscal/ke/tax.tax_groups.csv
+-- shared/fiscal/zw/tax.tax_groups.csv
+insert into tax.tax_groups (manifest_version, tax_group, name, rate, treatment)
+values
+('CD-2026-01', 'TG01', 'Exempt', '0.00', 'exempt'),
+('CD-2026-01', 'TG02', 'Standard VAT on goods', '0.16', 'standard'),
+('CD-2026-01', 'TG03', 'Standard VAT on services', '0.16', 'standard'),
+('CD-2026-01', 'TG04', 'Reduced VAT', '0.09', 'reduced'),
+('CD-2026-01', 'TG05', 'VAT of public financing', '0.16', 'standard'),
+('CD-2026-01', 'TG06', 'Customs VAT', '0.16', 'standard'),
+('CD-2026-01', 'TG07', 'Export', '0.00', 'zero'),
+('CD-2026-01', 'TG08', 'Special regime of agriculture', '0.05', 'special'),
+('CD-2026-01', 'TG09', 'Special regime of mining', '0.10', 'special'),
+('CD-2026-01', 'TG10', 'Specific tax on fuel', '0.25', 'excise'),
+('CD-2026-01', 'TG11', 'Specific tax on tobacco', '0.30', 'excise'),
+('CD-2026-01', 'TG12', 'Specific tax on alcohol', '0.20', 'excise'),
+('CD-2026-01', 'TG13', 'Specific tax on telecommunications', '0.15', 'excise'),
+('CD-2026-01', 'TG14', 'Specific tax on digital services', '0.12', 'excise'),
+('CD-DGI-2026-03', 'A', 'Exempt and out of scope', '0.00', 'exempt'),
+('CD-DGI-2026-03', 'B', 'Taxable', '0.16', 'standard'),
+('CD-DGI-2026-03', 'C', 'Taxable at the reduced rate', '0.05', 'reduced'),
+('CD-DGI-2026-03', 'D', 'Derogatory regimes', '0.00', 'exempt'),
+('CD-DGI-2026-03', 'E', 'Export and assimilated', '0.00', 'zero'),
+('CD-DGI-2026-03', 'F', 'Externally financed public contract', '0.16', 'standard'),
+('CD-DGI-2026-03', 'G', 'Externally financed public contract at the reduced rate', '0.05', 'reduced'),
+('CD-DGI-2026-03', 'H', 'Packaging deposit', '0.00', 'out_of_scope'),
+('CD-DGI-2026-03', 'I', 'Guarantee', '0.00', 'out_of_scope'),
+('CD-DGI-2026-03', 'J', 'Disbursements invoiced at cost', '0.00', 'out_of_scope'),
+('CD-DGI-2026-03', 'K', 'Supplies by persons not liable to VAT', '0.00', 'out_of_scope'),
+('CD-DGI-2026-03', 'L', 'Levies on sales', null, 'levy'),
+('CD-DGI-2026-03', 'M', 'Regulated sales before their specific VAT', '0.00', 'special'),
+('CD-DGI-2026-03', 'N', 'Specific VAT of regulated sales', null, 'levy'),
+('CD-DGI-2026-03', 'O', 'Taxable at the super-reduced rate', '0.01', 'reduced'),
+('CD-DGI-2026-03', 'P', 'Externally financed public contract at the super-reduced rate', '0.01', 'reduced'),
+('KE-2023-07', 'A', 'Exempt', '0.00', 'exempt'),
+('KE-2023-07', 'B', 'Standard rated', '0.16', 'standard'),
+('KE-2023-07', 'C', 'Zero rated', '0.00', 'zero'),
+('KE-2023-07', 'D', 'Not VAT', '0.00', 'out_of_scope'),
+('KE-2023-07', 'E', 'Special rate', '0.08', 'special'),
+('ZW-2023-01', '1', 'Exempt', '0.00', 'exempt'),
+('ZW-2023-01', '2', 'Zero rated', '0.00', 'zero'),
+('ZW-2023-01', '514', 'Non-VAT withholding tax', '0.05', 'special'),
+('ZW-2023-01', '517', 'Standard rated', '0.15', 'standard'),
+('ZW-2025-12', '1', 'Exempt', '0.00', 'exempt'),
+('ZW-2025-12', '2', 'Zero rated', '0.00', 'zero'),
+('ZW-2025-12', '514', 'Non-VAT withholding tax', '0.05', 'special'),
+('ZW-2025-12', '517', 'Standard rated', '0.155', 'standard')
+on conflict (manifest_version, tax_group) do update set
+    name = excluded.name,
+    rate = excluded.rate,
+    treatment = excluded.treatment;
+
+-- shared/fiscal/cd/tax.group_rules.csv
+-- shared/fiscal/ke/tax.group_rules.csv
+-- shared/fiscal/zw/tax.group_rules.csv
+insert into tax.group_rules (manifest_version, step, rule, tax_group)
+values
+('CD-2026-01', '1', 'embassy', 'TG01'),
+('CD-2026-01', '2', 'export', 'TG07'),
+('CD-2026-01', '3', 'fuel', 'TG10'),
+('CD-2026-01', '3', 'tobacco', 'TG11'),
+('CD-2026-01', '3', 'alcohol', 'TG12'),
+('CD-2026-01', '3', 'telecommunications', 'TG13'),
+('CD-2026-01', '3', 'digital', 'TG14'),
+('CD-2026-01', '3', 'agriculture', 'TG08'),
+('CD-2026-01', '3', 'mining', 'TG09'),
+('CD-2026-01', '3', 'public_financing', 'TG05'),
+('CD-2026-01', '3', 'customs', 'TG06'),
+('CD-2026-01', '3', 'exempt', 'TG01'),
+('CD-2026-01', '4', 'essential', 'TG04'),
+('CD-2026-01', '5', 'goods', 'TG02'),
+('CD-2026-01', '5', 'service', 'TG03'),
+('KE-2023-07', '2', 'export', 'C'),
+('KE-2023-07', '3', 'exempt', 'A'),
+('KE-2023-07', '3', 'zero_rated', 'C'),
+('KE-2023-07', '3', 'not_vat', 'D'),
+('KE-2023-07', '3', 'special_rate', 'E'),
+('KE-2023-07', '5', 'goods', 'B'),
+('KE-2023-07', '5', 'service', 'B'),
+('ZW-2023-01', '2', 'export', '2'),
+('ZW-2023-01', '3', 'exempt', '1'),
+('ZW-2023-01', '3', 'zero_rated', '2'),
+('ZW-2023-01', '5', 'goods', '517'),
+('ZW-2023-01', '5', 'service', '517'),
+('ZW-2025-12', '2', 'export', '2'),
+('ZW-2025-12', '3', 'exempt', '1'),
+('ZW-2025-12', '3', 'zero_rated', '2'),
+('ZW-2025-12', '5', 'goods', '517'),
+('ZW-2025-12', '5', 'service', '517')
+on conflict (manifest_version, rule) do update set
+    step = excluded.step,
+    tax_group = excluded.tax_group;
+
+-- shared/fiscal/cd/tax.authority_groups.csv
+insert into tax.authority_groups (manifest_version, tax_group, authority_version, authority_group, levy_group)
+values
+('CD-2026-01', 'TG01', 'CD-DGI-2026-03', 'A', null),
+('CD-2026-01', 'TG02', 'CD-DGI-2026-03', 'B', null),
+('CD-2026-01', 'TG03', 'CD-DGI-2026-03', 'B', null),
+('CD-2026-01', 'TG04', 'CD-DGI-2026-03', 'C', null),
+('CD-2026-01', 'TG05', 'CD-DGI-2026-03', 'F', null),
+('CD-2026-01', 'TG06', 'CD-DGI-2026-03', 'B', null),
+('CD-2026-01', 'TG07', 'CD-DGI-2026-03', 'E', null),
+('CD-2026-01', 'TG08', 'CD-DGI-2026-03', null, null),
+('CD-2026-01', 'TG09', 'CD-DGI-2026-03', null, null),
+('CD-2026-01', 'TG10', 'CD-DGI-2026-03', 'M', 'N'),
+('CD-2026-01', 'TG11', 'CD-DGI-2026-03', 'B', 'L'),
+('CD-2026-01', 'TG12', 'CD-DGI-2026-03', 'B', 'L'),
+('CD-2026-01', 'TG13', 'CD-DGI-2026-03', 'B', 'L'),
+('CD-2026-01', 'TG14', 'CD-DGI-2026-03', 'B', 'L')
+on conflict (manifest_version, tax_group, authority_version) do update set
+    authority_group = excluded.authority_group,
+    levy_group = excluded.levy_group;
+
+-- shared/fiscal/cd/tax.client_classifications.csv
+-- shared/fiscal/ke/tax.client_classifications.csv
+-- shared/fiscal/zw/tax.client_classifications.csv
+insert into tax.client_classifications (jurisdiction, classification, label, requires, recommends, authority_code)
+values
+('CD', 'individual', 'Private person', '{}', '{}', 'PP'),
+('CD', 'company', 'Registered legal entity', '{name,tin}', '{registration_number}', 'PM'),
+('CD', 'commercial_individual', 'Sole trader', '{name,tin,id_document}', '{}', 'PC'),
+('CD', 'professional', 'Licensed profession', '{name}', '{tin,id_document}', 'PL'),
+('CD', 'embassy', 'Diplomatic mission or international organisation', '{name,exemption_ref}', '{}', 'AO'),
+('KE', 'individual', 'Private person', '{}', '{}', null),
+('KE', 'company', 'Registered taxpayer', '{name,tin}', '{}', null),
+('ZW', 'individual', 'Private person', '{}', '{}', null),
+('ZW', 'company', 'Registered taxpayer', '{name,tin}', '{registration_number}', null)
+on conflict (jurisdiction, classification) do update set
+    label = excluded.label,
+    requires = excluded.requires,
+    recommends = excluded.recommends,
+    authority_code = excluded.authority_code;
+
+-- shared/fiscal/cd/tax.invoice_types.csv
+-- shared/fiscal/ke/tax.invoice_types.csv
+-- shared/fiscal/zw/tax.invoice_types.csv
+insert into tax.invoice_types (jurisdiction, invoice_type, label, is_credit, is_export, authority_code)
+values
+('CD', 'sale', 'Facture de vente', 'false', 'false', 'FV'),
+('CD', 'advance', 'Facture d''avance', 'false', 'false', 'FT'),
+('CD', 'credit_note', 'Facture d''avoir', 'true', 'false', 'FA'),
+('CD', 'export', 'Vente à l''exportation', 'false', 'true', 'EV'),
+('CD', 'export_credit', 'Avoir à l''exportation', 'true', 'true', 'EA'),
+('CD', 'export_advance', 'Acompte à l''exportation', 'false', 'true', 'ET'),
+('KE', 'sale', 'Invoice', 'false', 'false', 'S'),
+('KE', 'advance', 'Invoice for an advance', 'false', 'false', 'S'),
+('KE', 'credit_note', 'Credit note', 'true', 'false', 'R'),
+('KE', 'export', 'Invoice for an export', 'false', 'true', 'S'),
+('KE', 'export_credit', 'Credit note for an export', 'true', 'true', 'R'),
+('ZW', 'sale', 'Fiscal invoice', 'false', 'false', 'FiscalInvoice'),
+('ZW', 'advance', 'Fiscal invoice for an advance', 'false', 'false', 'FiscalInvoice'),
+('ZW', 'credit_note', 'Credit note', 'true', 'false', 'CreditNote'),
+('ZW', 'export', 'Fiscal invoice for an export', 'false', 'true', 'FiscalInvoice'),
+('ZW', 'export_credit', 'Credit note for an export', 'true', 'true', 'CreditNote')
+on conflict (jurisdiction, invoice_type) do update set
+    label = excluded.label,
+    is_credit = excluded.is_credit,
+    is_export = excluded.is_export,
+    authority_code = excluded.authority_code;
 
 reset role;
 
@@ -4098,209 +4503,61 @@ on conflict (rail) do update set
 
 reset role;
 
--- sql/tax/data.sql
+-- sql/sync/data.sql
 
 -- Reference rows. Written by scripts/data from shared/; edit the files named below.
 
 set role stalela_owner;
 
--- shared/fiscal/cd/tax.jurisdictions.csv
--- shared/fiscal/ke/tax.jurisdictions.csv
--- shared/fiscal/zw/tax.jurisdictions.csv
-insert into tax.jurisdictions (jurisdiction, name, authority, tax_currency, currencies, tax_level, tin_name, tin_pattern, time_zones, retention_years)
+-- shared/authority/cd/sync.authorities.csv
+insert into sync.authorities (jurisdiction, protocol, is_ordered, in_flight, lease_s, grace_h, has_days)
 values
-('CD', 'DR Congo', 'DGI', 'CDF', '{CDF,USD}', 'line', 'NIF', '^[A-Z0-9]{6,15}$', '{Africa/Kinshasa,Africa/Lubumbashi}', '10'),
-('KE', 'Kenya', 'KRA', 'KES', '{KES,USD}', 'line', 'PIN', '^[A-Z][0-9]{9}[A-Z]$', '{Africa/Nairobi}', '10'),
-('ZW', 'Zimbabwe', 'ZIMRA', 'ZWG', '{ZWG,USD,ZAR}', 'group', 'TIN', '^[0-9]{10}$', '{Africa/Harare}', '10')
+('CD', 'e-MCF', 'false', '8', '180', '72', 'false')
 on conflict (jurisdiction) do update set
-    name = excluded.name,
-    authority = excluded.authority,
-    tax_currency = excluded.tax_currency,
-    currencies = excluded.currencies,
-    tax_level = excluded.tax_level,
-    tin_name = excluded.tin_name,
-    tin_pattern = excluded.tin_pattern,
-    time_zones = excluded.time_zones,
-    retention_years = excluded.retention_years;
+    protocol = excluded.protocol,
+    is_ordered = excluded.is_ordered,
+    in_flight = excluded.in_flight,
+    lease_s = excluded.lease_s,
+    grace_h = excluded.grace_h,
+    has_days = excluded.has_days;
 
--- shared/fiscal/cd/tax.manifests.csv
--- shared/fiscal/ke/tax.manifests.csv
--- shared/fiscal/zw/tax.manifests.csv
-insert into tax.manifests (manifest_version, jurisdiction, surface, valid_from, valid_to, source)
+-- shared/authority/cd/sync.payment_methods.csv
+insert into sync.payment_methods (jurisdiction, method, authority_code)
 values
-('CD-2026-01', 'CD', 'merchant', '2026-01-01T00:00:00Z', null, 'Tax groups TG01 to TG14 of the product'),
-('CD-DGI-2026-03', 'CD', 'authority', '2026-03-01T00:00:00Z', null, 'Groups A to P of the DGI interface; compared with its taxGroups every day'),
-('KE-2023-07', 'KE', 'merchant', '2023-07-01T00:00:00Z', null, 'Tax types A to E of the eTIMS code list; the list fetched at run time wins'),
-('ZW-2023-01', 'ZW', 'merchant', '2023-01-01T00:00:00Z', '2025-12-15T00:00:00Z', 'FDMS applicableTaxes as seen before 15 December 2025; GetConfig of the device wins'),
-('ZW-2025-12', 'ZW', 'merchant', '2025-12-15T00:00:00Z', null, 'FDMS applicableTaxes as seen from 15 December 2025; GetConfig of the device wins')
-on conflict (manifest_version) do update set
-    jurisdiction = excluded.jurisdiction,
-    surface = excluded.surface,
-    valid_from = excluded.valid_from,
-    valid_to = excluded.valid_to,
-    source = excluded.source;
-
--- shared/fiscal/cd/tax.tax_groups.csv
--- shared/fiscal/ke/tax.tax_groups.csv
--- shared/fiscal/zw/tax.tax_groups.csv
-insert into tax.tax_groups (manifest_version, tax_group, name, rate, treatment)
-values
-('CD-2026-01', 'TG01', 'Exempt', '0.00', 'exempt'),
-('CD-2026-01', 'TG02', 'Standard VAT on goods', '0.16', 'standard'),
-('CD-2026-01', 'TG03', 'Standard VAT on services', '0.16', 'standard'),
-('CD-2026-01', 'TG04', 'Reduced VAT', '0.09', 'reduced'),
-('CD-2026-01', 'TG05', 'VAT of public financing', '0.16', 'standard'),
-('CD-2026-01', 'TG06', 'Customs VAT', '0.16', 'standard'),
-('CD-2026-01', 'TG07', 'Export', '0.00', 'zero'),
-('CD-2026-01', 'TG08', 'Special regime of agriculture', '0.05', 'special'),
-('CD-2026-01', 'TG09', 'Special regime of mining', '0.10', 'special'),
-('CD-2026-01', 'TG10', 'Specific tax on fuel', '0.25', 'excise'),
-('CD-2026-01', 'TG11', 'Specific tax on tobacco', '0.30', 'excise'),
-('CD-2026-01', 'TG12', 'Specific tax on alcohol', '0.20', 'excise'),
-('CD-2026-01', 'TG13', 'Specific tax on telecommunications', '0.15', 'excise'),
-('CD-2026-01', 'TG14', 'Specific tax on digital services', '0.12', 'excise'),
-('CD-DGI-2026-03', 'A', 'Exempt and out of scope', '0.00', 'exempt'),
-('CD-DGI-2026-03', 'B', 'Taxable', '0.16', 'standard'),
-('CD-DGI-2026-03', 'C', 'Taxable at the reduced rate', '0.05', 'reduced'),
-('CD-DGI-2026-03', 'D', 'Derogatory regimes', '0.00', 'exempt'),
-('CD-DGI-2026-03', 'E', 'Export and assimilated', '0.00', 'zero'),
-('CD-DGI-2026-03', 'F', 'Externally financed public contract', '0.16', 'standard'),
-('CD-DGI-2026-03', 'G', 'Externally financed public contract at the reduced rate', '0.05', 'reduced'),
-('CD-DGI-2026-03', 'H', 'Packaging deposit', '0.00', 'out_of_scope'),
-('CD-DGI-2026-03', 'I', 'Guarantee', '0.00', 'out_of_scope'),
-('CD-DGI-2026-03', 'J', 'Disbursements invoiced at cost', '0.00', 'out_of_scope'),
-('CD-DGI-2026-03', 'K', 'Supplies by persons not liable to VAT', '0.00', 'out_of_scope'),
-('CD-DGI-2026-03', 'L', 'Levies on sales', null, 'levy'),
-('CD-DGI-2026-03', 'M', 'Regulated sales before their specific VAT', '0.00', 'special'),
-('CD-DGI-2026-03', 'N', 'Specific VAT of regulated sales', null, 'levy'),
-('CD-DGI-2026-03', 'O', 'Taxable at the super-reduced rate', '0.01', 'reduced'),
-('CD-DGI-2026-03', 'P', 'Externally financed public contract at the super-reduced rate', '0.01', 'reduced'),
-('KE-2023-07', 'A', 'Exempt', '0.00', 'exempt'),
-('KE-2023-07', 'B', 'Standard rated', '0.16', 'standard'),
-('KE-2023-07', 'C', 'Zero rated', '0.00', 'zero'),
-('KE-2023-07', 'D', 'Not VAT', '0.00', 'out_of_scope'),
-('KE-2023-07', 'E', 'Special rate', '0.08', 'special'),
-('ZW-2023-01', '1', 'Exempt', '0.00', 'exempt'),
-('ZW-2023-01', '2', 'Zero rated', '0.00', 'zero'),
-('ZW-2023-01', '514', 'Non-VAT withholding tax', '0.05', 'special'),
-('ZW-2023-01', '517', 'Standard rated', '0.15', 'standard'),
-('ZW-2025-12', '1', 'Exempt', '0.00', 'exempt'),
-('ZW-2025-12', '2', 'Zero rated', '0.00', 'zero'),
-('ZW-2025-12', '514', 'Non-VAT withholding tax', '0.05', 'special'),
-('ZW-2025-12', '517', 'Standard rated', '0.155', 'standard')
-on conflict (manifest_version, tax_group) do update set
-    name = excluded.name,
-    rate = excluded.rate,
-    treatment = excluded.treatment;
-
--- shared/fiscal/cd/tax.group_rules.csv
--- shared/fiscal/ke/tax.group_rules.csv
--- shared/fiscal/zw/tax.group_rules.csv
-insert into tax.group_rules (manifest_version, step, rule, tax_group)
-values
-('CD-2026-01', '1', 'embassy', 'TG01'),
-('CD-2026-01', '2', 'export', 'TG07'),
-('CD-2026-01', '3', 'fuel', 'TG10'),
-('CD-2026-01', '3', 'tobacco', 'TG11'),
-('CD-2026-01', '3', 'alcohol', 'TG12'),
-('CD-2026-01', '3', 'telecommunications', 'TG13'),
-('CD-2026-01', '3', 'digital', 'TG14'),
-('CD-2026-01', '3', 'agriculture', 'TG08'),
-('CD-2026-01', '3', 'mining', 'TG09'),
-('CD-2026-01', '3', 'public_financing', 'TG05'),
-('CD-2026-01', '3', 'customs', 'TG06'),
-('CD-2026-01', '3', 'exempt', 'TG01'),
-('CD-2026-01', '4', 'essential', 'TG04'),
-('CD-2026-01', '5', 'goods', 'TG02'),
-('CD-2026-01', '5', 'service', 'TG03'),
-('KE-2023-07', '2', 'export', 'C'),
-('KE-2023-07', '3', 'exempt', 'A'),
-('KE-2023-07', '3', 'zero_rated', 'C'),
-('KE-2023-07', '3', 'not_vat', 'D'),
-('KE-2023-07', '3', 'special_rate', 'E'),
-('KE-2023-07', '5', 'goods', 'B'),
-('KE-2023-07', '5', 'service', 'B'),
-('ZW-2023-01', '2', 'export', '2'),
-('ZW-2023-01', '3', 'exempt', '1'),
-('ZW-2023-01', '3', 'zero_rated', '2'),
-('ZW-2023-01', '5', 'goods', '517'),
-('ZW-2023-01', '5', 'service', '517'),
-('ZW-2025-12', '2', 'export', '2'),
-('ZW-2025-12', '3', 'exempt', '1'),
-('ZW-2025-12', '3', 'zero_rated', '2'),
-('ZW-2025-12', '5', 'goods', '517'),
-('ZW-2025-12', '5', 'service', '517')
-on conflict (manifest_version, rule) do update set
-    step = excluded.step,
-    tax_group = excluded.tax_group;
-
--- shared/fiscal/cd/tax.authority_groups.csv
-insert into tax.authority_groups (manifest_version, tax_group, authority_version, authority_group, levy_group)
-values
-('CD-2026-01', 'TG01', 'CD-DGI-2026-03', 'A', null),
-('CD-2026-01', 'TG02', 'CD-DGI-2026-03', 'B', null),
-('CD-2026-01', 'TG03', 'CD-DGI-2026-03', 'B', null),
-('CD-2026-01', 'TG04', 'CD-DGI-2026-03', 'C', null),
-('CD-2026-01', 'TG05', 'CD-DGI-2026-03', 'F', null),
-('CD-2026-01', 'TG06', 'CD-DGI-2026-03', 'B', null),
-('CD-2026-01', 'TG07', 'CD-DGI-2026-03', 'E', null),
-('CD-2026-01', 'TG08', 'CD-DGI-2026-03', null, null),
-('CD-2026-01', 'TG09', 'CD-DGI-2026-03', null, null),
-('CD-2026-01', 'TG10', 'CD-DGI-2026-03', 'M', 'N'),
-('CD-2026-01', 'TG11', 'CD-DGI-2026-03', 'B', 'L'),
-('CD-2026-01', 'TG12', 'CD-DGI-2026-03', 'B', 'L'),
-('CD-2026-01', 'TG13', 'CD-DGI-2026-03', 'B', 'L'),
-('CD-2026-01', 'TG14', 'CD-DGI-2026-03', 'B', 'L')
-on conflict (manifest_version, tax_group, authority_version) do update set
-    authority_group = excluded.authority_group,
-    levy_group = excluded.levy_group;
-
--- shared/fiscal/cd/tax.client_classifications.csv
--- shared/fiscal/ke/tax.client_classifications.csv
--- shared/fiscal/zw/tax.client_classifications.csv
-insert into tax.client_classifications (jurisdiction, classification, label, requires, recommends, authority_code)
-values
-('CD', 'individual', 'Private person', '{}', '{}', 'PP'),
-('CD', 'company', 'Registered legal entity', '{name,tin}', '{registration_number}', 'PM'),
-('CD', 'commercial_individual', 'Sole trader', '{name,tin,id_document}', '{}', 'PC'),
-('CD', 'professional', 'Licensed profession', '{name}', '{tin,id_document}', 'PL'),
-('CD', 'embassy', 'Diplomatic mission or international organisation', '{name,exemption_ref}', '{}', 'AO'),
-('KE', 'individual', 'Private person', '{}', '{}', null),
-('KE', 'company', 'Registered taxpayer', '{name,tin}', '{}', null),
-('ZW', 'individual', 'Private person', '{}', '{}', null),
-('ZW', 'company', 'Registered taxpayer', '{name,tin}', '{registration_number}', null)
-on conflict (jurisdiction, classification) do update set
-    label = excluded.label,
-    requires = excluded.requires,
-    recommends = excluded.recommends,
+('CD', 'cash', 'ESPECES'),
+('CD', 'mobile_money', 'MOBILEMONEY'),
+('CD', 'card', 'CARTEBANCAIRE'),
+('CD', 'bank_transfer', 'VIREMENT'),
+('CD', 'cheque', 'CHEQUES'),
+('CD', 'credit', 'CREDIT'),
+('CD', 'voucher', 'AUTRE'),
+('CD', 'other', 'AUTRE')
+on conflict (jurisdiction, method) do update set
     authority_code = excluded.authority_code;
 
--- shared/fiscal/cd/tax.invoice_types.csv
--- shared/fiscal/ke/tax.invoice_types.csv
--- shared/fiscal/zw/tax.invoice_types.csv
-insert into tax.invoice_types (jurisdiction, invoice_type, label, is_credit, is_export, authority_code)
+-- shared/states/sync.transitions.csv
+insert into sync.transitions (from_status, event, to_status)
 values
-('CD', 'sale', 'Facture de vente', 'false', 'false', 'FV'),
-('CD', 'advance', 'Facture d''avance', 'false', 'false', 'FT'),
-('CD', 'credit_note', 'Facture d''avoir', 'true', 'false', 'FA'),
-('CD', 'export', 'Vente à l''exportation', 'false', 'true', 'EV'),
-('CD', 'export_credit', 'Avoir à l''exportation', 'true', 'true', 'EA'),
-('CD', 'export_advance', 'Acompte à l''exportation', 'false', 'true', 'ET'),
-('KE', 'sale', 'Invoice', 'false', 'false', 'S'),
-('KE', 'advance', 'Invoice for an advance', 'false', 'false', 'S'),
-('KE', 'credit_note', 'Credit note', 'true', 'false', 'R'),
-('KE', 'export', 'Invoice for an export', 'false', 'true', 'S'),
-('KE', 'export_credit', 'Credit note for an export', 'true', 'true', 'R'),
-('ZW', 'sale', 'Fiscal invoice', 'false', 'false', 'FiscalInvoice'),
-('ZW', 'advance', 'Fiscal invoice for an advance', 'false', 'false', 'FiscalInvoice'),
-('ZW', 'credit_note', 'Credit note', 'true', 'false', 'CreditNote'),
-('ZW', 'export', 'Fiscal invoice for an export', 'false', 'true', 'FiscalInvoice'),
-('ZW', 'export_credit', 'Credit note for an export', 'true', 'true', 'CreditNote')
-on conflict (jurisdiction, invoice_type) do update set
-    label = excluded.label,
-    is_credit = excluded.is_credit,
-    is_export = excluded.is_export,
-    authority_code = excluded.authority_code;
+('PENDING', 'claim', 'SUBMITTED'),
+('RETRY', 'claim', 'SUBMITTED'),
+('SUBMITTED', 'claim', 'SUBMITTED'),
+('SUBMITTED', 'accept', 'SYNCED'),
+('RETRY', 'accept', 'SYNCED'),
+('FAILED', 'accept', 'SYNCED'),
+('SUBMITTED', 'postpone', 'RETRY'),
+('SUBMITTED', 'reject', 'REJECTED'),
+('SUBMITTED', 'fail', 'FAILED'),
+('PENDING', 'give_up', 'FAILED'),
+('RETRY', 'give_up', 'FAILED'),
+('FAILED', 'retry', 'RETRY'),
+('REJECTED', 'retry', 'RETRY'),
+('RETRY', 'retry', 'RETRY'),
+('PENDING', 'withdraw', 'NOT_APPLICABLE'),
+('RETRY', 'withdraw', 'NOT_APPLICABLE'),
+('FAILED', 'withdraw', 'NOT_APPLICABLE'),
+('REJECTED', 'withdraw', 'NOT_APPLICABLE')
+on conflict (from_status, event) do update set
+    to_status = excluded.to_status;
 
 reset role;
 
@@ -23640,6 +23897,46 @@ grant execute on function signing.register_key, signing.claim_signatures, signin
 
 grant usage on schema signing to postgres;
 grant execute on function signing.poke_queue to postgres;
+
+reset role;
+
+-- sql/sync/policies.sql
+
+-- Who may see and who may call. A person limited to one outlet sees that outlet's rows alone.
+
+set role stalela_owner;
+
+create policy consents_select_own on sync.consents
+for select to authenticated
+using (tenant_id = (select public.tenant_id()) and environment = (select public.environment()));
+
+create policy authority_devices_select_own on sync.authority_devices
+for select to authenticated
+using (
+    tenant_id = (select public.tenant_id()) and environment = (select public.environment())
+    and ((select public.outlet_id()) is null or outlet_id = (select public.outlet_id()))
+);
+
+create policy authority_sync_queue_select_own on sync.authority_sync_queue
+for select to authenticated
+using (
+    tenant_id = (select public.tenant_id()) and environment = (select public.environment())
+    and ((select public.outlet_id()) is null or outlet_id = (select public.outlet_id()))
+);
+
+create policy authority_ack_log_select_own on sync.authority_ack_log
+for select to authenticated
+using (
+    tenant_id = (select public.tenant_id()) and environment = (select public.environment())
+    and ((select public.outlet_id()) is null or outlet_id = (select public.outlet_id()))
+);
+
+create policy authority_elements_select_own on fiscal.authority_elements
+for select to authenticated
+using (
+    tenant_id = (select public.tenant_id()) and environment = (select public.environment())
+    and ((select public.outlet_id()) is null or outlet_id = (select public.outlet_id()))
+);
 
 reset role;
 
