@@ -19076,16 +19076,29 @@ begin
     from (
         select
             l.value_date as day, l.currency, l.direction, l.amount_minor,
-            coalesce(m.rule, k.mark, 'excepted') as place, coalesce(m.fee_minor, 0) as fee_minor,
-            (m.line_id is not null)::integer + (k.line_id is not null)::integer + (e.line_id is not null)::integer as places,
+            coalesce(m.rule, case when x.is_marked then (
+                select k.mark from recon.marked_lines as k where k.line_id = l.line_id
+            ) end, 'excepted') as place,
+            coalesce(m.fee_minor, 0) as fee_minor,
+            (m.line_id is not null)::integer + x.is_marked::integer + x.is_excepted::integer as places,
             m.line_id is null or m.rule in ('batch', 'person') or m.amount_minor = l.amount_minor as is_exact
         from recon.statement_lines as l
         left join recon.matches as m on m.line_id = l.line_id and m.share = 1
-        left join recon.marked_lines as k on k.line_id = l.line_id
-        left join recon.exceptions as e
-            on
-                e.line_id = l.line_id
-                and (e.status <> 'resolved' or e.resolution not in ('assign', 'raise_return', 'adjust', 'matched_later'))
+        -- As sets of the few, not as joins: without statistics the planner would hash the million for each.
+        cross join lateral (
+            select
+                l.line_id in (
+                    select k.line_id from recon.marked_lines as k
+                    where k.tenant_id = run.tenant_id and k.environment = run.environment
+                ) as is_marked,
+                l.line_id in (
+                    select e.line_id from recon.exceptions as e
+                    where
+                        e.tenant_id = run.tenant_id and e.environment = run.environment and e.rail = run.rail
+                        and e.line_id is not null
+                        and (e.status <> 'resolved' or e.resolution not in ('assign', 'raise_return', 'adjust', 'matched_later'))
+                ) as is_excepted
+        ) as x
         where
             l.tenant_id = run.tenant_id and l.environment = run.environment and l.rail = run.rail
             and l.value_date = any(days)
