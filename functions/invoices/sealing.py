@@ -30,13 +30,19 @@ class Sealer:
 
     async def seal(self, document: Document, key: str, body_hash: str, caller: Caller) -> Answer:
         """201 with the sealed document, or 202 when it is numbered and its signature is to come."""
+        claim = {"idempotency_key": key, "body_hash": body_hash}
+        return await self.seal_by("fiscal.seal", claim, document, caller)
+
+    async def seal_by(
+        self, routine: str, claim: dict[str, Any], document: Document, caller: Caller
+    ) -> Answer:
+        """Seal by the SQL routine that knows what makes this document the only one: its claim."""
         priced = price(document)
         minor = 10**priced.scale
         sealing = await self._db.call(
-            "fiscal.seal",
-            {
-                "idempotency_key": key,
-                "body_hash": body_hash,
+            routine,
+            claim
+            | {
                 "payload": canonical_bytes(priced.canonical).decode(),
                 "canonical_payload_hash": canonical_hash(priced.canonical),
                 "tax_summary": priced.tax_summary(),
@@ -46,7 +52,7 @@ class Sealer:
             caller,
         )
         numbered = Answer.from_row(sealing["answer"])
-        assert numbered is not None, "fiscal.seal answers"
+        assert numbered is not None, "who seals answers"
         if sealing["work"] is None:
             return numbered
         signed = await self.sign(sealing["work"], caller)

@@ -186,7 +186,39 @@ class Totals(_Part):
     total: str | None = None
 
 
-class Document(_Part):
+class Order(_Part):
+    """What is sold, to whom and on which terms: an invoice without its time and its payments."""
+
+    schema_version: Literal["1.0"]
+    jurisdiction: Country
+    merchant_tin: Text50
+    outlet_id: Text64
+    pos_terminal_id: Text64
+    cashier_id: Text64
+    invoice_type: Text50
+    invoice_ref: Text50 | None = None
+    tax_group_manifest_version: Text50
+    price_mode: Literal["exclusive", "inclusive"]
+    client: Client
+    items: Annotated[list[Item], Field(min_length=1, max_length=500)]
+    totals: Totals
+    tax_groups: list[DeclaredGroup] | None = None
+    tax_rounding_adjustment: str | None = None
+    original_fiscal_number: Text64 | None = None
+    credit_reason: (
+        Literal["returned_goods", "correction", "cancellation", "rebate", "other"] | None
+    ) = None
+    export_certificate_ref: Text64 | None = None
+    tax_override_reason: Text120 | None = None
+    fx: Fx | None = None
+    notes: Notes | None = None
+    metadata: Annotated[
+        dict[Text50, Annotated[str, _Clean, StringConstraints(max_length=200)]],
+        Field(max_length=20),
+    ] = {}
+
+
+class Document(Order):
     """The whole invoice before the engine computed anything."""
 
     model_config = ConfigDict(
@@ -224,35 +256,8 @@ class Document(_Part):
         },
     )
 
-    schema_version: Literal["1.0"]
-    jurisdiction: Country
-    merchant_tin: Text50
-    outlet_id: Text64
-    pos_terminal_id: Text64
-    cashier_id: Text64
-    invoice_type: Text50
-    invoice_ref: Text50 | None = None
     timestamp: Instant
-    tax_group_manifest_version: Text50
-    price_mode: Literal["exclusive", "inclusive"]
-    client: Client
-    items: Annotated[list[Item], Field(min_length=1, max_length=500)]
-    totals: Totals
-    tax_groups: list[DeclaredGroup] | None = None
-    tax_rounding_adjustment: str | None = None
     payments: Annotated[list[Payment], Field(min_length=1, max_length=20)]
-    original_fiscal_number: Text64 | None = None
-    credit_reason: (
-        Literal["returned_goods", "correction", "cancellation", "rebate", "other"] | None
-    ) = None
-    export_certificate_ref: Text64 | None = None
-    tax_override_reason: Text120 | None = None
-    fx: Fx | None = None
-    notes: Notes | None = None
-    metadata: Annotated[
-        dict[Text50, Annotated[str, _Clean, StringConstraints(max_length=200)]],
-        Field(max_length=20),
-    ] = {}
 
     @property
     def at(self) -> datetime:
