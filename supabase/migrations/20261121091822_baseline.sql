@@ -22883,10 +22883,6 @@ as $$
 #variable_conflict use_column
 declare
     caller public.caller := public.authorize('invoices:write', 'write');
-    document jsonb := seal.payload::jsonb;
-    outlet fiscal.outlets;
-    merchant fiscal.merchants;
-    original fiscal.invoices;
     invoice fiscal.invoices;
     earlier text;
 begin
@@ -22895,27 +22891,8 @@ begin
         return fiscal.sealing_of(caller, earlier, 'true');
     end if;
     perform public.claim_idempotency(caller, 'POST /invoices', seal.idempotency_key, seal.body_hash);
-    outlet := fiscal.outlet_of(caller, document ->> 'outlet_id');
-    merchant := fiscal.merchant_of(caller);
-    perform fiscal.check_sealable(document, outlet, merchant);
-    if seal.canonical_payload_hash <> encode(sha256(convert_to(seal.payload, 'UTF8')), 'hex') then
-        raise exception 'the canonical hash is not of this payload';
-    end if;
-
-    -- One at a time per outlet. Everything after this is short and calls nobody.
-    perform fiscal.lock_outlet(outlet.outlet_id);
-    if document ? 'original_fiscal_number' then
-        original := fiscal.creditable(document, outlet, seal.total_minor);
-    end if;
-    if document ? 'invoice_ref' and exists (
-        select from fiscal.invoices as i
-        where i.outlet_id = outlet.outlet_id and i.invoice_ref = document ->> 'invoice_ref'
-    ) then
-        perform public.refuse_field('42275', '/invoice_ref', 'was used by this outlet before');
-    end if;
-    invoice := fiscal.number_document(
-        caller, outlet, document, seal.payload, seal.canonical_payload_hash, seal.tax_summary,
-        seal.total_minor, seal.tax_minor, original.invoice_id
+    invoice := fiscal.seal_document(
+        caller, seal.payload, seal.canonical_payload_hash, seal.tax_summary, seal.total_minor, seal.tax_minor
     );
     perform public.bind_idempotency(caller, 'POST /invoices', seal.idempotency_key, invoice.invoice_id);
     return fiscal.sealing_of(caller, invoice.invoice_id, null);
@@ -22923,6 +22900,48 @@ end
 $$;
 comment on function fiscal.seal is
 'Takes the outlet''s next number and chain entry for a computed document; the answer is 202 until attach_signature. A repeated key gives the document as it is now. 42275, 40911, 42241, 40904.';
+
+create function fiscal.seal_document(
+    caller public.caller, payload text, canonical_payload_hash text, tax_summary jsonb, total_minor bigint,
+    tax_minor bigint
+)
+returns fiscal.invoices
+language plpgsql
+volatile
+security definer -- callers may not write documents
+set search_path = ''
+as $$
+#variable_conflict use_column
+declare
+    document jsonb := seal_document.payload::jsonb;
+    outlet fiscal.outlets := fiscal.outlet_of(caller, document ->> 'outlet_id');
+    merchant fiscal.merchants := fiscal.merchant_of(caller);
+    original fiscal.invoices;
+begin
+    perform fiscal.check_sealable(document, outlet, merchant);
+    if seal_document.canonical_payload_hash <> encode(sha256(convert_to(seal_document.payload, 'UTF8')), 'hex') then
+        raise exception 'the canonical hash is not of this payload';
+    end if;
+
+    -- One at a time per outlet. Everything after this is short and calls nobody.
+    perform fiscal.lock_outlet(outlet.outlet_id);
+    if document ? 'original_fiscal_number' then
+        original := fiscal.creditable(document, outlet, seal_document.total_minor);
+    end if;
+    if document ? 'invoice_ref' and exists (
+        select from fiscal.invoices as i
+        where i.outlet_id = outlet.outlet_id and i.invoice_ref = document ->> 'invoice_ref'
+    ) then
+        perform public.refuse_field('42275', '/invoice_ref', 'was used by this outlet before');
+    end if;
+    return fiscal.number_document(
+        caller, outlet, document, seal_document.payload, seal_document.canonical_payload_hash,
+        seal_document.tax_summary, seal_document.total_minor, seal_document.tax_minor, original.invoice_id
+    );
+end
+$$;
+comment on function fiscal.seal_document is
+'Checks a computed document, takes its number and its chain entry. Whoever calls has claimed what makes it the only one. 42275, 42276, 40911, 40401.';
 
 create function fiscal.sealed_before(caller public.caller, key text, body_hash text)
 returns text
