@@ -8,13 +8,15 @@ from fastapi import APIRouter, FastAPI, Query, Request
 from fastapi.responses import Response
 
 from functions.invoices import models, printing
+from functions.invoices.issuing import Issuer
 from functions.invoices.sealing import Sealer
 from shared.config import Settings
 from shared.db import Database
 from shared.fiscal.document import Document
 from shared.fiscal.engine import price
 from shared.http.app import create_app
-from shared.http.caller import ApiCaller, InternalCaller
+from shared.http.caller import ApiCaller, InternalCaller, background_caller
+from shared.http.drain import Drain
 from shared.http.idempotency import IdempotencyKey, body_hash
 from shared.http.problem import answers
 from shared.signing.local import LocalSigner
@@ -39,6 +41,8 @@ def create(settings: Settings) -> FastAPI:
     app.state.database = Database(settings)
     app.state.sealer = Sealer(app.state.database, LocalSigner(Path(settings.invoice_key_file)))
     app.state.signing = asyncio.Lock()
+    issuer = Issuer(app.state.database, app.state.sealer)
+    app.state.issuing = Drain(lambda: issuer.take(background_caller()))
     app.state.verify_url = settings.verify_url or f"{settings.functions_url}/verify"
     return app
 
@@ -62,6 +66,13 @@ async def preview_invoice(body: Document, caller: ApiCaller, request: Request) -
     await database.call("fiscal.may_preview", {}, caller)
     priced = price(body)
     return models.Preview(document=priced.canonical, tax_summary=priced.tax_summary())
+
+
+@router.post("/issue", responses=answers(models.Issued, 401, 503))
+async def issue_ordered_invoices(_caller: InternalCaller, request: Request) -> models.Issued:
+    """Issue what payments that have succeeded asked for, until nothing is left."""
+    issuing: Drain = request.app.state.issuing
+    return models.Issued(orders=await issuing.poke())
 
 
 @router.post("/sign", responses=answers(models.Signed, 401, 503))

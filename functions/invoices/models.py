@@ -187,3 +187,9 @@ class Signed(BaseModel):
     """How many waiting documents got their signature."""
 
     signed: Annotated[int, Field(examples=[3])]
+
+
+class Issued(BaseModel):
+    """How many orders of paid payments were worked on."""
+
+    orders: Annotated[int, Field(examples=[2])]

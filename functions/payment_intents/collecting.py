@@ -1,9 +1,20 @@
 """What takes more than one call: creating, confirming on a rail, asking the rail."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from uuid import uuid4
 
 from functions.payment_intents.models import CreatePaymentIntent, Customer, MobileMoney
+from shared.clock import utc_now
 from shared.db import Answer, Database
+from shared.errors import (
+    ClassificationRuleBroken,
+    InvoiceRuleBroken,
+    ManifestNotInForce,
+    TaxGroupInvalid,
+    TotalsMismatch,
+)
+from shared.fiscal.ordering import check_order
 from shared.http.caller import Caller
 from shared.masking import mask_email, mask_name, mask_phone
 from shared.money import Money
@@ -27,6 +38,14 @@ class Collector:
         self, body: CreatePaymentIntent, amount: Money, key: str, body_hash: str, caller: Caller
     ) -> Answer:
         """Create the intent: one call. The customer's personal values leave here sealed."""
+        with _inside("/invoice"):
+            if body.invoice is not None:
+                check_order(body.invoice, amount, utc_now())
+            return await self._create(body, amount, key, body_hash, caller)
+
+    async def _create(
+        self, body: CreatePaymentIntent, amount: Money, key: str, body_hash: str, caller: Caller
+    ) -> Answer:
         return await self._db.answer(
             "payments.create_intent",
             {
@@ -41,6 +60,7 @@ class Collector:
                 "metadata": body.metadata,
                 "return_url": str(body.return_url) if body.return_url else None,
                 "expires_in_s": body.expires_in,
+                "invoice": body.invoice and body.invoice.model_dump(exclude_none=True),
             },
             caller,
         )
@@ -98,6 +118,27 @@ class Collector:
             caller,
         )
         return recorded.with_headers(stands.headers)
+
+
+@contextmanager
+def _inside(part: str) -> Iterator[None]:
+    """Refusals of the fiscal domain point into `part` of this body."""
+    try:
+        yield
+    except (
+        ClassificationRuleBroken,
+        InvoiceRuleBroken,
+        ManifestNotInForce,
+        TaxGroupInvalid,
+        TotalsMismatch,
+    ) as refused:
+        # What is paid is the amount; an intent has no other payments.
+        refused.errors = tuple(
+            error
+            | {"pointer": "/amount" if error["pointer"] == "/payments" else part + error["pointer"]}
+            for error in refused.errors
+        )
+        raise
 
 
 def _masked(customer: Customer | None) -> dict[str, str | None] | None:

@@ -38,6 +38,7 @@ CREATED: Final[dict[str, Any]] = {
     "created_at": "2026-11-21T08:00:00.123456+00:00",
     "expires_at": "2026-11-22T08:00:00.123456+00:00",
     "canceled_at": None,
+    "invoice": None,
 }
 PROCESSING: Final = CREATED | {
     "status": "processing",

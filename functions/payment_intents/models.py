@@ -16,8 +16,17 @@ from pydantic import (
 
 from functions.payment_intents import examples
 from shared.errors import PatchFieldNotAllowed
+from shared.fiscal.document import Order
 
-_FIXED = ("amount", "currency", "payment_method_types", "customer", "return_url", "expires_in")
+_FIXED = (
+    "amount",
+    "currency",
+    "payment_method_types",
+    "customer",
+    "return_url",
+    "expires_in",
+    "invoice",
+)
 
 
 def storable(text: str) -> str:
@@ -95,6 +104,13 @@ class CreatePaymentIntent(_Body):
     metadata: Metadata = {}
     return_url: ReturnUrl | None = None
     expires_in: Annotated[int, Field(ge=60, le=2_592_000)] = 86_400
+    invoice: Annotated[
+        Order | None,
+        Field(
+            description="A fiscal invoice to issue once this is paid: as POST /invoices takes it,"
+            " without timestamp and payments. Its total is the amount."
+        ),
+    ] = None
 
 
 class UpdatePaymentIntent(_Body):
@@ -194,6 +210,23 @@ class MaskedCustomer(BaseModel):
     email: str | None
 
 
+class InvoiceError(BaseModel):
+    """The rule that refused the invoice, as POST /invoices answers it."""
+
+    code: str
+    message: str
+    errors: list[dict[str, Any]]
+
+
+class OrderedInvoice(BaseModel):
+    """The invoice this payment asked for. `failed`: the payment stands, post the invoice."""
+
+    status: Literal["waiting", "paid", "issued", "failed"]
+    id: str | None
+    fiscal_number: str | None
+    error: InvoiceError | None
+
+
 class PaymentIntent(BaseModel):
     """One thing a merchant wants to collect, and how far that got."""
 
@@ -230,6 +263,7 @@ class PaymentIntent(BaseModel):
     created_at: datetime
     expires_at: datetime
     canceled_at: datetime | None
+    invoice: OrderedInvoice | None
 
 
 class Pagination(BaseModel):

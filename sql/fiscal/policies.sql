@@ -41,6 +41,13 @@ using (
     and ((select public.outlet_id()) is null or payload ->> 'outlet_id' = (select public.outlet_id()))
 );
 
+create policy orders_select_own on fiscal.orders
+for select to authenticated
+using (
+    tenant_id = (select public.tenant_id()) and environment = (select public.environment())
+    and ((select public.outlet_id()) is null or outlet_id = (select public.outlet_id()))
+);
+
 create policy signatures_select_own on fiscal.signatures
 for select to authenticated
 using (
@@ -74,6 +81,7 @@ grant usage on schema fiscal to fn_invoices, fn_merchants;
 grant execute on function fiscal.seal, fiscal.attach_signature, fiscal.get_invoice, fiscal.list_invoices, fiscal.may_preview,
 fiscal.get_printable
 to fn_invoices;
+grant execute on function fiscal.take_orders, fiscal.issue_order, fiscal.fail_order to fn_invoices;
 grant execute on function
 fiscal.put_merchant, fiscal.get_merchant, fiscal.create_outlet, fiscal.list_outlets, fiscal.put_operator
 to fn_merchants;

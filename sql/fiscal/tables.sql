@@ -186,6 +186,28 @@ create trigger signatures_append_only
 before update or delete or truncate on fiscal.signatures
 for each statement execute function public.forbid_change();
 
+create table fiscal.orders (
+    order_id text primary key,
+    payment_intent_id text not null unique references payments.payment_intents (payment_intent_id),
+    tenant_id text not null,
+    environment text not null check (environment in ('sandbox', 'production')),
+    outlet_id text not null references fiscal.outlets (outlet_id),
+    document jsonb not null,
+    status text not null check (status in ('waiting', 'paid', 'issued', 'failed')),
+    invoice_id text unique references fiscal.invoices (invoice_id),
+    error jsonb,
+    created_by text not null,
+    created_at timestamptz not null default now(),
+    updated_at timestamptz not null default now(),
+    check ((status = 'issued') = (invoice_id is not null)),
+    check ((status = 'failed') = (error is not null))
+) with (fillfactor = 80);
+comment on table fiscal.orders is
+'The invoice a payment intent asks for: at most one, issued once the intent has succeeded. document lacks its time and its payments.';
+alter table fiscal.orders enable row level security;
+create index orders_of_outlet on fiscal.orders (outlet_id);
+create index orders_of_tenant on fiscal.orders (tenant_id, environment);
+
 create type fiscal.sealing as (answer public.answer, work jsonb);
 comment on type fiscal.sealing is
 'The document as it stands, and what a signer must know to sign it; no work: there is nothing to sign.';

@@ -320,10 +320,12 @@ on conflict (code) do update set
     retryable = excluded.retryable,
     remedy = excluded.remedy;
 
+-- shared/fiscal/public.destinations.csv
 -- shared/messages/public.destinations.csv
 -- shared/public.destinations.csv
 insert into public.destinations (destination, function_name, kind, batch, lease_s, max_attempts, stalled_after, enabled, description)
 values
+('invoices', 'invoices/issue', 'function', '20', '60', '10', '5', 'true', 'Issues the invoices that payments asked for'),
 ('relay', 'relay', 'function', '200', '60', '10', '5', 'false', 'Publishes every event to a distributed log; off until an operator turns it on'),
 ('ledger', 'ledger', 'database', '500', '60', '10', '5', 'true', 'Books every transfer event'),
 ('webhooks', 'webhook_delivery', 'database', '500', '60', '10', '5', 'true', 'Fans events out to the merchants'' endpoints'),
@@ -338,11 +340,13 @@ on conflict (destination) do update set
     enabled = excluded.enabled,
     description = excluded.description;
 
+-- shared/fiscal/public.event_subscriptions.csv
 -- shared/messages/public.event_subscriptions.csv
 -- shared/public.event_subscriptions.csv
 -- shared/webhooks/public.event_subscriptions.csv
 insert into public.event_subscriptions (pattern, destination, enabled, description)
 values
+('invoice_order.paid', 'invoices', 'true', 'A payment that asked for an invoice has succeeded'),
 ('refund.succeeded', 'receipts', 'true', 'The payer is told that money came back'),
 ('%', 'relay', 'false', 'Every event goes to the distributed log; off until an operator turns it on'),
 ('transfer.%', 'ledger', 'true', 'The ledger books every transfer event'),

@@ -22,6 +22,7 @@ create table rails.rails (
     payout_max_minor bigint,
     reverses_within_s integer,
     reverses_partly boolean not null default false,
+    declared_as text not null default 'mobile_money' check (declared_as in ('mobile_money', 'card', 'bank_transfer', 'other')),
     check (max_minor >= min_minor),
     check (payout_max_minor >= payout_min_minor),
     check ((payout_min_minor is null) = (payout_max_minor is null))

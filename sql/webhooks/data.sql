@@ -38,6 +38,7 @@ values
 ('invoice.sealed', '2026-11-21', 'A fiscal document has its signature and may be printed'),
 ('invoice.credited', '2026-11-21', 'A credit note of it was sealed'),
 ('invoice.signing_delayed', '2026-11-21', 'Its number is taken and its signature is more than 15 minutes late'),
+('invoice.issue_failed', '2026-11-21', 'The invoice that a payment asked for was refused by a rule; the payment stands'),
 ('webhook_endpoint.test', '2026-11-21', 'Sent on request to try an endpoint; nothing happened')
 on conflict (type) do update set
     api_version = excluded.api_version,

@@ -859,6 +859,7 @@ create table rails.rails (
     payout_max_minor bigint,
     reverses_within_s integer,
     reverses_partly boolean not null default false,
+    declared_as text not null default 'mobile_money' check (declared_as in ('mobile_money', 'card', 'bank_transfer', 'other')),
     check (max_minor >= min_minor),
     check (payout_max_minor >= payout_min_minor),
     check ((payout_min_minor is null) = (payout_max_minor is null))
@@ -2769,6 +2770,28 @@ create trigger signatures_append_only
 before update or delete or truncate on fiscal.signatures
 for each statement execute function public.forbid_change();
 
+create table fiscal.orders (
+    order_id text primary key,
+    payment_intent_id text not null unique references payments.payment_intents (payment_intent_id),
+    tenant_id text not null,
+    environment text not null check (environment in ('sandbox', 'production')),
+    outlet_id text not null references fiscal.outlets (outlet_id),
+    document jsonb not null,
+    status text not null check (status in ('waiting', 'paid', 'issued', 'failed')),
+    invoice_id text unique references fiscal.invoices (invoice_id),
+    error jsonb,
+    created_by text not null,
+    created_at timestamptz not null default now(),
+    updated_at timestamptz not null default now(),
+    check ((status = 'issued') = (invoice_id is not null)),
+    check ((status = 'failed') = (error is not null))
+) with (fillfactor = 80);
+comment on table fiscal.orders is
+'The invoice a payment intent asks for: at most one, issued once the intent has succeeded. document lacks its time and its payments.';
+alter table fiscal.orders enable row level security;
+create index orders_of_outlet on fiscal.orders (outlet_id);
+create index orders_of_tenant on fiscal.orders (tenant_id, environment);
+
 create type fiscal.sealing as (answer public.answer, work jsonb);
 comment on type fiscal.sealing is
 'The document as it stands, and what a signer must know to sign it; no work: there is nothing to sign.';
@@ -3294,10 +3317,12 @@ on conflict (code) do update set
     retryable = excluded.retryable,
     remedy = excluded.remedy;
 
+-- shared/fiscal/public.destinations.csv
 -- shared/messages/public.destinations.csv
 -- shared/public.destinations.csv
 insert into public.destinations (destination, function_name, kind, batch, lease_s, max_attempts, stalled_after, enabled, description)
 values
+('invoices', 'invoices/issue', 'function', '20', '60', '10', '5', 'true', 'Issues the invoices that payments asked for'),
 ('relay', 'relay', 'function', '200', '60', '10', '5', 'false', 'Publishes every event to a distributed log; off until an operator turns it on'),
 ('ledger', 'ledger', 'database', '500', '60', '10', '5', 'true', 'Books every transfer event'),
 ('webhooks', 'webhook_delivery', 'database', '500', '60', '10', '5', 'true', 'Fans events out to the merchants'' endpoints'),
@@ -3312,11 +3337,13 @@ on conflict (destination) do update set
     enabled = excluded.enabled,
     description = excluded.description;
 
+-- shared/fiscal/public.event_subscriptions.csv
 -- shared/messages/public.event_subscriptions.csv
 -- shared/public.event_subscriptions.csv
 -- shared/webhooks/public.event_subscriptions.csv
 insert into public.event_subscriptions (pattern, destination, enabled, description)
 values
+('invoice_order.paid', 'invoices', 'true', 'A payment that asked for an invoice has succeeded'),
 ('refund.succeeded', 'receipts', 'true', 'The payer is told that money came back'),
 ('%', 'relay', 'false', 'Every event goes to the distributed log; off until an operator turns it on'),
 ('transfer.%', 'ledger', 'true', 'The ledger books every transfer event'),
@@ -4402,7 +4429,8 @@ values
 ('outbox_without_partition', 'false', 'The outbox has no partition for today', 'Run payments.roll_outbox; events go to the default partition meanwhile.'),
 ('signing_stalled', 'false', 'Fiscal signatures do not come', 'See whether the key service answers; numbers stay sealed and in order.'),
 ('recon_clearing_failed', 'true', 'The books could not be cleared against a statement', 'Read the reason; clear the session again once its cause is mended.'),
-('screening_behind', 'false', 'Parties wait for their screening', 'See whether the compliance function runs; the delta of a new list is worked on.')
+('screening_behind', 'false', 'Parties wait for their screening', 'See whether the compliance function runs; the delta of a new list is worked on.'),
+('invoice_not_issued', 'true', 'A paid payment has no invoice', 'Read the reason, mend it and post the invoice yourself with the payment declared; the payment stands.')
 on conflict (kind) do update set
     to_owners = excluded.to_owners,
     title = excluded.title,
@@ -4603,6 +4631,7 @@ values
 ('invoice.sealed', '2026-11-21', 'A fiscal document has its signature and may be printed'),
 ('invoice.credited', '2026-11-21', 'A credit note of it was sealed'),
 ('invoice.signing_delayed', '2026-11-21', 'Its number is taken and its signature is more than 15 minutes late'),
+('invoice.issue_failed', '2026-11-21', 'The invoice that a payment asked for was refused by a rule; the payment stands'),
 ('webhook_endpoint.test', '2026-11-21', 'Sent on request to try an endpoint; nothing happened')
 on conflict (type) do update set
     api_version = excluded.api_version,
@@ -6854,7 +6883,8 @@ set role stalela_owner;
 
 create function payments.create_intent(
     idempotency_key text, body_hash text, amount_minor bigint, currency text, payment_method_types text[],
-    description text, customer jsonb, customer_sealed text, metadata jsonb, return_url text, expires_in_s integer
+    description text, customer jsonb, customer_sealed text, metadata jsonb, return_url text, expires_in_s integer,
+    invoice jsonb default null
 )
 returns public.answer
 language plpgsql
@@ -6895,6 +6925,9 @@ begin
         'amount', public.format_amount(intent.amount_minor, intent.currency),
         'currency', intent.currency
     ));
+    if create_intent.invoice is not null then
+        perform fiscal.order_invoice(caller, intent, create_intent.invoice);
+    end if;
 
     answer := row(201, payments.intent_resource(intent, true), caller.rate);
     perform public.remember_answer(
@@ -6904,7 +6937,7 @@ begin
 end
 $$;
 comment on function payments.create_intent is
-'Claims the key, checks the amount against every allowed rail, inserts the intent, its event and its stored answer: one transaction. 201.';
+'Claims the key, checks the amount against every allowed rail, inserts the intent, its event, the invoice it asks for and its stored answer: one transaction. 201.';
 
 create function payments.get_intent(payment_intent_id text)
 returns public.answer
@@ -7218,6 +7251,9 @@ begin
         'transfer_id', moved.latest_transfer_id,
         'error', moved.last_error
     ));
+    if moved.status = 'succeeded' and was <> 'succeeded' then
+        perform fiscal.order_paid(moved.payment_intent_id);
+    end if;
     return moved;
 end
 $$;
@@ -9574,10 +9610,15 @@ begin
                 intent.cancellation_reason,
                 intent.created_at,
                 intent.expires_at,
-                intent.canceled_at
+                intent.canceled_at,
+                case when o.order_id is not null then json_build_object(
+                    'status', o.status, 'id', o.invoice_id, 'fiscal_number', f.fiscal_number, 'error', o.error
+                ) end as invoice
             from (select) as one
             left join payments.transfers as t on t.transfer_id = intent.latest_transfer_id
             left join rails.rails as r on r.rail = t.rail
+            left join fiscal.orders as o on o.payment_intent_id = intent.payment_intent_id
+            left join fiscal.invoices as f on f.invoice_id = o.invoice_id
         ) as resource
     );
 end
@@ -16231,6 +16272,7 @@ begin
                 when 'pi' then 'payment_intent_id'
                 when 'tr' then 'transfer_id'
                 when 'inv' then 'invoice_id'
+                when 'io' then 'invoice_order_id'
                 when 'whe' then 'webhook_endpoint_id'
                 else 'subject_id'
             end, subject,
@@ -22392,9 +22434,11 @@ comment on function fiscal.record_event is
 create function fiscal.invoice_facts(invoice fiscal.invoices)
 returns jsonb
 language plpgsql
-immutable
+stable
+security definer -- callers may not read orders
 set search_path = ''
 as $$
+#variable_conflict use_column
 begin
     return jsonb_build_object(
         'status', invoice.status,
@@ -22405,7 +22449,8 @@ begin
         'currency', invoice.currency,
         'total', public.format_amount(invoice.total_minor, invoice.currency),
         'total_tax', public.format_amount(invoice.tax_minor, invoice.currency),
-        'original_invoice_id', invoice.original_invoice_id
+        'original_invoice_id', invoice.original_invoice_id,
+        'payment_intent_id', (select o.payment_intent_id from fiscal.orders as o where o.invoice_id = invoice.invoice_id)
     );
 end
 $$;
@@ -22510,6 +22555,216 @@ end
 $$;
 comment on function fiscal.tell_delayed is
 'The signature of a document is late: its merchant hears of it, once. Entries that are no documents have nobody to tell.';
+
+reset role;
+
+-- sql/fiscal/functions/orders.sql
+
+-- Invoices that payments ask for: ordered with the intent, issued once it is paid.
+
+set role stalela_owner;
+
+create function fiscal.order_invoice(caller public.caller, intent payments.payment_intents, document jsonb)
+returns void
+language plpgsql
+volatile
+security definer -- callers may not write orders
+set search_path = ''
+as $$
+#variable_conflict use_column
+declare
+    outlet fiscal.outlets;
+    ordered fiscal.orders;
+begin
+    if not public.holds_scope(caller.scopes, 'invoices:write') then
+        perform public.refuse('40311', 'An invoice for a payment needs the scope invoices:write.');
+    end if;
+    outlet := fiscal.outlet_of(caller, document ->> 'outlet_id');
+    perform fiscal.check_sealable(document, outlet, fiscal.merchant_of(caller));
+    insert into fiscal.orders (
+        order_id, payment_intent_id, tenant_id, environment, outlet_id, document, status, created_by
+    ) values (
+        public.new_id('io'), intent.payment_intent_id, intent.tenant_id, intent.environment, outlet.outlet_id,
+        order_invoice.document, 'waiting', caller.actor
+    )
+    returning * into ordered;
+    perform fiscal.record_order(ordered, null, null, '{}');
+end
+$$;
+comment on function fiscal.order_invoice is
+'Keeps what an intent is to be invoiced for, once all that can be known before the payment holds. In the transaction of the intent. 40311, 40401, 40911, 42275.';
+
+create function fiscal.record_order(ordered fiscal.orders, type text, from_status text, facts jsonb)
+returns void
+language plpgsql
+volatile
+security definer -- callers may not write events
+set search_path = ''
+as $$
+begin
+    perform fiscal.record_event(
+        ordered.tenant_id, ordered.environment, ordered.order_id, record_order.type,
+        facts || jsonb_build_object('payment_intent_id', ordered.payment_intent_id, 'outlet_id', ordered.outlet_id),
+        ordered.created_by, record_order.from_status, ordered.status, facts #>> '{error,message}'
+    );
+end
+$$;
+comment on function fiscal.record_order is 'One move of an order, on record.';
+
+create function fiscal.order_paid(payment_intent_id text)
+returns void
+language plpgsql
+volatile
+security definer -- callers may not write orders
+set search_path = ''
+as $$
+#variable_conflict use_column
+declare
+    ordered fiscal.orders;
+begin
+    update fiscal.orders as o
+    set status = 'paid', updated_at = now()
+    where o.payment_intent_id = order_paid.payment_intent_id and o.status = 'waiting'
+    returning o.* into ordered;
+    if found then
+        perform fiscal.record_order(ordered, 'invoice_order.paid', 'waiting', '{}');
+    end if;
+end
+$$;
+comment on function fiscal.order_paid is
+'The intent has succeeded: its invoice may be issued, if it asked for one. In the transaction of the payment, of which no invoice is a condition.';
+
+create function fiscal.payments_declared(payment_intent_id text)
+returns jsonb
+language plpgsql
+stable
+security definer -- callers may not read transfers
+set search_path = ''
+as $$
+#variable_conflict use_column
+begin
+    return (
+        select jsonb_agg(jsonb_strip_nulls(jsonb_build_object(
+            'method', r.declared_as,
+            'provider', paid.rail,
+            -- What was paid beyond the invoice is no payment of it.
+            'amount', public.format_amount(least(paid.amount_minor, paid.open_minor), paid.currency),
+            'currency', paid.currency,
+            'reference', paid.receipt
+        )) order by paid.place)
+        from (
+            select
+                t.rail, t.amount_minor, t.currency, t.receipt, row_number() over by_time as place,
+                i.amount_minor - coalesce(sum(t.amount_minor) over (
+                    by_time rows between unbounded preceding and 1 preceding
+                ), 0)::bigint as open_minor
+            from payments.payment_intents as i
+            inner join payments.transfers as t
+                on t.payment_intent_id = i.payment_intent_id
+                and t.purpose in ('collection', 'c2b') and t.settled_at is not null
+            where i.payment_intent_id = payments_declared.payment_intent_id
+            window by_time as (order by t.settled_at, t.transfer_id)
+        ) as paid
+        inner join rails.rails as r on r.rail = paid.rail
+        where paid.open_minor > 0
+    );
+end
+$$;
+comment on function fiscal.payments_declared is 'How an intent was paid, as its invoice declares it; exactly the intent''s amount when it has succeeded.';
+
+create function fiscal.take_orders(max_rows integer)
+returns setof jsonb
+language plpgsql
+volatile
+security definer -- callers may not read the outbox
+set search_path = ''
+as $$
+#variable_conflict use_column
+begin
+    return query
+    select jsonb_build_object(
+        'outbox_id', d.outbox_id, 'order_id', o.order_id, 'document', o.document,
+        'payments', fiscal.payments_declared(o.payment_intent_id)
+    )
+    from payments.lease_events('invoices', take_orders.max_rows) as d
+    inner join fiscal.orders as o on o.order_id = d.ordering_key
+    order by d.outbox_id;
+end
+$$;
+comment on function fiscal.take_orders is 'Leases orders whose payment is there, each with what to issue and how it was paid.';
+
+create function fiscal.issue_order(
+    order_id text, outbox_id bigint, payload text, canonical_payload_hash text, tax_summary jsonb, total_minor bigint,
+    tax_minor bigint
+)
+returns fiscal.sealing
+language plpgsql
+volatile
+security definer -- callers may not write documents
+set search_path = ''
+as $$
+#variable_conflict use_column
+declare
+    ordered fiscal.orders;
+    caller public.caller;
+    invoice fiscal.invoices;
+begin
+    select o.* into strict ordered from fiscal.orders as o where o.order_id = issue_order.order_id for no key update;
+    caller.tenant_id := ordered.tenant_id;
+    caller.environment := ordered.environment;
+    caller.actor := ordered.created_by;
+    caller.rate := '{}';
+    if ordered.status = 'paid' then
+        invoice := fiscal.seal_document(
+            caller, issue_order.payload, issue_order.canonical_payload_hash, issue_order.tax_summary,
+            issue_order.total_minor, issue_order.tax_minor
+        );
+        update fiscal.orders as o
+        set status = 'issued', invoice_id = invoice.invoice_id, updated_at = now()
+        where o.order_id = ordered.order_id
+        returning o.* into ordered;
+        perform fiscal.record_order(
+            ordered, null, 'paid', jsonb_build_object('invoice_id', ordered.invoice_id)
+        );
+    elsif ordered.status = 'failed' then
+        perform public.refuse('40911', 'This order was refused before.');
+    end if;
+    perform payments.acknowledge_events('invoices', array[issue_order.outbox_id]);
+    return fiscal.sealing_of(caller, ordered.invoice_id, null);
+end
+$$;
+comment on function fiscal.issue_order is
+'Seals the invoice of a paid order, once, in the name of whoever ordered it, and answers for its event. The document then goes the way of every other.';
+
+create function fiscal.fail_order(order_id text, outbox_id bigint, error jsonb)
+returns void
+language plpgsql
+volatile
+security definer -- callers may not write orders
+set search_path = ''
+as $$
+#variable_conflict use_column
+declare
+    ordered fiscal.orders;
+begin
+    update fiscal.orders as o
+    set status = 'failed', error = fail_order.error, updated_at = now()
+    where o.order_id = fail_order.order_id and o.status = 'paid'
+    returning o.* into ordered;
+    if found then
+        perform fiscal.record_order(
+            ordered, 'invoice.issue_failed', 'paid', jsonb_build_object('error', ordered.error)
+        );
+        perform public.raise_alert(
+            'invoice_not_issued', 'warning', ordered.payment_intent_id, ordered.tenant_id, ordered.environment,
+            jsonb_build_object('code', ordered.error ->> 'code', 'reason', ordered.error ->> 'message')
+        );
+    end if;
+    perform payments.acknowledge_events('invoices', array[fail_order.outbox_id]);
+end
+$$;
+comment on function fiscal.fail_order is
+'The rules refuse the invoice of a paid order: merchant and people are told, the money stays where it is. Nothing happens to an order that was issued.';
 
 reset role;
 
@@ -23475,6 +23730,13 @@ using (
     and ((select public.outlet_id()) is null or payload ->> 'outlet_id' = (select public.outlet_id()))
 );
 
+create policy orders_select_own on fiscal.orders
+for select to authenticated
+using (
+    tenant_id = (select public.tenant_id()) and environment = (select public.environment())
+    and ((select public.outlet_id()) is null or outlet_id = (select public.outlet_id()))
+);
+
 create policy signatures_select_own on fiscal.signatures
 for select to authenticated
 using (
@@ -23508,6 +23770,7 @@ grant usage on schema fiscal to fn_invoices, fn_merchants;
 grant execute on function fiscal.seal, fiscal.attach_signature, fiscal.get_invoice, fiscal.list_invoices, fiscal.may_preview,
 fiscal.get_printable
 to fn_invoices;
+grant execute on function fiscal.take_orders, fiscal.issue_order, fiscal.fail_order to fn_invoices;
 grant execute on function
 fiscal.put_merchant, fiscal.get_merchant, fiscal.create_outlet, fiscal.list_outlets, fiscal.put_operator
 to fn_merchants;

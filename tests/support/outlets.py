@@ -15,12 +15,18 @@ _codes = count(1)
 class Outlet:
     """An outlet of a new Congolese taxpayer, selling through terminals."""
 
+    jurisdiction, tin, zone = "CD", "308123456", "Africa/Kinshasa"
+
     def __init__(self, house: House, merchant: Merchant | None = None) -> None:
         self.house, self.merchant = house, merchant or house.merchant()
         self.code = f"T{next(_codes):05d}"
-        taxpayer = {"jurisdiction": "CD", "legal_name": "Acacia Books", "tin": "308123456"}
+        taxpayer = {
+            "legal_name": "Acacia Books",
+            "jurisdiction": self.jurisdiction,
+            "tin": self.tin,
+        }
         self.merchant.api.put("/merchants/fiscal", json=taxpayer).raise_for_status()
-        place = {"outlet_code": self.code, "name": "Gombe", "time_zone": "Africa/Kinshasa"}
+        place = {"outlet_code": self.code, "name": "Till", "time_zone": self.zone}
         made = self.merchant.api.post("/merchants/outlets", json=place).raise_for_status()
         self.outlet_id = made.json()["id"]
 

@@ -56,9 +56,11 @@ comment on function fiscal.record_event is
 create function fiscal.invoice_facts(invoice fiscal.invoices)
 returns jsonb
 language plpgsql
-immutable
+stable
+security definer -- callers may not read orders
 set search_path = ''
 as $$
+#variable_conflict use_column
 begin
     return jsonb_build_object(
         'status', invoice.status,
@@ -69,7 +71,8 @@ begin
         'currency', invoice.currency,
         'total', public.format_amount(invoice.total_minor, invoice.currency),
         'total_tax', public.format_amount(invoice.tax_minor, invoice.currency),
-        'original_invoice_id', invoice.original_invoice_id
+        'original_invoice_id', invoice.original_invoice_id,
+        'payment_intent_id', (select o.payment_intent_id from fiscal.orders as o where o.invoice_id = invoice.invoice_id)
     );
 end
 $$;

@@ -4,7 +4,8 @@ set role stalela_owner;
 
 create function payments.create_intent(
     idempotency_key text, body_hash text, amount_minor bigint, currency text, payment_method_types text[],
-    description text, customer jsonb, customer_sealed text, metadata jsonb, return_url text, expires_in_s integer
+    description text, customer jsonb, customer_sealed text, metadata jsonb, return_url text, expires_in_s integer,
+    invoice jsonb default null
 )
 returns public.answer
 language plpgsql
@@ -45,6 +46,9 @@ begin
         'amount', public.format_amount(intent.amount_minor, intent.currency),
         'currency', intent.currency
     ));
+    if create_intent.invoice is not null then
+        perform fiscal.order_invoice(caller, intent, create_intent.invoice);
+    end if;
 
     answer := row(201, payments.intent_resource(intent, true), caller.rate);
     perform public.remember_answer(
@@ -54,7 +58,7 @@ begin
 end
 $$;
 comment on function payments.create_intent is
-'Claims the key, checks the amount against every allowed rail, inserts the intent, its event and its stored answer: one transaction. 201.';
+'Claims the key, checks the amount against every allowed rail, inserts the intent, its event, the invoice it asks for and its stored answer: one transaction. 201.';
 
 create function payments.get_intent(payment_intent_id text)
 returns public.answer

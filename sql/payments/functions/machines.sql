@@ -69,6 +69,9 @@ begin
         'transfer_id', moved.latest_transfer_id,
         'error', moved.last_error
     ));
+    if moved.status = 'succeeded' and was <> 'succeeded' then
+        perform fiscal.order_paid(moved.payment_intent_id);
+    end if;
     return moved;
 end
 $$;

@@ -42,10 +42,15 @@ begin
                 intent.cancellation_reason,
                 intent.created_at,
                 intent.expires_at,
-                intent.canceled_at
+                intent.canceled_at,
+                case when o.order_id is not null then json_build_object(
+                    'status', o.status, 'id', o.invoice_id, 'fiscal_number', f.fiscal_number, 'error', o.error
+                ) end as invoice
             from (select) as one
             left join payments.transfers as t on t.transfer_id = intent.latest_transfer_id
             left join rails.rails as r on r.rail = t.rail
+            left join fiscal.orders as o on o.payment_intent_id = intent.payment_intent_id
+            left join fiscal.invoices as f on f.invoice_id = o.invoice_id
         ) as resource
     );
 end

@@ -24,6 +24,7 @@ begin
                 when 'pi' then 'payment_intent_id'
                 when 'tr' then 'transfer_id'
                 when 'inv' then 'invoice_id'
+                when 'io' then 'invoice_order_id'
                 when 'whe' then 'webhook_endpoint_id'
                 else 'subject_id'
             end, subject,
