@@ -42,7 +42,7 @@ def create(settings: Settings) -> FastAPI:
     app.state.sealer = Sealer(app.state.database, LocalSigner(Path(settings.invoice_key_file)))
     app.state.signing = asyncio.Lock()
     issuer = Issuer(app.state.database, app.state.sealer)
-    app.state.issuing = Drain(lambda: issuer.take(background_caller()))
+    app.state.drain = Drain(lambda: issuer.take(background_caller()))
     app.state.verify_url = settings.verify_url or f"{settings.functions_url}/verify"
     return app
 
@@ -71,8 +71,8 @@ async def preview_invoice(body: Document, caller: ApiCaller, request: Request) -
 @router.post("/issue", responses=answers(models.Issued, 401, 503))
 async def issue_ordered_invoices(_caller: InternalCaller, request: Request) -> models.Issued:
     """Issue what payments that have succeeded asked for, until nothing is left."""
-    issuing: Drain = request.app.state.issuing
-    return models.Issued(orders=await issuing.poke())
+    drain: Drain = request.app.state.drain
+    return models.Issued(orders=await drain.poke())
 
 
 @router.post("/sign", responses=answers(models.Signed, 401, 503))

@@ -1,24 +1,34 @@
-"""Serves /receipts: tells payers by mail that their money arrived, or went back to them."""
+"""Serves /receipts: mail to payers about their money, and to clients about their invoices."""
 
 from typing import Annotated, Final
 
 from fastapi import APIRouter, FastAPI, Path, Request
-from fastapi.responses import Response
+from fastapi.responses import RedirectResponse, Response
 
 from functions.receipts.making import Receipts as Maker
-from functions.receipts.models import SIGNED_BODY, Drained, Noted, Receipt, Receipts
+from functions.receipts.models import (
+    SIGNED_BODY,
+    DocumentMails,
+    Drained,
+    Noted,
+    Receipt,
+    Receipts,
+    RevokedLinks,
+)
 from shared import log
 from shared.clock import to_wire
 from shared.config import Settings
 from shared.db import Database
 from shared.email import Mailer, WebhookRefused
 from shared.errors import InvalidRequest
+from shared.fiscal.printing.elements import qr_text
 from shared.http.app import create_app
 from shared.http.caller import (
     ApiCaller,
     FunctionCaller,
     InternalCaller,
     background_caller,
+    digest,
 )
 from shared.http.drain import Drain
 from shared.http.idempotency import IdempotencyKey, body_hash
@@ -30,13 +40,25 @@ from shared.vault import Vault
 
 router = APIRouter(tags=["receipts"])
 
-KINDS: Final = ("receipt", "refund_receipt")
+KINDS: Final = ("receipt", "refund_receipt", "document")
 PaymentIntentId = Annotated[
     str,
     Path(
         pattern=pattern("pi"),
         description="The payment's id.",
         examples=["pi_01kaj3v7wvf4fr8mnp5sye2s6k"],
+    ),
+]
+InvoiceId = Annotated[
+    str,
+    Path(max_length=64, description="The invoice.", examples=["inv_01kaj3vq1nfr5r3e2n9v4d8yzx"]),
+]
+LinkToken = Annotated[
+    str,
+    Path(
+        max_length=64,
+        description="The end of the link, as it was mailed.",
+        examples=["hVYmNQ3wlVyEu0CF3nIvUsRnB8jJyXw1dXq6B3Ue3hA"],
     ),
 ]
 
@@ -47,11 +69,11 @@ def create(settings: Settings) -> FastAPI:
         settings,
         router,
         title="Receipts",
-        description="Receipts to payers by mail, also as the text of an SMS; bounces heard of.",
+        description="Receipts to payers and invoices to clients by mail; bounces heard of.",
     )
     database, vault, mailer = Database(settings), Vault(settings.vault_keys), Mailer(settings)
     app.state.database, app.state.vault, app.state.mailer = database, vault, mailer
-    maker = Maker(database, vault, settings.mail_from)
+    maker = Maker(database, vault, settings.mail_from, settings.functions_url)
     postman = Postman(
         database,
         vault,
@@ -66,6 +88,7 @@ def create(settings: Settings) -> FastAPI:
         return await maker.take(caller) + await postman.send_due(caller)
 
     app.state.receipts, app.state.drain = maker, Drain(step)
+    app.state.verify_url = settings.verify_url or f"{settings.functions_url}/verify"
     return app
 
 
@@ -106,6 +129,51 @@ async def hear_about_mail(caller: FunctionCaller, request: Request) -> Noted:
     )
     log.event("mail_event_received", event_type=event.kind, outcome=outcome)
     return Noted(outcome=outcome)
+
+
+@router.get(
+    "/i/{token}",
+    status_code=302,
+    response_class=RedirectResponse,
+    responses=problem_responses(404, 503)
+    | {302: {"description": "To the page that shows and verifies the document."}},
+)
+async def open_document(token: LinkToken, caller: FunctionCaller, request: Request) -> Response:
+    """Follow the link in the mail of a document; it works for 90 days, or until it is revoked."""
+    db: Database = request.app.state.database
+    found = await db.call(
+        "messages.open_link", {"token_hash": digest(token)}, caller, idempotent=True
+    )
+    return RedirectResponse(
+        qr_text(request.app.state.verify_url, **found),
+        302,
+        # Who is sent there needs no trace of the link, and no cache may outlive it.
+        {"Cache-Control": "no-store", "Referrer-Policy": "no-referrer"},
+    )
+
+
+@router.get("/documents/{invoice_id}", responses=answers(DocumentMails, 401, 403, 404, 429, 503))
+async def list_document_mails(
+    invoice_id: InvoiceId, caller: ApiCaller, request: Request
+) -> Response:
+    """List what the client of this document was sent, and what became of each mail."""
+    db: Database = request.app.state.database
+    arguments = {"invoice_id": invoice_id}
+    return (
+        await db.answer("messages.list_document_mails", arguments, caller, idempotent=True)
+    ).response()
+
+
+@router.delete(
+    "/documents/{invoice_id}/links", responses=answers(RevokedLinks, 401, 403, 404, 429, 503)
+)
+async def revoke_document_links(
+    invoice_id: InvoiceId, caller: ApiCaller, request: Request
+) -> Response:
+    """End every link to this document that was mailed. Its QR code goes on working."""
+    db: Database = request.app.state.database
+    arguments = {"invoice_id": invoice_id}
+    return (await db.answer("messages.revoke_links", arguments, caller, idempotent=True)).response()
 
 
 @router.get("/{payment_intent_id}", responses=answers(Receipts, 400, 401, 403, 404, 429, 503))

@@ -2,13 +2,15 @@
 
 import json
 from collections.abc import Mapping
+from secrets import token_urlsafe
 from typing import Any, Final
 
+from functions.receipts.documents import render_document
 from functions.receipts.rendering import render
 from shared import log
 from shared.db import Answer, Database
 from shared.errors import InvalidParameter
-from shared.http.caller import Caller
+from shared.http.caller import Caller, digest
 from shared.postman import sealed_message
 from shared.vault import Vault, VaultError
 
@@ -18,8 +20,9 @@ BATCH: Final = 20
 class Receipts:
     """Lives as long as the app; opened values live as long as one call."""
 
-    def __init__(self, database: Database, vault: Vault, sender: str) -> None:
+    def __init__(self, database: Database, vault: Vault, sender: str, functions_url: str) -> None:
         self._database, self._vault, self._sender = database, vault, sender
+        self._links = f"{functions_url}/receipts/i"
 
     async def take(self, caller: Caller) -> int:
         """Turn a batch of events into kept receipts; how many events there were."""
@@ -72,12 +75,24 @@ class Receipts:
         if facts is None:
             raise ValueError("no facts: a type of event that nobody taught us")
         dedupe_key = f"{facts['kind']}|{event['event_id']}"
-        named = ("kind", "tenant_id", "environment", "payment_intent_id")
-        return {
+        made = {
             "outbox_id": event["outbox_id"],
             "dedupe_key": dedupe_key,
-            **{name: facts[name] for name in named},
-            "rendered": self._rendered(facts, dedupe_key),
+            **{name: facts[name] for name in ("kind", "tenant_id", "environment", "subject_id")},
+        }
+        if facts["kind"] == "document":
+            return made | self._document(facts, dedupe_key)
+        return made | {"rendered": self._rendered(facts, dedupe_key)}
+
+    def _document(self, facts: Mapping[str, Any], dedupe_key: str) -> dict[str, Any]:
+        """A sealed document for its client; the link is known to the mail alone, we keep a hash."""
+        if facts["client_email"] is None:
+            return {"rendered": None}
+        token = token_urlsafe(32)
+        email = render_document(facts, f"{self._links}/{token}", self._sender)
+        return {
+            "rendered": sealed_message(self._vault, email, dedupe_key, facts["language"]),
+            "token_hash": digest(token),
         }
 
     def _rendered(self, facts: Mapping[str, Any], dedupe_key: str) -> dict[str, Any] | None:

@@ -43,16 +43,13 @@ class Noted(BaseModel):
     outcome: Annotated[str, Field(examples=["delivered"])]
 
 
-class Receipt(BaseModel):
-    """One mail about a payment. `sms_text` says the same in 160 characters, to send yourself."""
+class Mail(BaseModel):
+    """One mail and what became of it."""
 
     id: Annotated[str, Field(examples=["msg_01kaj3w8q2fk7r5c9v4d8yzx1n"])]
     object: Literal["message"]
-    kind: Literal["receipt", "refund_receipt"]
-    payment_intent_id: Annotated[str, Field(examples=["pi_01kaj3v7wvf4fr8mnp5sye2s6k"])]
     language: Literal["en", "fr", "sw"]
     to: Annotated[str, Field(examples=["w***@mail.example"])]
-    sms_text: Annotated[str | None, Field(examples=[_SMS])]
     status: Literal[
         "queued", "sent", "delayed", "delivered", "failed", "suppressed", "bounced", "complained",
         "expired", "kept", "unknown",
@@ -64,7 +61,35 @@ class Receipt(BaseModel):
     updated_at: datetime
 
 
+class Receipt(Mail):
+    """One mail about a payment. `sms_text` says the same in 160 characters, to send yourself."""
+
+    kind: Literal["receipt", "refund_receipt"]
+    payment_intent_id: Annotated[str, Field(examples=["pi_01kaj3v7wvf4fr8mnp5sye2s6k"])]
+    sms_text: Annotated[str | None, Field(examples=[_SMS])]
+
+
 class Receipts(BaseModel):
     """Oldest first."""
 
     data: list[Receipt]
+
+
+class DocumentMail(Mail):
+    """One mail about a fiscal document."""
+
+    kind: Literal["document"]
+    invoice_id: Annotated[str, Field(examples=["inv_01kaj3vq1nfr5r3e2n9v4d8yzx"])]
+    sms_text: None
+
+
+class DocumentMails(BaseModel):
+    """Oldest first."""
+
+    data: list[DocumentMail]
+
+
+class RevokedLinks(BaseModel):
+    """How many links ended."""
+
+    revoked: Annotated[int, Field(examples=[1])]

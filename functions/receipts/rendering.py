@@ -13,7 +13,7 @@ SMS_LIMIT: Final = 160  # one message of the GSM alphabet
 MERCHANT_LIMIT: Final = 60  # of a subject line; names may have 200 characters
 _REFERENCE: Final = 12  # the last characters of an intent's id, as a rail's statement shows it
 
-_PAGE: Final = """\
+PAGE: Final = """\
 <!doctype html>
 <html lang="{language}">
 <head><meta charset="utf-8"><meta name="viewport" content="width=device-width">\
@@ -27,13 +27,13 @@ font:16px/1.5 system-ui,'Segoe UI',Roboto,sans-serif">
 <table role="presentation" style="width:100%;border-collapse:collapse;font-size:15px">
 {rows}
 </table>
-</div>
+{after}</div>
 <p style="max-width:520px;margin:16px auto 0;font-size:13px;color:#5b6a61">{footer}</p>
 </body>
 </html>
 """
-_PARAGRAPH: Final = '<p style="margin:0 0 12px">{}</p>'
-_ROW: Final = (
+PARAGRAPH: Final = '<p style="margin:0 0 12px">{}</p>'
+ROW: Final = (
     '<tr><td style="padding:8px 16px 8px 0;border-top:1px solid #dfe4dd;color:#5b6a61">{}</td>'
     '<td style="padding:8px 0;border-top:1px solid #dfe4dd;text-align:right;'
     'overflow-wrap:anywhere">{}</td></tr>'
@@ -52,7 +52,7 @@ def render(
     wording = WORDINGS[facts["kind"]][language]
     shown = {
         "amount": amount_text(facts["amount"], facts["currency"], language),
-        "merchant": _shortened(facts["merchant"], MERCHANT_LIMIT),
+        "merchant": shortened(facts["merchant"], MERCHANT_LIMIT),
         "rail": facts["rail"],
         "name": customer.get("name") or "",
     }
@@ -63,17 +63,18 @@ def render(
     email = Email(
         sender=sender,
         to=customer["email"],
-        subject=_one_line(wording.subject.format(**shown)),
+        subject=one_line(wording.subject.format(**shown)),
         text="\n".join(
             [*paragraphs, "", *(f"{label}: {value}" for label, value in rows), "", footer, ""]
         ),
-        html=_PAGE.format(
+        html=PAGE.format(
             language=language,
             title=escape(wording.heading),
             heading=escape(wording.heading),
             amount=escape(shown["amount"]),
-            paragraphs="\n".join(_PARAGRAPH.format(escape(each)) for each in paragraphs),
-            rows="\n".join(_ROW.format(escape(label), escape(value)) for label, value in rows),
+            paragraphs="\n".join(PARAGRAPH.format(escape(each)) for each in paragraphs),
+            rows="\n".join(ROW.format(escape(label), escape(value)) for label, value in rows),
+            after="",
             footer=escape(footer),
         ),
         tags={"kind": facts["kind"], "environment": facts["environment"]},
@@ -108,7 +109,7 @@ def sms_text(facts: Mapping[str, Any], wording: Wording, shown: Mapping[str, str
     }
     text = wording.sms + SMS_END
     room = SMS_LIMIT - len(text.format(merchant="", **values))
-    merchant = _shortened(gsm(facts["merchant"]), max(4, room))
+    merchant = shortened(gsm(facts["merchant"]), max(4, room))
     return text.format(merchant=merchant, **values)[:SMS_LIMIT]
 
 
@@ -124,10 +125,11 @@ def _is_basic(letter: str) -> bool:
     return " " <= letter <= "z" and letter not in "[\\]^`"
 
 
-def _shortened(text: str, limit: int) -> str:
+def shortened(text: str, limit: int) -> str:
+    """`text` in at most `limit` characters."""
     return text if len(text) <= limit else text[: limit - 3].rstrip() + "..."
 
 
-def _one_line(text: str) -> str:
+def one_line(text: str) -> str:
     """A subject is a header: no line may start in it."""
     return " ".join(text.split())

@@ -48,6 +48,10 @@ using (
     and ((select public.outlet_id()) is null or outlet_id = (select public.outlet_id()))
 );
 
+create policy document_links_select_own on fiscal.document_links
+for select to authenticated
+using (tenant_id = (select public.tenant_id()) and environment = (select public.environment()));
+
 create policy signatures_select_own on fiscal.signatures
 for select to authenticated
 using (

@@ -208,6 +208,23 @@ alter table fiscal.orders enable row level security;
 create index orders_of_outlet on fiscal.orders (outlet_id);
 create index orders_of_tenant on fiscal.orders (tenant_id, environment);
 
+create table fiscal.document_links (
+    token_hash text primary key check (token_hash ~ '^[0-9a-f]{64}$'),
+    message_id text not null,
+    tenant_id text not null,
+    environment text not null check (environment in ('sandbox', 'production')),
+    invoice_id text not null references fiscal.invoices (invoice_id),
+    expires_at timestamptz not null,
+    revoked_at timestamptz,
+    created_at timestamptz not null default now()
+);
+comment on table fiscal.document_links is
+'Links to fiscal documents that were mailed: 256 random bits, kept as SHA-256, good until they expire or are revoked.';
+alter table fiscal.document_links enable row level security;
+create index document_links_of_invoice on fiscal.document_links (invoice_id);
+create index document_links_of_tenant on fiscal.document_links (tenant_id, environment);
+create index document_links_expired on fiscal.document_links (expires_at);
+
 create type fiscal.sealing as (answer public.answer, work jsonb);
 comment on type fiscal.sealing is
 'The document as it stands, and what a signer must know to sign it; no work: there is nothing to sign.';

@@ -8,7 +8,8 @@ values
 ('platform_alert', '1', '100', '86400', 'Alerts to the platform''s operator may use the whole day''s budget'),
 ('tenant_alert', '2', '90', '86400', 'Alerts to the owners of a tenant'),
 ('receipt', '3', '70', '259200', 'Receipts to payers leave the rest of the day''s budget to alerts'),
-('refund_receipt', '3', '70', '259200', 'Notes to payers about money that went back to them')
+('refund_receipt', '3', '70', '259200', 'Notes to payers about money that went back to them'),
+('document', '3', '70', '259200', 'Fiscal documents to their clients')
 on conflict (kind) do update set
     priority = excluded.priority,
     ceiling_percent = excluded.ceiling_percent,

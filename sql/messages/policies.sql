@@ -10,7 +10,7 @@ grant usage on schema public, messages to fn_receipts, fn_alerts, fn_relay;
 grant execute on function
 messages.take_receipts, messages.keep_receipts, messages.return_receipt, messages.prepare_receipt,
 messages.send_receipt, messages.list_receipts, messages.claim_messages, messages.record_sending,
-messages.record_mail_event
+messages.record_mail_event, messages.open_link, messages.list_document_mails, messages.revoke_links
 to fn_receipts;
 
 grant execute on function

@@ -2792,6 +2792,23 @@ alter table fiscal.orders enable row level security;
 create index orders_of_outlet on fiscal.orders (outlet_id);
 create index orders_of_tenant on fiscal.orders (tenant_id, environment);
 
+create table fiscal.document_links (
+    token_hash text primary key check (token_hash ~ '^[0-9a-f]{64}$'),
+    message_id text not null,
+    tenant_id text not null,
+    environment text not null check (environment in ('sandbox', 'production')),
+    invoice_id text not null references fiscal.invoices (invoice_id),
+    expires_at timestamptz not null,
+    revoked_at timestamptz,
+    created_at timestamptz not null default now()
+);
+comment on table fiscal.document_links is
+'Links to fiscal documents that were mailed: 256 random bits, kept as SHA-256, good until they expire or are revoked.';
+alter table fiscal.document_links enable row level security;
+create index document_links_of_invoice on fiscal.document_links (invoice_id);
+create index document_links_of_tenant on fiscal.document_links (tenant_id, environment);
+create index document_links_expired on fiscal.document_links (expires_at);
+
 create type fiscal.sealing as (answer public.answer, work jsonb);
 comment on type fiscal.sealing is
 'The document as it stands, and what a signer must know to sign it; no work: there is nothing to sign.';
@@ -3233,6 +3250,7 @@ values
 ('alerts.remind_s', '86400', 'Seconds after which an alert that goes on is told again'),
 ('alerts.stuck_after_s', '900', 'Age in seconds at which an open transfer counts as stuck'),
 ('alerts.slo_least', '20', 'Fewer cases than this say nothing about a service level'),
+('messages.link_days', '90', 'Days that the link in the mail of a fiscal document works'),
 ('api_keys.max_per_tenant', '50', 'Active API keys of one tenant in one environment'),
 ('invitations.valid_s', '604800', 'Seconds an invitation may be accepted'),
 ('payments.four_eyes_above_minor', '{"KES": 5000000}', 'Refunds and payouts above this wait for a second person; by currency in minor units'),
@@ -3346,6 +3364,7 @@ values
 ('invoice_order.paid', 'invoices', 'true', 'A payment that asked for an invoice has succeeded'),
 ('refund.succeeded', 'receipts', 'true', 'The payer is told that money came back'),
 ('%', 'relay', 'false', 'Every event goes to the distributed log; off until an operator turns it on'),
+('invoice.sealed', 'receipts', 'true', 'The client of a fiscal document gets it'),
 ('transfer.%', 'ledger', 'true', 'The ledger books every transfer event'),
 ('payment_intent.succeeded', 'receipts', 'true', 'The payer gets a receipt'),
 ('payment_intent.%', 'webhooks', 'true', 'Merchants are told about their intents'),
@@ -4327,7 +4346,8 @@ values
 ('platform_alert', '1', '100', '86400', 'Alerts to the platform''s operator may use the whole day''s budget'),
 ('tenant_alert', '2', '90', '86400', 'Alerts to the owners of a tenant'),
 ('receipt', '3', '70', '259200', 'Receipts to payers leave the rest of the day''s budget to alerts'),
-('refund_receipt', '3', '70', '259200', 'Notes to payers about money that went back to them')
+('refund_receipt', '3', '70', '259200', 'Notes to payers about money that went back to them'),
+('document', '3', '70', '259200', 'Fiscal documents to their clients')
 on conflict (kind) do update set
     priority = excluded.priority,
     ceiling_percent = excluded.ceiling_percent,
@@ -21217,6 +21237,174 @@ comment on function messages.close_callbacks is 'Appends resolved to those of th
 
 reset role;
 
+-- sql/messages/functions/documents.sql
+
+-- Fiscal documents on their way to their clients: what the mail says, and the link in it.
+
+set role stalela_owner;
+
+create function messages.document_facts(invoice_id text)
+returns jsonb
+language plpgsql
+stable
+security definer -- callers may not read documents
+set search_path = ''
+as $$
+#variable_conflict use_column
+begin
+    return (
+        select jsonb_build_object(
+            'kind', 'document',
+            'subject_id', i.invoice_id,
+            'tenant_id', i.tenant_id,
+            'environment', i.environment,
+            'merchant', m.legal_name,
+            'client_name', i.payload::jsonb #>> '{client,name}',
+            'client_email', i.payload::jsonb #>> '{client,email}',
+            'language', coalesce(c.language, 'en'),
+            'label', k.label,
+            'fiscal_number', i.fiscal_number,
+            'currency', i.currency,
+            'total', public.format_amount(i.total_minor, i.currency),
+            'total_tax', public.format_amount(i.tax_minor, i.currency),
+            'auth_code', s.auth_code,
+            'sealed_local', to_char(l.sealed_at::timestamptz at time zone o.time_zone, 'YYYY-MM-DD"T"HH24:MI'),
+            'zone', o.time_zone,
+            'link_until', to_char(
+                (now() + make_interval(days => public.setting('messages.link_days')::integer)) at time zone o.time_zone,
+                'YYYY-MM-DD"T"HH24:MI'
+            )
+        )
+        from fiscal.invoices as i
+        inner join fiscal.merchants as m on m.merchant_id = i.merchant_id
+        inner join fiscal.outlets as o on o.outlet_id = i.outlet_id
+        inner join fiscal.fiscal_ledger as l on l.fiscal_number = i.fiscal_number
+        inner join fiscal.signatures as s on s.fiscal_number = i.fiscal_number
+        inner join tax.invoice_types as k on k.jurisdiction = m.jurisdiction and k.invoice_type = i.invoice_type
+        left join messages.countries as c on c.country = m.jurisdiction
+        where i.invoice_id = document_facts.invoice_id
+    );
+end
+$$;
+comment on function messages.document_facts is
+'All that the mail of a sealed document says: nothing of its lines. Times are the outlet''s wall clock.';
+
+create function messages.add_link(message messages.messages, token_hash text)
+returns void
+language plpgsql
+volatile
+security definer -- callers may not write links
+set search_path = ''
+as $$
+#variable_conflict use_column
+begin
+    insert into fiscal.document_links (token_hash, message_id, tenant_id, environment, invoice_id, expires_at)
+    values (
+        add_link.token_hash, message.message_id, message.tenant_id, message.environment, message.subject_id,
+        now() + make_interval(days => public.setting('messages.link_days')::integer)
+    );
+end
+$$;
+comment on function messages.add_link is 'Makes the link in a mail good for messages.link_days.';
+
+create function messages.open_link(token_hash text)
+returns jsonb
+language plpgsql
+volatile
+security definer -- callers may not read links
+set search_path = ''
+as $$
+#variable_conflict use_column
+declare
+    elements jsonb;
+begin
+    select jsonb_build_object(
+        'fiscal_number', i.fiscal_number, 'auth_code', s.auth_code, 'sealed_at', l.sealed_at,
+        'fiscal_authority_id', o.fiscal_authority_id
+    ) into elements
+    from fiscal.document_links as k
+    inner join fiscal.invoices as i on i.invoice_id = k.invoice_id
+    inner join fiscal.outlets as o on o.outlet_id = i.outlet_id
+    inner join fiscal.fiscal_ledger as l on l.fiscal_number = i.fiscal_number
+    inner join fiscal.signatures as s on s.fiscal_number = i.fiscal_number
+    where k.token_hash = open_link.token_hash and k.expires_at > now() and k.revoked_at is null;
+    if elements is null then
+        perform public.refuse('40401', 'This link is unknown, expired or revoked.');
+    end if;
+    return elements;
+end
+$$;
+comment on function messages.open_link is 'What the link in a mail leads to; 40401 once it has expired or was revoked.';
+
+create function messages.visible_document(invoice_id text, scope text, bucket text)
+returns public.caller
+language plpgsql
+volatile
+security definer -- callers may not read documents
+set search_path = ''
+as $$
+#variable_conflict use_column
+declare
+    caller public.caller := public.authorize(scope, bucket);
+    outlet_only text := fiscal.caller_outlet(caller);
+begin
+    if not exists (
+        select from fiscal.invoices as i
+        where
+            i.invoice_id = visible_document.invoice_id and i.tenant_id = caller.tenant_id
+            and i.environment = caller.environment and i.outlet_id = coalesce(outlet_only, i.outlet_id)
+    ) then
+        perform public.refuse('40401', format('There is no invoice %s here.', visible_document.invoice_id));
+    end if;
+    return caller;
+end
+$$;
+comment on function messages.visible_document is 'Who is calling, if this document is theirs to see; 40401 otherwise.';
+
+create function messages.list_document_mails(invoice_id text)
+returns public.answer
+language plpgsql
+volatile
+security definer -- callers may not read messages
+set search_path = ''
+as $$
+#variable_conflict use_column
+declare
+    caller public.caller := messages.visible_document(list_document_mails.invoice_id, 'invoices:read', 'read');
+    body text;
+begin
+    select string_agg(messages.message_resource(m)::text, ',' order by m.created_at, m.message_id) into body
+    from messages.messages as m
+    where m.subject_id = list_document_mails.invoice_id;
+    return row(200, format('{"data":[%s]}', body), caller.rate);
+end
+$$;
+comment on function messages.list_document_mails is 'What the client of this document was sent, oldest first.';
+
+create function messages.revoke_links(invoice_id text)
+returns public.answer
+language plpgsql
+volatile
+security definer -- callers may not write links
+set search_path = ''
+as $$
+#variable_conflict use_column
+declare
+    caller public.caller := messages.visible_document(revoke_links.invoice_id, 'invoices:write', 'write');
+    revoked integer;
+begin
+    update fiscal.document_links as k
+    set revoked_at = now()
+    where k.invoice_id = revoke_links.invoice_id and k.revoked_at is null;
+    get diagnostics revoked = row_count;
+    perform public.audit(caller, 'document.links_revoked', revoke_links.invoice_id, jsonb_build_object('links', revoked));
+    return row(200, json_build_object('revoked', revoked)::text, caller.rate);
+end
+$$;
+comment on function messages.revoke_links is 'Ends every link to this document that was mailed; audited. The document itself stays verifiable by its QR code.';
+
+reset role;
+
 -- sql/messages/functions/receipts.sql
 
 -- Receipts: what they say comes from here, how they say it from the function that renders them.
@@ -21236,6 +21424,7 @@ begin
         select jsonb_build_object(
             'kind', receipt_facts.kind,
             'payment_intent_id', i.payment_intent_id,
+            'subject_id', i.payment_intent_id,
             'tenant_id', i.tenant_id,
             'environment', i.environment,
             'merchant', n.name,
@@ -21285,6 +21474,7 @@ begin
         'facts', case d.event_type
             when 'payment_intent.succeeded' then messages.receipt_facts('receipt', d.ordering_key, null)
             when 'refund.succeeded' then messages.receipt_facts('refund_receipt', null, d.ordering_key)
+            when 'invoice.sealed' then messages.document_facts(d.ordering_key)
         end
     )
     from payments.lease_events('receipts', take_receipts.max_rows) as d;
@@ -21303,13 +21493,19 @@ as $$
 #variable_conflict use_column
 declare
     receipt jsonb;
+    message messages.messages;
     kept integer := 0;
 begin
     for receipt in select r from jsonb_array_elements(receipts) as r where r -> 'rendered' <> 'null' loop
-        kept := kept + ((messages.add_message(
-            receipt ->> 'kind', receipt ->> 'tenant_id', receipt ->> 'environment', receipt ->> 'payment_intent_id',
+        message := messages.add_message(
+            receipt ->> 'kind', receipt ->> 'tenant_id', receipt ->> 'environment', receipt ->> 'subject_id',
             receipt ->> 'dedupe_key', receipt -> 'rendered'
-        )).message_id is not null)::integer;
+        );
+        continue when message.message_id is null;
+        kept := kept + 1;
+        if receipt ? 'token_hash' then
+            perform messages.add_link(message, receipt ->> 'token_hash');
+        end if;
     end loop;
     perform payments.acknowledge_events(
         'receipts', array(select (r ->> 'outbox_id')::bigint from jsonb_array_elements(receipts) as r)
@@ -21431,14 +21627,15 @@ set search_path = ''
 as $$
 begin
     return json_build_object(
-        'id', message.message_id, 'object', 'message', 'kind', message.kind, 'payment_intent_id', message.subject_id,
+        'id', message.message_id, 'object', 'message', 'kind', message.kind,
+        case message.kind when 'document' then 'invoice_id' else 'payment_intent_id' end, message.subject_id,
         'language', message.language, 'to', message.recipient_masked, 'sms_text', message.sms_text,
         'status', message.status, 'attempts', message.attempts, 'last_error', message.last_error,
         'environment', message.environment, 'created_at', message.created_at, 'updated_at', message.updated_at
     );
 end
 $$;
-comment on function messages.message_resource is 'The wire shape of a message about a payment: to whom (masked), in which state, never the mail itself.';
+comment on function messages.message_resource is 'The wire shape of a message about a payment or a document: to whom (masked), in which state, never the mail itself.';
 
 create function messages.list_receipts(payment_intent_id text)
 returns public.answer
@@ -21470,7 +21667,7 @@ as $$
 begin
     if not exists (
         select from messages.messages as m
-        where m.status = 'queued' and m.next_attempt_at <= now() and m.kind in ('receipt', 'refund_receipt')
+        where m.status = 'queued' and m.next_attempt_at <= now() and m.kind in ('receipt', 'refund_receipt', 'document')
     ) then
         return false;
     end if;
@@ -21822,11 +22019,15 @@ begin
     where e.event_id = any(array(
         select d.event_id from messages.mail_events as d where d.received_at < oldest order by d.received_at limit 5000
     ));
+    delete from fiscal.document_links as k
+    where k.token_hash = any(array(
+        select d.token_hash from fiscal.document_links as d where d.expires_at < now() order by d.expires_at limit 5000
+    ));
     delete from messages.budgets as b where b.day < oldest::date;
     return purged;
 end
 $$;
-comment on function messages.purge is 'Removes up to 5,000 messages that are done with and older than messages.keep_days. A cron task.';
+comment on function messages.purge is 'Removes up to 5,000 messages that are done with and older than messages.keep_days, and links that have expired. A cron task.';
 
 reset role;
 
@@ -23737,6 +23938,10 @@ using (
     and ((select public.outlet_id()) is null or outlet_id = (select public.outlet_id()))
 );
 
+create policy document_links_select_own on fiscal.document_links
+for select to authenticated
+using (tenant_id = (select public.tenant_id()) and environment = (select public.environment()));
+
 create policy signatures_select_own on fiscal.signatures
 for select to authenticated
 using (
@@ -23867,7 +24072,7 @@ grant usage on schema public, messages to fn_receipts, fn_alerts, fn_relay;
 grant execute on function
 messages.take_receipts, messages.keep_receipts, messages.return_receipt, messages.prepare_receipt,
 messages.send_receipt, messages.list_receipts, messages.claim_messages, messages.record_sending,
-messages.record_mail_event
+messages.record_mail_event, messages.open_link, messages.list_document_mails, messages.revoke_links
 to fn_receipts;
 
 grant execute on function

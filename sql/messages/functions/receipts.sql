@@ -15,6 +15,7 @@ begin
         select jsonb_build_object(
             'kind', receipt_facts.kind,
             'payment_intent_id', i.payment_intent_id,
+            'subject_id', i.payment_intent_id,
             'tenant_id', i.tenant_id,
             'environment', i.environment,
             'merchant', n.name,
@@ -64,6 +65,7 @@ begin
         'facts', case d.event_type
             when 'payment_intent.succeeded' then messages.receipt_facts('receipt', d.ordering_key, null)
             when 'refund.succeeded' then messages.receipt_facts('refund_receipt', null, d.ordering_key)
+            when 'invoice.sealed' then messages.document_facts(d.ordering_key)
         end
     )
     from payments.lease_events('receipts', take_receipts.max_rows) as d;
@@ -82,13 +84,19 @@ as $$
 #variable_conflict use_column
 declare
     receipt jsonb;
+    message messages.messages;
     kept integer := 0;
 begin
     for receipt in select r from jsonb_array_elements(receipts) as r where r -> 'rendered' <> 'null' loop
-        kept := kept + ((messages.add_message(
-            receipt ->> 'kind', receipt ->> 'tenant_id', receipt ->> 'environment', receipt ->> 'payment_intent_id',
+        message := messages.add_message(
+            receipt ->> 'kind', receipt ->> 'tenant_id', receipt ->> 'environment', receipt ->> 'subject_id',
             receipt ->> 'dedupe_key', receipt -> 'rendered'
-        )).message_id is not null)::integer;
+        );
+        continue when message.message_id is null;
+        kept := kept + 1;
+        if receipt ? 'token_hash' then
+            perform messages.add_link(message, receipt ->> 'token_hash');
+        end if;
     end loop;
     perform payments.acknowledge_events(
         'receipts', array(select (r ->> 'outbox_id')::bigint from jsonb_array_elements(receipts) as r)
@@ -210,14 +218,15 @@ set search_path = ''
 as $$
 begin
     return json_build_object(
-        'id', message.message_id, 'object', 'message', 'kind', message.kind, 'payment_intent_id', message.subject_id,
+        'id', message.message_id, 'object', 'message', 'kind', message.kind,
+        case message.kind when 'document' then 'invoice_id' else 'payment_intent_id' end, message.subject_id,
         'language', message.language, 'to', message.recipient_masked, 'sms_text', message.sms_text,
         'status', message.status, 'attempts', message.attempts, 'last_error', message.last_error,
         'environment', message.environment, 'created_at', message.created_at, 'updated_at', message.updated_at
     );
 end
 $$;
-comment on function messages.message_resource is 'The wire shape of a message about a payment: to whom (masked), in which state, never the mail itself.';
+comment on function messages.message_resource is 'The wire shape of a message about a payment or a document: to whom (masked), in which state, never the mail itself.';
 
 create function messages.list_receipts(payment_intent_id text)
 returns public.answer
@@ -249,7 +258,7 @@ as $$
 begin
     if not exists (
         select from messages.messages as m
-        where m.status = 'queued' and m.next_attempt_at <= now() and m.kind in ('receipt', 'refund_receipt')
+        where m.status = 'queued' and m.next_attempt_at <= now() and m.kind in ('receipt', 'refund_receipt', 'document')
     ) then
         return false;
     end if;

@@ -278,10 +278,14 @@ begin
     where e.event_id = any(array(
         select d.event_id from messages.mail_events as d where d.received_at < oldest order by d.received_at limit 5000
     ));
+    delete from fiscal.document_links as k
+    where k.token_hash = any(array(
+        select d.token_hash from fiscal.document_links as d where d.expires_at < now() order by d.expires_at limit 5000
+    ));
     delete from messages.budgets as b where b.day < oldest::date;
     return purged;
 end
 $$;
-comment on function messages.purge is 'Removes up to 5,000 messages that are done with and older than messages.keep_days. A cron task.';
+comment on function messages.purge is 'Removes up to 5,000 messages that are done with and older than messages.keep_days, and links that have expired. A cron task.';
 
 reset role;
