@@ -39,6 +39,8 @@ class Settings(BaseSettings):
     internal_tokens: list[SecretStr] = Field(default_factory=list, max_length=2)
     daraja_sandbox_url: str = "https://sandbox.safaricom.co.ke"
     daraja_production_url: str = "https://api.safaricom.co.ke"
+    etims_sandbox_url: str = "https://etims-api-sbx.kra.go.ke/etims-api"
+    etims_production_url: str = "https://etims-api.kra.go.ke/etims-api"
     resend_url: str = "https://api.resend.com"
     resend_api_key: SecretStr = SecretStr("")  # none: mail is kept and not sent
     resend_webhook_secrets: list[SecretStr] = Field(default_factory=list, max_length=2)

@@ -1,0 +1,60 @@
+"""A simulator of its own for a test, and how a test speaks to it."""
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from scripts.stack.daraja.testing import PATIENCE_S, free_port, until
+from shared.authority import exact_json
+
+ROOT = Path(__file__).parents[3]
+
+
+@dataclass
+class TaxOffice:
+    """A running simulator: its address and its control API."""
+
+    url: str
+    http: httpx.Client
+
+    def arm(self, fault: str, times: int = 1) -> None:
+        self._control("faults", {"fault": fault, "times": times})
+
+    def set_rates(self, **rates: str) -> None:
+        self._control("rates", rates)
+
+    def books(self) -> list[dict[str, Any]]:
+        """Every sale it has, by number."""
+        return list(exact_json.read(self.http.get("/control/books").raise_for_status().content))
+
+    def _control(self, path: str, body: object) -> None:
+        self.http.post(f"/control/{path}", json=body).raise_for_status()
+
+
+@contextmanager
+def tax_office(log: Path) -> Iterator[TaxOffice]:
+    """A simulator process on a free port, ready to serve; stopped when the block ends."""
+    port = free_port()
+    command = [sys.executable, "-W", "error", "-m", "scripts.stack.etims", "--port", str(port)]
+    url = f"http://127.0.0.1:{port}"
+    with log.open("ab") as said, httpx.Client(base_url=url, timeout=15, trust_env=False) as client:
+        process = subprocess.Popen(command, cwd=ROOT, stdout=said, stderr=said)
+        try:
+            until(lambda: _answers(client))
+            yield TaxOffice(url, client)
+        finally:
+            process.terminate()
+            process.wait(PATIENCE_S)
+
+
+def _answers(client: httpx.Client) -> str | bool:
+    try:
+        return client.get("/control/health").is_success and "yes"
+    except httpx.TransportError:
+        return False
