@@ -29,6 +29,7 @@ def create(kra: Kra) -> Starlette:
             Route("/control/books", control.books),
             Route("/control/faults", control.faults, methods=["POST"]),
             Route("/control/rates", control.rates, methods=["POST"]),
+            Route("/control/reset", control.reset, methods=["POST"]),
             Route("/{path}", wire.serve, methods=["POST"]),
         ]
     )
@@ -109,6 +110,10 @@ class Control:
         for band, rate in json.loads(await request.body()).items():
             self._kra.rates[band] = Decimal(rate)
         return JSONResponse({band: str(rate) for band, rate in self._kra.rates.items()})
+
+    async def reset(self, _request: Request) -> Response:
+        self._kra.reset()
+        return JSONResponse({"status": "as new"})
 
 
 class _Silence(Response):

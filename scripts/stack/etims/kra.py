@@ -49,6 +49,10 @@ class Kra:
     """Everything the simulator knows. A PIN's sale numbers are its own, whatever the branch."""
 
     def __init__(self) -> None:
+        self.reset()
+
+    def reset(self) -> None:
+        """Empty books."""
         self.units: dict[tuple[str, str], Unit] = {}
         self.items: dict[tuple[str, str], dict[str, str]] = {}
         self.sales: dict[tuple[str, int], dict[str, Any]] = {}
