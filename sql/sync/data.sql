@@ -3,9 +3,11 @@
 set role stalela_owner;
 
 -- shared/authority/cd/sync.authorities.csv
+-- shared/authority/ke/sync.authorities.csv
 insert into sync.authorities (jurisdiction, protocol, is_ordered, in_flight, lease_s, grace_h, has_days)
 values
-('CD', 'e-MCF', 'false', '8', '180', '72', 'false')
+('CD', 'e-MCF', 'false', '8', '180', '72', 'false'),
+('KE', 'eTIMS OSCU', 'true', '1', '180', '72', 'false')
 on conflict (jurisdiction) do update set
     protocol = excluded.protocol,
     is_ordered = excluded.is_ordered,
@@ -15,6 +17,7 @@ on conflict (jurisdiction) do update set
     has_days = excluded.has_days;
 
 -- shared/authority/cd/sync.payment_methods.csv
+-- shared/authority/ke/sync.payment_methods.csv
 insert into sync.payment_methods (jurisdiction, method, authority_code)
 values
 ('CD', 'cash', 'ESPECES'),
@@ -24,7 +27,15 @@ values
 ('CD', 'cheque', 'CHEQUES'),
 ('CD', 'credit', 'CREDIT'),
 ('CD', 'voucher', 'AUTRE'),
-('CD', 'other', 'AUTRE')
+('CD', 'other', 'AUTRE'),
+('KE', 'cash', '01'),
+('KE', 'credit', '02'),
+('KE', 'cheque', '04'),
+('KE', 'card', '05'),
+('KE', 'mobile_money', '06'),
+('KE', 'bank_transfer', '07'),
+('KE', 'voucher', '07'),
+('KE', 'other', '07')
 on conflict (jurisdiction, method) do update set
     authority_code = excluded.authority_code;
 
