@@ -8,7 +8,7 @@ function); `Settings.from_environment()` is for a bundle and its own process.
 import json
 import os
 from collections.abc import Iterable
-from typing import Self
+from typing import Literal, Self
 
 from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
@@ -48,6 +48,12 @@ class Settings(BaseSettings):
     operator_email: str = ""  # hears the platform's alerts; empty: nobody does
     relay_url: SecretStr = SecretStr("")  # nats://user:password@host:4222 of the distributed log
     invoice_key_file: str = ".stalela/invoice-key.pem"  # the local signer's; made when missing
+    fiscal_signing_provider: Literal["local", "alibaba_kms"] = "local"
+    kms_key_id: str = ""  # whose newest version signs when no key is registered, and at a rotation
+    kms_region: str = "eu-central-1"
+    kms_endpoint: str = Field(default="", pattern=r"^(https?://.+)?$")  # empty: the region's own
+    kms_access_key_id: str = ""
+    kms_access_key_secret: SecretStr = SecretStr("")
     verify_url: str = ""  # public base of the QR codes; empty: /verify of functions_url
     trusted_proxies: int = Field(default=0, ge=0, le=10)  # proxies of ours in front of us
     callback_sources: list[str] = Field(default_factory=list)  # CIDRs; empty: not checked

@@ -1,15 +1,16 @@
 """Serves /invoices: what a merchant sold, taxed, numbered without gaps, chained and signed."""
 
 import asyncio
-from pathlib import Path
 from typing import Annotated
 
 from fastapi import APIRouter, FastAPI, Query, Request
 from fastapi.responses import Response
 
-from functions.invoices import models, printing
 from functions.invoices.issuing import Issuer
+from functions.invoices import keys, models, printing
 from functions.invoices.sealing import Sealer
+from functions.invoices.signatures import Signatures
+from functions.invoices.signers import make_signer
 from shared.config import Settings
 from shared.db import Database
 from shared.fiscal.document import Document
@@ -19,10 +20,10 @@ from shared.http.caller import ApiCaller, InternalCaller, background_caller
 from shared.http.drain import Drain
 from shared.http.idempotency import IdempotencyKey, body_hash
 from shared.http.problem import answers
-from shared.signing.local import LocalSigner
 
 router = APIRouter(tags=["invoices"])
 router.include_router(printing.router)
+router.include_router(keys.router)
 
 MAX_BODY_BYTES = 512 * 1024  # 500 lines
 _SEALED = answers(models.Invoice, 400, 401, 403, 404, 409, 422, 429, 503, status=201)
@@ -39,7 +40,8 @@ def create(settings: Settings) -> FastAPI:
         max_body_bytes=MAX_BODY_BYTES,
     )
     app.state.database = Database(settings)
-    app.state.sealer = Sealer(app.state.database, LocalSigner(Path(settings.invoice_key_file)))
+    app.state.signatures = Signatures(app.state.database, make_signer(settings))
+    app.state.sealer = Sealer(app.state.database, app.state.signatures)
     app.state.signing = asyncio.Lock()
     issuer = Issuer(app.state.database, app.state.sealer)
     app.state.drain = Drain(lambda: issuer.take(background_caller()))
@@ -82,7 +84,7 @@ async def sign_waiting_invoices(caller: InternalCaller, request: Request) -> mod
     if signing.locked():
         return models.Signed(signed=0)  # who is at it finds what is due now, too
     async with signing:
-        return models.Signed(signed=await request.app.state.sealer.sign_waiting(caller))
+        return models.Signed(signed=await request.app.state.signatures.sign_waiting(caller))
 
 
 @router.get("/", responses=answers(models.InvoicePage, 400, 401, 403, 422, 429, 503))

@@ -47,12 +47,14 @@ def make_bundle(tree: Tree, name: str) -> Bundle:
     if problems := problems_of(manifest, closure, lock) + unread_secrets(manifest):
         raise BundleError(*problems)
     folders = sorted({path.partition("/")[0] for path in closure.files})
+    sources = lock.sources(manifest.packages)
     written = {
         "main.py": image.entry_point(manifest),
         "requirements.txt": lock.requirements(manifest.packages),
-        "Dockerfile": image.dockerfile(folders),
+        "Dockerfile": image.dockerfile(folders, has_sources=bool(sources)),
         "fly.toml": image.fly_toml(manifest),
     }
+    written |= {"sources.txt": sources} if sources else {}
     files = {path: tree[path] for path in closure.files}
     files |= {path: text.encode() for path, text in written.items()}
     return Bundle(manifest, closure, dict(sorted(files.items())))

@@ -12,6 +12,8 @@ COMPILE: Final = ("-m", "compileall", "-q", "-j0", "--invalidation-mode", "unche
 # Data of phonenumbers on places and carriers, 20 MB that nothing reads; odd ends of Python itself.
 NOT_COMPILED: Final = r"(geodata|carrierdata|lib2to3|idlelib|ensurepip)"
 
+_EXACTLY: Final = "--no-cache-dir --no-compile --no-deps --require-hashes"
+
 
 def app_of(manifest: Manifest) -> str:
     """The Fly.io app of a function, unless a deployer chooses another name."""
@@ -30,17 +32,27 @@ if __name__ == "__main__":
 '''
 
 
-def dockerfile(folders: Sequence[str]) -> str:
-    """An image that starts fast: nothing is compiled when it runs, and it runs as nobody."""
+def dockerfile(folders: Sequence[str], *, has_sources: bool = False) -> str:
+    """An image that starts fast: nothing is compiled when it runs, and it runs as nobody.
+
+    has_sources: sources.txt names packages that must be built, with the setuptools beside them.
+    """
+    lists = "requirements.txt sources.txt" if has_sources else "requirements.txt"
+    build = ""
+    if has_sources:
+        build = f"""    && pip install {_EXACTLY} --no-build-isolation --no-binary :all: \\
+        -r sources.txt \\
+    && pip uninstall --yes --quiet setuptools \\
+"""
     copies = "\n".join(f"COPY {folder} {folder}" for folder in folders)
     compile_all = f"python {' '.join(COMPILE)} -x '{NOT_COMPILED}'"
     return f"""FROM python:{PYTHON}-slim
 WORKDIR /app
-COPY requirements.txt .
+COPY {lists} .
 # The base image has no bytecode, not even of Python's own modules: compiled here, once.
-RUN pip install --no-cache-dir --no-compile --no-deps --require-hashes --only-binary :all: \\
+RUN pip install {_EXACTLY} --only-binary :all: \\
         -r requirements.txt \\
-    && {compile_all} /usr/local/lib/python{PYTHON}
+{build}    && {compile_all} /usr/local/lib/python{PYTHON}
 {copies}
 COPY main.py .
 RUN {compile_all} .

@@ -10,6 +10,19 @@ from scripts.bundling.tree import LOCK, BundleError
 PROJECT: Final = "stalela"
 # Bundles run on Debian: wheels for it, on any processor, so no image needs a compiler.
 _WHEEL: Final = re.compile(r"/[^/]+-(none-any|[^/]*manylinux[^/]*)\.whl$")
+# Pure Python whose publisher ships no wheel: built where it is installed, by the locked setuptools.
+SOURCE_ONLY: Final = frozenset(
+    {
+        "alibabacloud-darabonba-array",
+        "alibabacloud-darabonba-map",
+        "alibabacloud-darabonba-signature-util",
+        "alibabacloud-darabonba-string",
+        "alibabacloud-endpoint-util",
+        "alibabacloud-tea",
+        "alibabacloud-tea-xml",
+    }
+)
+BUILDER: Final = "setuptools"
 
 Condition = frozenset[str]  # environment markers that must all hold; none: always needed
 
@@ -53,9 +66,25 @@ class Lock:
         return found
 
     def requirements(self, packages: Iterable[str]) -> str:
-        """The text of requirements.txt for `packages`: every version exact, every file hashed."""
+        """The text of requirements.txt for `packages`: every version exact, every wheel hashed.
+
+        With what builds the sources, when there are some.
+        """
         closure = self.closure(packages)
-        return "".join(self._line(name, closure[name]) for name in sorted(closure))
+        if closure.keys() & SOURCE_ONLY:
+            closure[BUILDER] = {frozenset()}
+        return "".join(
+            self._line(name, closure[name]) for name in sorted(closure.keys() - SOURCE_ONLY)
+        )
+
+    def sources(self, packages: Iterable[str]) -> str:
+        """The text of sources.txt: what must be built, hashed too; empty when nothing must."""
+        closure = self.closure(packages)
+        return "".join(
+            f"{name}=={self._packages[name]['version']} \\\n"
+            f"    --hash={self._packages[name]['sdist']['hash']}\n"
+            for name in sorted(closure.keys() & SOURCE_ONLY)
+        )
 
     def _below(self, needed: dict[str, Any]) -> Iterator[dict[str, Any]]:
         package = self._packages[needed["name"]]

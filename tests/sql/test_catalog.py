@@ -249,6 +249,7 @@ def test_the_records_of_what_happened_are_append_only(books: Books) -> None:
         "recon.resolutions",
         "recon.runs",
         "recon.statement_lines",
+        "signing.key_rotations",
         "signing.signing_log",
         "sync.authority_ack_log",
     }

@@ -2,28 +2,6 @@
 
 set role stalela_owner;
 
-create function compliance.staff()
-returns public.caller
-language plpgsql
-volatile
-security definer -- functions may not read keys and memberships
-set search_path = ''
-as $$
-declare
-    headers jsonb := nullif(current_setting('request.headers', true), '')::jsonb;
-    ourselves public.caller;
-begin
-    if headers ? 'x-stalela-user-id' or headers ? 'x-stalela-key-hash' then
-        return public.authorize('platform:operate', 'manage');
-    end if;
-    -- The function on its own behalf: it has checked the platform's own token.
-    ourselves.actor := 'system';
-    ourselves.rate := '{}';
-    return ourselves;
-end
-$$;
-comment on function compliance.staff is 'An operator of the platform, or the platform itself; everybody else is refused with 40311.';
-
 create function compliance.list_resource(source text)
 returns json
 language plpgsql
@@ -56,7 +34,7 @@ security definer -- callers may not read lists
 set search_path = ''
 as $$
 declare
-    caller public.caller := compliance.staff();
+    caller public.caller := public.staff();
 begin
     return public.reply(caller, 200, json_build_object('data', (
         select json_agg(compliance.list_resource(l.source) order by l.source) from compliance.lists as l
@@ -76,7 +54,7 @@ set search_path = ''
 as $$
 #variable_conflict use_column
 declare
-    caller public.caller := compliance.staff();
+    caller public.caller := public.staff();
     was compliance.lists;
     next_version bigint;
     added integer;

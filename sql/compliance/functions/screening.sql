@@ -156,7 +156,7 @@ security definer -- callers may not read exemptions
 set search_path = ''
 as $$
 declare
-    caller public.caller := compliance.staff();
+    caller public.caller := public.staff();
 begin
     return jsonb_build_object('actor', caller.actor, 'headers', caller.rate, 'exempt', (
         select coalesce(jsonb_object_agg(f, compliance.exempt_entries(

@@ -64,7 +64,8 @@ begin
     end if;
     return row(
         row(202, fiscal.invoice_resource(invoice.invoice_id), headers)::public.answer,
-        fiscal.signing_work(invoice.fiscal_number)
+        -- What an operator must look at is not asked for again by whoever repeats the request.
+        case when invoice.status = 'pending_signature' then fiscal.signing_work(invoice.fiscal_number) end
     );
 end
 $$;
@@ -84,16 +85,19 @@ begin
             'environment', l.environment, 'jurisdiction', m.jurisdiction, 'outlet_id', l.outlet_id,
             'fiscal_authority_id', o.fiscal_authority_id, 'fiscal_number', l.fiscal_number, 'sequence', l.series_no,
             'canonical_payload_hash', l.canonical_payload_hash, 'previous_hash', l.previous_hash,
-            'sealed_at', l.sealed_at
+            'sealed_at', l.sealed_at,
+            'key', signing.key_facts(coalesce(q.key_id, signing.active_key(m.jurisdiction, l.environment)))
         )
         from fiscal.fiscal_ledger as l
         inner join fiscal.outlets as o on o.outlet_id = l.outlet_id
         inner join fiscal.merchants as m on m.merchant_id = o.merchant_id
+        inner join signing.signing_queue as q on q.fiscal_number = l.fiscal_number
         where l.fiscal_number = signing_work.fiscal_number
     );
 end
 $$;
-comment on function fiscal.signing_work is 'What a signer needs to build the seal object of a ledger entry.';
+comment on function fiscal.signing_work is
+'What a signer needs to build and sign the seal object of a ledger entry. No key: none is registered yet. Null when it is signed.';
 
 create function fiscal.may_preview()
 returns void

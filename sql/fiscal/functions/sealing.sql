@@ -288,12 +288,39 @@ set search_path = ''
 as $$
 #variable_conflict use_column
 declare
+    signer text := signing.hold_key(
+        (select m.jurisdiction from fiscal.merchants as m where m.merchant_id = (append_entry.outlet).merchant_id),
+        (append_entry.outlet).environment
+    );
+begin
+    perform signing.follow_key(append_entry.outlet, signer);
+    return fiscal.write_entry(
+        append_entry.outlet, append_entry.record_type, append_entry.fiscal_number, append_entry.series_no,
+        append_entry.canonical_payload_hash, append_entry.invoice_id, signer
+    );
+end
+$$;
+comment on function fiscal.append_entry is
+'The next link of an outlet''s chain, and its place in the signing queue with the key that must sign it; a key_rotation entry goes before it where that key is new. Only under the outlet''s lock.';
+
+create function fiscal.write_entry(
+    outlet fiscal.outlets, record_type text, fiscal_number text, series_no bigint, canonical_payload_hash text,
+    invoice_id text, key_id text
+)
+returns fiscal.fiscal_ledger
+language plpgsql
+volatile
+security definer -- callers may not write the ledger
+set search_path = ''
+as $$
+#variable_conflict use_column
+declare
     head fiscal.fiscal_ledger;
     entry fiscal.fiscal_ledger;
 begin
     select l.* into head
     from fiscal.fiscal_ledger as l
-    where l.outlet_id = (append_entry.outlet).outlet_id
+    where l.outlet_id = (write_entry.outlet).outlet_id
     order by l.entry_no desc
     limit 1;
     entry.previous_hash := coalesce(head.entry_hash, repeat('0', 64));
@@ -305,28 +332,28 @@ begin
         outlet_id, entry_no, tenant_id, environment, record_type, fiscal_number, series_no, sequence,
         canonical_payload_hash, sealed_at, previous_hash, entry_hash, invoice_id
     ) values (
-        (append_entry.outlet).outlet_id, coalesce(head.entry_no, 0) + 1, (append_entry.outlet).tenant_id,
-        (append_entry.outlet).environment, append_entry.record_type, append_entry.fiscal_number,
-        append_entry.series_no,
-        case when append_entry.record_type not in ('report_z', 'key_rotation') then append_entry.series_no end,
-        append_entry.canonical_payload_hash, entry.sealed_at, entry.previous_hash,
+        (write_entry.outlet).outlet_id, coalesce(head.entry_no, 0) + 1, (write_entry.outlet).tenant_id,
+        (write_entry.outlet).environment, write_entry.record_type, write_entry.fiscal_number,
+        write_entry.series_no,
+        case when write_entry.record_type not in ('report_z', 'key_rotation') then write_entry.series_no end,
+        write_entry.canonical_payload_hash, entry.sealed_at, entry.previous_hash,
         encode(sha256(convert_to(concat_ws(
-            E'\n', append_entry.fiscal_number, append_entry.canonical_payload_hash, entry.sealed_at, entry.previous_hash
+            E'\n', write_entry.fiscal_number, write_entry.canonical_payload_hash, entry.sealed_at, entry.previous_hash
         ), 'UTF8')), 'hex'),
-        append_entry.invoice_id
+        write_entry.invoice_id
     )
     returning * into entry;
     -- Whoever seals an invoice signs it now; the queue comes when they did not, and for everything else at once.
-    insert into signing.signing_queue (fiscal_number, tenant_id, environment, next_attempt_at)
+    insert into signing.signing_queue (fiscal_number, tenant_id, environment, key_id, next_attempt_at)
     values (
-        entry.fiscal_number, entry.tenant_id, entry.environment,
+        entry.fiscal_number, entry.tenant_id, entry.environment, write_entry.key_id,
         now() + case when entry.invoice_id is null then interval '0' else interval '5 seconds' end
     );
     return entry;
 end
 $$;
-comment on function fiscal.append_entry is
-'The next link of an outlet''s chain, and its place in the signing queue. Only under the outlet''s lock.';
+comment on function fiscal.write_entry is
+'One link, as append_entry decided it.';
 
 create function fiscal.fiscal_number(outlet fiscal.outlets, sequence bigint)
 returns text
@@ -384,7 +411,8 @@ as $$
 declare
     entry fiscal.fiscal_ledger;
     signer signing.keys;
-    is_first boolean;
+    queued signing.signing_queue;
+    is_wanted boolean;
 begin
     select l.* into entry
     from fiscal.fiscal_ledger as l
@@ -400,29 +428,37 @@ begin
     ) then
         raise exception 'the signature is not of what the ledger says';
     end if;
+    -- Whoever revokes the key, parks the entry or signs it too waits here, or came before.
+    select q.* into queued
+    from signing.signing_queue as q
+    where q.fiscal_number = entry.fiscal_number
+    for update;
+    is_wanted := found and signing.may_sign(signer.key_id, queued.key_id);
     insert into signing.signing_log (
         tenant_id, environment, fiscal_number, key_id, digest, signature, provider_request_id, latency_ms, outcome
     ) values (
         entry.tenant_id, entry.environment, entry.fiscal_number, signer.key_id, attach_signature.digest,
-        attach_signature.signature, attach_signature.provider_request_id, attach_signature.latency_ms, 'signed'
+        attach_signature.signature, attach_signature.provider_request_id, attach_signature.latency_ms,
+        case when is_wanted then 'signed' else 'discarded' end
     );
-    -- Two signers may have signed the same entry; the first signature is the document's.
-    insert into fiscal.signatures (
-        fiscal_number, tenant_id, environment, outlet_id, key_id, signature_alg, digest, signature, auth_code
-    ) values (
-        entry.fiscal_number, entry.tenant_id, entry.environment, entry.outlet_id, signer.key_id, signer.alg,
-        attach_signature.digest, attach_signature.signature, attach_signature.auth_code
-    )
-    on conflict (fiscal_number) do nothing
-    returning true into is_first;
-    if is_first then
+    if is_wanted then
+        insert into fiscal.signatures (
+            fiscal_number, tenant_id, environment, outlet_id, key_id, signature_alg, digest, signature, auth_code
+        ) values (
+            entry.fiscal_number, entry.tenant_id, entry.environment, entry.outlet_id, signer.key_id, signer.alg,
+            attach_signature.digest, attach_signature.signature, attach_signature.auth_code
+        );
         delete from signing.signing_queue as q where q.fiscal_number = entry.fiscal_number;
         perform fiscal.fiscalize(entry, attach_signature.auth_code);
     end if;
-    return row(201, coalesce(fiscal.invoice_resource(entry.invoice_id), 'null'), '{}')::public.answer;
+    -- Without a row in the queue somebody else signed it, and the answer is as good.
+    return row(
+        case when is_wanted or queued.fiscal_number is null then 201 else 202 end,
+        coalesce(fiscal.invoice_resource(entry.invoice_id), 'null'), '{}'
+    )::public.answer;
 end
 $$;
 comment on function fiscal.attach_signature is
-'Gives a ledger entry its signature, once, when the digest is of what the ledger says; logs the provider''s call. The answer is the invoice; null for entries that are none.';
+'Gives a ledger entry its signature, once, by the key that must sign it and over what the ledger says; logs the provider''s call whatever comes of it. 201 with the invoice (null for entries that are none), 202 when the entry still waits for another key.';
 
 reset role;

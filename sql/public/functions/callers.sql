@@ -179,4 +179,26 @@ $$;
 comment on function public.authorize is
 'The first line of everything a caller may ask for: who, whether they hold the scope (40311 names it), and one token of their bucket (42901).';
 
+create function public.staff()
+returns public.caller
+language plpgsql
+volatile
+security definer -- functions may not read keys and memberships
+set search_path = ''
+as $$
+declare
+    headers jsonb := nullif(current_setting('request.headers', true), '')::jsonb;
+    ourselves public.caller;
+begin
+    if headers ? 'x-stalela-user-id' or headers ? 'x-stalela-key-hash' then
+        return public.authorize('platform:operate', 'manage');
+    end if;
+    -- The function on its own behalf: it has checked the platform's own token.
+    ourselves.actor := 'system';
+    ourselves.rate := '{}';
+    return ourselves;
+end
+$$;
+comment on function public.staff is 'An operator of the platform, or the platform itself; everybody else is refused with 40311.';
+
 reset role;

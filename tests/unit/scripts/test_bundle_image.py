@@ -66,3 +66,15 @@ def test_image_compiles_python_itself_and_the_bundle() -> None:
 
 def test_image_installs_nothing_that_is_not_hashed() -> None:
     assert "--no-deps --require-hashes --only-binary :all:" in image.dockerfile(["shared"])
+
+
+def test_image_builds_sources_with_what_is_there_and_loses_it_again() -> None:
+    lines = image.dockerfile(["shared"], has_sources=True)
+
+    assert "COPY requirements.txt sources.txt ." in lines
+    assert (
+        "--require-hashes --no-build-isolation --no-binary :all: \\\n        -r sources.txt"
+        in lines
+    )
+    assert lines.index("-r sources.txt") < lines.index("pip uninstall --yes --quiet setuptools")
+    assert "sources.txt" not in image.dockerfile(["shared"])

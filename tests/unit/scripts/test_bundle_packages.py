@@ -113,6 +113,29 @@ def test_requirements_hold_the_wheels_of_linux_only() -> None:
     )
 
 
+def test_source_that_must_be_built_is_hashed_and_brings_its_builder() -> None:
+    project = 'dependencies = [{ name = "web" }, { name = "alibabacloud-tea" }]'
+    source = 'sdist = { url = "https://files.example/tea.tar.gz", hash = "sha256:tea" }'
+    packages = [
+        package("stalela", project),
+        package("web"),
+        package("alibabacloud-tea", source, wheels=" "),
+        package("setuptools"),
+    ]
+    lock = Lock("\n".join(packages))
+
+    assert lock.sources(["web", "alibabacloud-tea"]) == (
+        "alibabacloud-tea==1.0 \\\n    --hash=sha256:tea\n"
+    )
+    assert lock.requirements(["alibabacloud-tea"]) == (
+        "setuptools==1.0 \\\n    --hash=sha256:setuptools\n"
+    )
+    assert (lock.sources(["web"]), lock.requirements(["web"])) == (
+        "",
+        "web==1.0 \\\n    --hash=sha256:web\n",
+    )
+
+
 def test_package_that_pyproject_does_not_name_is_refused() -> None:
     with pytest.raises(BundleError, match=r"^base is no dependency in pyproject.toml.$"):
         Lock(LOCK).requirements(["base"])
