@@ -6,8 +6,8 @@ from typing import Annotated
 from fastapi import APIRouter, FastAPI, Query, Request
 from fastapi.responses import Response
 
-from functions.invoices.issuing import Issuer
 from functions.invoices import keys, models, printing
+from functions.invoices.issuing import Issuer
 from functions.invoices.sealing import Sealer
 from functions.invoices.signatures import Signatures
 from functions.invoices.signers import make_signer
