@@ -218,6 +218,7 @@ on conflict (plan, bucket) do update set
 -- shared/ledger/public.settings.csv
 -- shared/messages/public.settings.csv
 -- shared/public.settings.csv
+-- shared/signing/public.settings.csv
 -- shared/webhooks/public.settings.csv
 insert into public.settings (key, value, comment)
 values
@@ -246,6 +247,7 @@ values
 ('outbox.retention_s', '604800', 'How many seconds the outbox keeps a partition after its end'),
 ('outbox.ahead_s', '259200', 'How many seconds ahead partitions of the outbox are made'),
 ('outbox.lag_alert_s', '60', 'Seconds an event may be due at a destination before an alert is raised'),
+('signing.rotate_after_days', '365', 'Days a key signs before another one takes over'),
 ('webhooks.endpoints_max', '5', 'Webhook endpoints of one tenant in one environment'),
 ('webhooks.delays_s', '[10, 60, 600, 3600]', 'Seconds before the second attempt and the third and so on; the last one repeats'),
 ('webhooks.patience_s', '86400', 'Seconds after which an undelivered webhook is given up; it can still be replayed'),
@@ -399,6 +401,8 @@ values
 ('recon.daily', 'slow', '300', '600', 'recon.daily', 'true', 'Opens each tenant''s reconciliation session of the day and closes days whose time is over'),
 ('recon.clear', 'fast', '15', '60', 'recon.clear_settlements', 'true', 'Books what statements prove: the rail''s settlement account against cash'),
 ('signing.poke', 'fast', '5', '60', 'signing.poke_queue', 'true', 'Wakes the signer when a numbered document waits for its signature'),
+('signing.rotate', 'slow', '3600', '60', 'signing.poke_rotation', 'true', 'Has keys replaced that signed for a year'),
+('signing.watch', 'fast', '60', '60', 'signing.watch_queue', 'true', 'Alerts when signatures are missing for 15 minutes; parks them after 24 hours'),
 ('webhooks.poke', 'fast', '5', '60', 'webhooks.poke_delivery', 'true', 'Wakes the dispatcher when a webhook is due'),
 ('webhooks.purge', 'slow', '600', '120', 'webhooks.purge', 'true', 'Removes payloads and attempts and deliveries whose time is over'),
 ('webhooks.reseal', 'slow', '3600', '60', 'webhooks.poke_reseal', 'true', 'Wakes webhook_endpoints to seal secrets again that are under an older master key')

@@ -2548,12 +2548,13 @@ create table signing.signing_log (
     signature text,
     provider_request_id text,
     latency_ms integer not null check (latency_ms >= 0),
-    outcome text not null check (outcome in ('signed', 'failed')),
+    outcome text not null check (outcome in ('signed', 'discarded', 'failed')),
     error text,
     signed_at timestamptz not null default now(),
-    check ((outcome = 'signed') = (signature is not null))
+    check ((outcome = 'failed') = (signature is null))
 );
-comment on table signing.signing_log is 'Append-only: one row for each call of a signing provider, failures too.';
+comment on table signing.signing_log is
+'Append-only: one row for each call of a signing provider, failures too. discarded: a signature that came too late to be the entry''s.';
 alter table signing.signing_log enable row level security;
 create index signing_log_of_entry on signing.signing_log (fiscal_number);
 create index signing_log_of_key on signing.signing_log (key_id);
@@ -2566,17 +2567,53 @@ create table signing.signing_queue (
     fiscal_number text primary key,
     tenant_id text not null,
     environment text not null check (environment in ('sandbox', 'production')),
+    key_id text references signing.keys (key_id),
     attempts integer not null default 0,
     next_attempt_at timestamptz not null,
-    first_failed_at timestamptz,
+    waiting_since timestamptz not null default now(),
     last_error text,
     created_at timestamptz not null default now()
 ) with (fillfactor = 50, autovacuum_vacuum_scale_factor = 0.01);
 comment on table signing.signing_queue is
-'Ledger entries without a signature. A row leaves when the signature is attached, and for no other reason.';
+'Ledger entries without a signature. A row leaves when the signature is attached, and for no other reason. next_attempt_at infinity: an operator must look.';
+comment on column signing.signing_queue.key_id is
+'The only key that may sign the entry, decided when it was sealed; null: whichever is active when it is signed, because none was then.';
 alter table signing.signing_queue enable row level security;
 create index signing_queue_due on signing.signing_queue (next_attempt_at);
+create index signing_queue_of_key on signing.signing_queue (key_id);
 create index signing_queue_of_tenant on signing.signing_queue (tenant_id, environment);
+
+create table signing.chain_keys (
+    outlet_id text primary key,
+    tenant_id text not null,
+    environment text not null check (environment in ('sandbox', 'production')),
+    key_id text not null references signing.keys (key_id)
+);
+comment on table signing.chain_keys is 'The key of the newest entries of each outlet''s chain; it changes with a key_rotation entry only.';
+alter table signing.chain_keys enable row level security;
+create index chain_keys_of_key on signing.chain_keys (key_id);
+create index chain_keys_of_tenant on signing.chain_keys (tenant_id, environment);
+
+create table signing.key_rotations (
+    fiscal_number text primary key,
+    outlet_id text not null,
+    tenant_id text not null,
+    environment text not null check (environment in ('sandbox', 'production')),
+    from_key_id text not null references signing.keys (key_id),
+    to_key_id text not null references signing.keys (key_id),
+    body text not null,
+    created_at timestamptz not null default now()
+);
+comment on table signing.key_rotations is
+'Append-only: the words of each key_rotation entry. body is canonical JSON (RFC 8785); its SHA-256 is the entry''s payload hash.';
+alter table signing.key_rotations enable row level security;
+create index key_rotations_of_outlet on signing.key_rotations (outlet_id);
+create index key_rotations_from_key on signing.key_rotations (from_key_id);
+create index key_rotations_to_key on signing.key_rotations (to_key_id);
+create index key_rotations_of_tenant on signing.key_rotations (tenant_id, environment);
+create trigger key_rotations_append_only
+before update or delete or truncate on signing.key_rotations
+for each statement execute function public.forbid_change();
 
 reset role;
 
@@ -3232,6 +3269,7 @@ on conflict (plan, bucket) do update set
 -- shared/ledger/public.settings.csv
 -- shared/messages/public.settings.csv
 -- shared/public.settings.csv
+-- shared/signing/public.settings.csv
 -- shared/webhooks/public.settings.csv
 insert into public.settings (key, value, comment)
 values
@@ -3260,6 +3298,7 @@ values
 ('outbox.retention_s', '604800', 'How many seconds the outbox keeps a partition after its end'),
 ('outbox.ahead_s', '259200', 'How many seconds ahead partitions of the outbox are made'),
 ('outbox.lag_alert_s', '60', 'Seconds an event may be due at a destination before an alert is raised'),
+('signing.rotate_after_days', '365', 'Days a key signs before another one takes over'),
 ('webhooks.endpoints_max', '5', 'Webhook endpoints of one tenant in one environment'),
 ('webhooks.delays_s', '[10, 60, 600, 3600]', 'Seconds before the second attempt and the third and so on; the last one repeats'),
 ('webhooks.patience_s', '86400', 'Seconds after which an undelivered webhook is given up; it can still be replayed'),
@@ -3413,6 +3452,8 @@ values
 ('recon.daily', 'slow', '300', '600', 'recon.daily', 'true', 'Opens each tenant''s reconciliation session of the day and closes days whose time is over'),
 ('recon.clear', 'fast', '15', '60', 'recon.clear_settlements', 'true', 'Books what statements prove: the rail''s settlement account against cash'),
 ('signing.poke', 'fast', '5', '60', 'signing.poke_queue', 'true', 'Wakes the signer when a numbered document waits for its signature'),
+('signing.rotate', 'slow', '3600', '60', 'signing.poke_rotation', 'true', 'Has keys replaced that signed for a year'),
+('signing.watch', 'fast', '60', '60', 'signing.watch_queue', 'true', 'Alerts when signatures are missing for 15 minutes; parks them after 24 hours'),
 ('webhooks.poke', 'fast', '5', '60', 'webhooks.poke_delivery', 'true', 'Wakes the dispatcher when a webhook is due'),
 ('webhooks.purge', 'slow', '600', '120', 'webhooks.purge', 'true', 'Removes payloads and attempts and deliveries whose time is over'),
 ('webhooks.reseal', 'slow', '3600', '60', 'webhooks.poke_reseal', 'true', 'Wakes webhook_endpoints to seal secrets again that are under an older master key')
@@ -5256,6 +5297,28 @@ end
 $$;
 comment on function public.authorize is
 'The first line of everything a caller may ask for: who, whether they hold the scope (40311 names it), and one token of their bucket (42901).';
+
+create function public.staff()
+returns public.caller
+language plpgsql
+volatile
+security definer -- functions may not read keys and memberships
+set search_path = ''
+as $$
+declare
+    headers jsonb := nullif(current_setting('request.headers', true), '')::jsonb;
+    ourselves public.caller;
+begin
+    if headers ? 'x-stalela-user-id' or headers ? 'x-stalela-key-hash' then
+        return public.authorize('platform:operate', 'manage');
+    end if;
+    -- The function on its own behalf: it has checked the platform's own token.
+    ourselves.actor := 'system';
+    ourselves.rate := '{}';
+    return ourselves;
+end
+$$;
+comment on function public.staff is 'An operator of the platform, or the platform itself; everybody else is refused with 40311.';
 
 reset role;
 
@@ -17276,28 +17339,6 @@ reset role;
 
 set role stalela_owner;
 
-create function compliance.staff()
-returns public.caller
-language plpgsql
-volatile
-security definer -- functions may not read keys and memberships
-set search_path = ''
-as $$
-declare
-    headers jsonb := nullif(current_setting('request.headers', true), '')::jsonb;
-    ourselves public.caller;
-begin
-    if headers ? 'x-stalela-user-id' or headers ? 'x-stalela-key-hash' then
-        return public.authorize('platform:operate', 'manage');
-    end if;
-    -- The function on its own behalf: it has checked the platform's own token.
-    ourselves.actor := 'system';
-    ourselves.rate := '{}';
-    return ourselves;
-end
-$$;
-comment on function compliance.staff is 'An operator of the platform, or the platform itself; everybody else is refused with 40311.';
-
 create function compliance.list_resource(source text)
 returns json
 language plpgsql
@@ -17330,7 +17371,7 @@ security definer -- callers may not read lists
 set search_path = ''
 as $$
 declare
-    caller public.caller := compliance.staff();
+    caller public.caller := public.staff();
 begin
     return public.reply(caller, 200, json_build_object('data', (
         select json_agg(compliance.list_resource(l.source) order by l.source) from compliance.lists as l
@@ -17350,7 +17391,7 @@ set search_path = ''
 as $$
 #variable_conflict use_column
 declare
-    caller public.caller := compliance.staff();
+    caller public.caller := public.staff();
     was compliance.lists;
     next_version bigint;
     added integer;
@@ -18181,7 +18222,7 @@ security definer -- callers may not read exemptions
 set search_path = ''
 as $$
 declare
-    caller public.caller := compliance.staff();
+    caller public.caller := public.staff();
 begin
     return jsonb_build_object('actor', caller.actor, 'headers', caller.rate, 'exempt', (
         select coalesce(jsonb_object_agg(f, compliance.exempt_entries(
@@ -22248,11 +22289,105 @@ reset role;
 
 -- sql/signing/functions/keys.sql
 
--- The keys that sign: one active per jurisdiction and environment.
+-- The keys that sign: one active per jurisdiction and environment, and how it gives way to the next.
 
 set role stalela_owner;
 
-create function signing.register_key(
+create function signing.place_lock(jurisdiction text, environment text)
+returns integer
+language plpgsql
+immutable
+set search_path = ''
+as $$
+begin
+    return hashtext(place_lock.jurisdiction || '|' || place_lock.environment);
+end
+$$;
+comment on function signing.place_lock is
+'Second half of the advisory lock on the keys of a place: shared by whoever seals, exclusive for whoever changes the active key.';
+
+create function signing.active_key(jurisdiction text, environment text)
+returns text
+language plpgsql
+stable
+security definer -- callers may not read keys
+set search_path = ''
+as $$
+#variable_conflict use_column
+begin
+    return (
+        select k.key_id
+        from signing.keys as k
+        where
+            k.jurisdiction = active_key.jurisdiction and k.environment = active_key.environment
+            and k.status = 'active'
+    );
+end
+$$;
+comment on function signing.active_key is 'The key that signs for a place now; null when none does.';
+
+create function signing.may_sign(key_id text, wanted text)
+returns boolean
+language plpgsql
+stable
+security definer -- callers may not read keys
+set search_path = ''
+as $$
+#variable_conflict use_column
+begin
+    return exists (
+        select from signing.keys as k
+        where
+            k.key_id = may_sign.key_id and k.status <> 'revoked'
+            and k.key_id = coalesce(may_sign.wanted, signing.active_key(k.jurisdiction, k.environment))
+    );
+end
+$$;
+comment on function signing.may_sign is
+'Whether this key''s signature is the one an entry waits for: wanted is the key it was sealed under, null the active one.';
+
+create function signing.hold_key(jurisdiction text, environment text)
+returns text
+language plpgsql
+volatile
+security definer -- callers may not read keys
+set search_path = ''
+as $$
+#variable_conflict use_column
+begin
+    -- Nobody changes the active key before the entry that relies on it is committed: no entry is sealed after a
+    -- switch under the key before it.
+    perform pg_advisory_xact_lock_shared(
+        hashtext('signing.keys'), signing.place_lock(hold_key.jurisdiction, hold_key.environment)
+    );
+    return signing.active_key(hold_key.jurisdiction, hold_key.environment);
+end
+$$;
+comment on function signing.hold_key is
+'The active key of a place, which stays active until this transaction ends; null when there is none.';
+
+create function signing.key_facts(key_id text)
+returns jsonb
+language plpgsql
+stable
+security definer -- callers may not read keys
+set search_path = ''
+as $$
+#variable_conflict use_column
+begin
+    return (
+        select jsonb_build_object(
+            'key_id', k.key_id, 'provider', k.provider, 'key_ref', k.key_ref, 'key_version', k.key_version,
+            'alg', k.alg, 'spki', k.public_key_spki
+        )
+        from signing.keys as k
+        where k.key_id = key_facts.key_id
+    );
+end
+$$;
+comment on function signing.key_facts is 'What a signer must know of a key to sign with it.';
+
+create function signing.insert_key(
     jurisdiction text, environment text, provider text, key_ref text, key_version text, alg text, public_key_spki text
 )
 returns text
@@ -22263,49 +22398,263 @@ set search_path = ''
 as $$
 #variable_conflict use_column
 declare
-    known signing.keys;
     year text := to_char(now() at time zone 'utc', 'YYYY');
-    name text;
+    name text := lower(concat_ws(
+        '-', insert_key.jurisdiction, insert_key.alg, case when insert_key.environment = 'sandbox' then 'test' end, year
+    ));
     used bigint;
+    before signing.keys;
 begin
-    -- Two instances that start together register one key.
-    perform pg_advisory_xact_lock(
-        hashtext('signing.keys'), hashtext(register_key.jurisdiction || '|' || register_key.environment)
-    );
-    select k.* into known
+    select k.* into before
     from signing.keys as k
     where
-        k.jurisdiction = register_key.jurisdiction and k.environment = register_key.environment
-        and k.public_key_spki = register_key.public_key_spki;
-    if known.status = 'active' then
-        return known.key_id;
-    elsif known.key_id is not null then
-        perform public.refuse('40911', format('The key %s is %s and signs no more.', known.key_id, known.status));
+        k.jurisdiction = insert_key.jurisdiction and k.environment = insert_key.environment
+        and k.public_key_spki = insert_key.public_key_spki;
+    if found then
+        perform public.refuse('40911', format('The key %s is %s and is not made active again.', before.key_id, before.status));
     end if;
-    update signing.keys as k
-    set status = 'retired', valid_until = now()
-    where
-        k.jurisdiction = register_key.jurisdiction and k.environment = register_key.environment
-        and k.status = 'active';
-    name := lower(concat_ws(
-        '-', register_key.jurisdiction, register_key.alg, case when register_key.environment = 'sandbox' then 'test' end, year
-    ));
-    select count(*) into used from signing.keys as k where k.key_id like name || '%';
+    select count(*) into used from signing.keys as k where k.key_id like name || '-%';
     insert into signing.keys (
-        key_id, jurisdiction, environment, provider, key_ref, key_version, alg, public_key_spki
+        key_id, jurisdiction, environment, provider, key_ref, key_version, alg, public_key_spki, valid_from
     ) values (
-        name || to_char(used + 1, '"-"FM00'), register_key.jurisdiction, register_key.environment, register_key.provider,
-        register_key.key_ref, register_key.key_version, register_key.alg, register_key.public_key_spki
+        name || to_char(used + 1, '"-"FM00'), insert_key.jurisdiction, insert_key.environment, insert_key.provider,
+        insert_key.key_ref, insert_key.key_version, insert_key.alg, insert_key.public_key_spki,
+        -- As exact as sealed_at, so that comparing the two is comparing.
+        date_trunc('second', clock_timestamp())
     )
     returning key_id into name;
-    perform public.audit(null, 'signing.key_registered', name, jsonb_build_object(
-        'provider', register_key.provider, 'alg', register_key.alg
-    ));
     return name;
 end
 $$;
+comment on function signing.insert_key is
+'Makes a public key the active one, under a name of ours: cd-es256-2026-01. Only under the exclusive lock of the place, when none is active. 40911 for a key that was.';
+
+create function signing.register_key(
+    jurisdiction text, environment text, provider text, key_ref text, key_version text, alg text, public_key_spki text
+)
+returns jsonb
+language plpgsql
+volatile
+security definer -- functions may not write keys
+set search_path = ''
+as $$
+declare
+    name text;
+begin
+    -- Two instances that start together register one key.
+    perform pg_advisory_xact_lock(
+        hashtext('signing.keys'), signing.place_lock(register_key.jurisdiction, register_key.environment)
+    );
+    name := signing.hold_key(register_key.jurisdiction, register_key.environment);
+    if name is null then
+        name := signing.insert_key(
+            register_key.jurisdiction, register_key.environment, register_key.provider, register_key.key_ref,
+            register_key.key_version, register_key.alg, register_key.public_key_spki
+        );
+        perform public.audit(null, 'signing.key_registered', name, jsonb_build_object(
+            'provider', register_key.provider, 'alg', register_key.alg
+        ));
+    end if;
+    return signing.key_facts(name);
+end
+$$;
 comment on function signing.register_key is
-'The id of this public key, which from now on is the one that signs for the jurisdiction; the key before it retires. 40911 for a key that retired or was revoked.';
+'The active key of a place: the one there is, which may be another instance''s, or this one. It never replaces a key; rotate_key does. 40911 for a key that retired or was revoked.';
+
+create function signing.plan_rotation(key_id text)
+returns jsonb
+language plpgsql
+volatile
+security definer -- functions may not read keys
+set search_path = ''
+as $$
+#variable_conflict use_column
+declare
+    replaced signing.keys;
+begin
+    perform public.staff();
+    replaced := signing.replaceable_key(plan_rotation.key_id);
+    return (
+        select jsonb_agg(k.public_key_spki)
+        from signing.keys as k
+        where k.jurisdiction = replaced.jurisdiction and k.environment = replaced.environment
+    );
+end
+$$;
+comment on function signing.plan_rotation is
+'The public keys that signed where this one does, none of which may follow it. Operators and the platform. 40401, 40911.';
+
+create function signing.replaceable_key(key_id text)
+returns signing.keys
+language plpgsql
+stable
+security definer -- functions may not read keys
+set search_path = ''
+as $$
+#variable_conflict use_column
+declare
+    found_key signing.keys;
+begin
+    select k.* into found_key from signing.keys as k where k.key_id = replaceable_key.key_id;
+    if not found then
+        perform public.refuse('40401', format('There is no key %s.', replaceable_key.key_id));
+    elsif found_key.status <> 'active' and exists (
+        select from signing.keys as k
+        where
+            k.jurisdiction = found_key.jurisdiction and k.environment = found_key.environment and k.status = 'active'
+    ) then
+        perform public.refuse('40911', format('The key %s is %s, and another one is active.', found_key.key_id, found_key.status));
+    end if;
+    return found_key;
+end
+$$;
+comment on function signing.replaceable_key is
+'This key, which must be the one that signs or, where none does since it was revoked, any: 40401, 40911.';
+
+create function signing.rotate_key(
+    replaces text, reason text, provider text, key_ref text, key_version text, alg text, public_key_spki text
+)
+returns public.answer
+language plpgsql
+volatile
+security definer -- functions may not write keys
+set search_path = ''
+as $$
+#variable_conflict use_column
+declare
+    caller public.caller := public.staff();
+    replaced signing.keys := signing.replaceable_key(rotate_key.replaces);
+    successor text;
+begin
+    -- Waits for every entry that is being sealed under the old key; the next ones wait for us, and take the new one.
+    perform pg_advisory_xact_lock(
+        hashtext('signing.keys'), signing.place_lock(replaced.jurisdiction, replaced.environment)
+    );
+    replaced := signing.replaceable_key(rotate_key.replaces);
+    update signing.keys as k
+    set status = 'retired', valid_until = date_trunc('second', clock_timestamp())
+    where k.key_id = replaced.key_id and k.status = 'active';
+    successor := signing.insert_key(
+        replaced.jurisdiction, replaced.environment, rotate_key.provider, rotate_key.key_ref, rotate_key.key_version,
+        rotate_key.alg, rotate_key.public_key_spki
+    );
+    perform public.audit(caller, 'signing.key_rotated', successor, jsonb_build_object(
+        'replaces', replaced.key_id, 'reason', rotate_key.reason, 'provider', rotate_key.provider
+    ));
+    perform public.resolve_alert('key_rotation_overdue', replaced.key_id, format('replaced by %s', successor));
+    return row(200, signing.key_resource(successor), caller.rate)::public.answer;
+end
+$$;
+comment on function signing.rotate_key is
+'Retires the active key and makes another one active, in one instant; each outlet''s chain says so before its next entry. The old key still signs what was sealed before. 40401, 40911.';
+
+create function signing.revoke_key(key_id text, reason text)
+returns public.answer
+language plpgsql
+volatile
+security definer -- functions may not write keys
+set search_path = ''
+as $$
+#variable_conflict use_column
+declare
+    caller public.caller := public.authorize('platform:operate', 'manage');
+    revoked signing.keys;
+begin
+    select k.* into revoked from signing.keys as k where k.key_id = revoke_key.key_id;
+    if not found then
+        perform public.refuse('40401', format('There is no key %s.', revoke_key.key_id));
+    end if;
+    perform pg_advisory_xact_lock(
+        hashtext('signing.keys'), signing.place_lock(revoked.jurisdiction, revoked.environment)
+    );
+    update signing.keys as k
+    set
+        status = 'revoked', revoked_at = date_trunc('second', clock_timestamp()),
+        valid_until = coalesce(k.valid_until, date_trunc('second', clock_timestamp()))
+    where k.key_id = revoked.key_id and k.status <> 'revoked';
+    if not found then
+        perform public.refuse('40911', format('The key %s is revoked.', revoked.key_id));
+    end if;
+    -- What waits for it is signed by the key that is active then.
+    update signing.signing_queue as q set key_id = null where q.key_id = revoked.key_id;
+    perform public.audit(caller, 'signing.key_revoked', revoked.key_id, jsonb_build_object('reason', revoke_key.reason));
+    return row(200, signing.key_resource(revoked.key_id), caller.rate)::public.answer;
+end
+$$;
+comment on function signing.revoke_key is
+'Says that a key is compromised: from this instant nothing it signs is attached, and what was sealed later verifies as revoked. Without a successor (rotate_key first) documents are numbered and wait. Operators; audited. 40401, 40911.';
+
+create function signing.key_resource(key_id text)
+returns text
+language plpgsql
+stable
+security definer -- functions may not read keys
+set search_path = ''
+as $$
+#variable_conflict use_column
+begin
+    return (
+        select json_build_object(
+            'id', k.key_id, 'object', 'signing_key', 'jurisdiction', k.jurisdiction, 'environment', k.environment,
+            'provider', k.provider, 'alg', k.alg, 'status', k.status, 'valid_from', k.valid_from,
+            'valid_until', k.valid_until, 'revoked_at', k.revoked_at
+        )::text
+        from signing.keys as k
+        where k.key_id = key_resource.key_id
+    );
+end
+$$;
+comment on function signing.key_resource is 'A key as operators see it.';
+
+create function signing.keys_to_rotate()
+returns setof text
+language plpgsql
+stable
+security definer -- functions may not read keys
+set search_path = ''
+as $$
+begin
+    return query
+    select k.key_id
+    from signing.keys as k
+    where
+        k.status = 'active'
+        and k.valid_from < now() - make_interval(days => (public.setting('signing.rotate_after_days'))::integer)
+    order by k.key_id;
+end
+$$;
+comment on function signing.keys_to_rotate is 'Active keys that are older than signing.rotate_after_days.';
+
+create function signing.poke_rotation()
+returns boolean
+language plpgsql
+volatile
+security definer -- cron may not read keys
+set search_path = ''
+as $$
+declare
+    overdue record;
+begin
+    if not exists (select from signing.keys_to_rotate()) then
+        return false;
+    end if;
+    perform public.poke('invoices/rotate');
+    for overdue in
+        select k.key_id, k.valid_from
+        from signing.keys as k
+        where
+            k.key_id in (select due.key_id from signing.keys_to_rotate() as due (key_id))
+            and k.valid_from < now() - make_interval(days => (public.setting('signing.rotate_after_days'))::integer + 7)
+    loop
+        perform public.raise_alert(
+            'key_rotation_overdue', 'warning', overdue.key_id, null, null, jsonb_build_object('since', overdue.valid_from)
+        );
+    end loop;
+    return true;
+end
+$$;
+comment on function signing.poke_rotation is
+'Wakes invoices when a key is to be replaced; an alert when that did not happen for a week. A cron task.';
 
 reset role;
 
@@ -22327,7 +22676,7 @@ begin
     return query
     update signing.signing_queue as q
     -- Longer than a provider may take; whoever claims and dies delays it by that.
-    set next_attempt_at = now() + interval '30 seconds', attempts = q.attempts + 1
+    set next_attempt_at = now() + interval '30 seconds'
     where q.fiscal_number = any(array(
         select d.fiscal_number
         from signing.signing_queue as d
@@ -22341,7 +22690,9 @@ end
 $$;
 comment on function signing.claim_signatures is 'Ledger entries that are due to be signed, each for one signer for 30 seconds.';
 
-create function signing.record_failure(fiscal_number text, key_id text, digest text, latency_ms integer, error text)
+create function signing.record_failure(
+    fiscal_number text, key_id text, digest text, latency_ms integer, error text, is_permanent boolean
+)
 returns void
 language plpgsql
 volatile
@@ -22355,31 +22706,111 @@ declare
 begin
     update signing.signing_queue as q
     set
-        first_failed_at = coalesce(q.first_failed_at, now()),
+        attempts = q.attempts + 1,
         last_error = left(record_failure.error, 500),
-        next_attempt_at = now() + make_interval(secs => waits[least(greatest(q.attempts, 1), cardinality(waits))])
-    where q.fiscal_number = record_failure.fiscal_number
+        next_attempt_at = now() + make_interval(secs => waits[least(q.attempts + 1, cardinality(waits))])
+    -- What was parked meanwhile stays so; what is gone was signed by somebody else.
+    where q.fiscal_number = record_failure.fiscal_number and q.next_attempt_at < 'infinity'
     returning * into queued;
-    if not found then
-        return; -- somebody else signed it meanwhile
-    end if;
     insert into signing.signing_log (tenant_id, environment, fiscal_number, key_id, digest, latency_ms, outcome, error)
-    values (
-        queued.tenant_id, queued.environment, queued.fiscal_number, record_failure.key_id, record_failure.digest,
+    select
+        l.tenant_id, l.environment, l.fiscal_number, record_failure.key_id, record_failure.digest,
         record_failure.latency_ms, 'failed', left(record_failure.error, 500)
-    );
-    if queued.first_failed_at < now() - interval '15 minutes' then
-        perform fiscal.tell_delayed(queued.fiscal_number, queued.first_failed_at);
-        perform public.raise_alert(
-            'signing_stalled', 'critical', 'signing', null, null, jsonb_build_object(
-                'waiting', (select count(*) from signing.signing_queue), 'since', queued.first_failed_at
-            )
-        );
+    from fiscal.fiscal_ledger as l
+    where l.fiscal_number = record_failure.fiscal_number;
+    if queued.fiscal_number is not null and record_failure.is_permanent then
+        perform signing.park(array[queued.fiscal_number], record_failure.error);
     end if;
 end
 $$;
 comment on function signing.record_failure is
-'Logs a failed call and waits 1, 2, 5, 10, 30 seconds, then always 30; after 15 minutes an alert, the merchant is told, and on.';
+'Logs a failed call and waits 1, 2, 5, 10, 30 seconds, then always 30; parks the entry when asking again is in vain.';
+
+create function signing.park(fiscal_numbers text[], error text)
+returns void
+language plpgsql
+volatile
+security definer -- functions may not write the queue
+set search_path = ''
+as $$
+#variable_conflict use_column
+begin
+    update signing.signing_queue as q
+    set next_attempt_at = 'infinity'
+    where q.fiscal_number = any(park.fiscal_numbers);
+    perform signing.mark_invoices(park.fiscal_numbers, 'pending_signature', 'signing_error', park.error);
+    perform public.raise_alert('signing_error', 'critical', 'signing', null, null, jsonb_build_object(
+        'parked', (select count(*) from signing.signing_queue as q where q.next_attempt_at = 'infinity'),
+        'last', park.fiscal_numbers[cardinality(park.fiscal_numbers)], 'error', left(park.error, 500)
+    ));
+end
+$$;
+comment on function signing.park is
+'Entries that nobody tries to sign until an operator says so. They keep their numbers; their invoices say signing_error.';
+
+create function signing.mark_invoices(fiscal_numbers text[], from_status text, to_status text, reason text)
+returns void
+language plpgsql
+volatile
+security definer -- functions may not write documents
+set search_path = ''
+as $$
+#variable_conflict use_column
+declare
+    invoice fiscal.invoices;
+begin
+    for invoice in
+        update fiscal.invoices as i
+        set status = mark_invoices.to_status
+        where i.fiscal_number = any(mark_invoices.fiscal_numbers) and i.status = mark_invoices.from_status
+        returning i.*
+    loop
+        perform fiscal.record_event(
+            invoice.tenant_id, invoice.environment, invoice.invoice_id, null, '{}', 'signer',
+            mark_invoices.from_status, mark_invoices.to_status, mark_invoices.reason
+        );
+    end loop;
+end
+$$;
+comment on function signing.mark_invoices is 'Moves the invoices among these entries between waiting for a signer and waiting for an operator; on record.';
+
+create function signing.requeue(fiscal_numbers text[])
+returns public.answer
+language plpgsql
+volatile
+security definer -- operators may not write the queue
+set search_path = ''
+as $$
+#variable_conflict use_column
+declare
+    caller public.caller := public.authorize('platform:operate', 'manage');
+    again text[];
+begin
+    with freed as (
+        update signing.signing_queue as q
+        set
+            next_attempt_at = now(), waiting_since = now(), attempts = 0,
+            -- A key that retired and cannot be reached any more is not waited for: the active one signs.
+            key_id = (select k.key_id from signing.keys as k where k.key_id = q.key_id and k.status = 'active')
+        where
+            q.next_attempt_at = 'infinity'
+            and (requeue.fiscal_numbers is null or q.fiscal_number = any(requeue.fiscal_numbers))
+        returning q.fiscal_number
+    )
+    select coalesce(array_agg(f.fiscal_number), '{}') into again from freed as f;
+    perform signing.mark_invoices(again, 'signing_error', 'pending_signature', 'queued again');
+    if cardinality(again) > 0 then
+        perform public.audit(caller, 'signing.requeued', again[1], jsonb_build_object('fiscal_numbers', again));
+        perform public.poke('invoices/sign');
+    end if;
+    if not exists (select from signing.signing_queue as q where q.next_attempt_at = 'infinity') then
+        perform public.resolve_alert('signing_error', 'signing', 'all of it was queued again');
+    end if;
+    return row(200, json_build_object('requeued', cardinality(again))::text, caller.rate)::public.answer;
+end
+$$;
+comment on function signing.requeue is
+'Has parked entries signed again under their own numbers, these or (null) all. Operators; audited.';
 
 create function signing.poke_queue()
 returns boolean
@@ -22397,6 +22828,138 @@ begin
 end
 $$;
 comment on function signing.poke_queue is 'Wakes invoices when a document waits for its signature. A cron task.';
+
+create function signing.watch_queue()
+returns boolean
+language plpgsql
+volatile
+security definer -- cron may not write the queue
+set search_path = ''
+as $$
+#variable_conflict use_column
+declare
+    hopeless text[];
+    waiting bigint;
+    oldest timestamptz;
+begin
+    select array_agg(q.fiscal_number) into hopeless
+    from signing.signing_queue as q
+    where q.next_attempt_at < 'infinity' and q.waiting_since < now() - interval '24 hours';
+    if hopeless is not null then
+        perform signing.park(hopeless, 'nothing signed it within 24 hours');
+    end if;
+    select count(*), min(q.waiting_since) into waiting, oldest
+    from signing.signing_queue as q
+    where q.next_attempt_at < 'infinity' and q.waiting_since < now() - interval '15 minutes';
+    if waiting = 0 then
+        perform public.resolve_alert('signing_stalled', 'signing', 'nothing waits any more');
+        return hopeless is not null;
+    end if;
+    perform fiscal.tell_delayed(q.fiscal_number, q.waiting_since)
+    from signing.signing_queue as q
+    where q.next_attempt_at < 'infinity' and q.waiting_since < now() - interval '15 minutes';
+    perform public.raise_alert(
+        'signing_stalled', 'critical', 'signing', null, null, jsonb_build_object('waiting', waiting, 'since', oldest)
+    );
+    return true;
+end
+$$;
+comment on function signing.watch_queue is
+'An alert while entries have waited for 15 minutes, whoever is to blame, and their merchants are told; after 24 hours they wait for an operator. A cron task.';
+
+reset role;
+
+-- sql/signing/functions/rotations.sql
+
+-- How a chain says that another key signs it from here on.
+
+set role stalela_owner;
+
+create function signing.follow_key(outlet fiscal.outlets, key_id text)
+returns void
+language plpgsql
+volatile
+security definer -- callers may not write chains and keys
+set search_path = ''
+as $$
+#variable_conflict use_column
+declare
+    before text;
+begin
+    select c.key_id into before from signing.chain_keys as c where c.outlet_id = (follow_key.outlet).outlet_id;
+    if follow_key.key_id is null or follow_key.key_id = before then
+        return;
+    end if;
+    insert into signing.chain_keys as c (outlet_id, tenant_id, environment, key_id)
+    values (
+        (follow_key.outlet).outlet_id, (follow_key.outlet).tenant_id, (follow_key.outlet).environment, follow_key.key_id
+    )
+    on conflict (outlet_id) do update set key_id = excluded.key_id;
+    if before is not null then
+        perform signing.append_rotation(follow_key.outlet, before, follow_key.key_id);
+    end if;
+end
+$$;
+comment on function signing.follow_key is
+'Puts a key_rotation entry into the chain when this key is not the one of the entry before. Only under the outlet''s lock, right before the first entry of the key.';
+
+create function signing.append_rotation(outlet fiscal.outlets, from_key_id text, to_key_id text)
+returns void
+language plpgsql
+volatile
+security definer -- callers may not write chains and keys
+set search_path = ''
+as $$
+#variable_conflict use_column
+declare
+    taken bigint := fiscal.next_number((append_rotation.outlet).outlet_id, 'key_rotation');
+    number text := concat_ws(
+        '-', 'K', (append_rotation.outlet).outlet_code, lpad(taken::text, greatest(6, length(taken::text)), '0')
+    );
+    body text := signing.rotation_body(
+        number, (append_rotation.outlet).outlet_id, append_rotation.from_key_id, append_rotation.to_key_id
+    );
+begin
+    insert into signing.key_rotations (
+        fiscal_number, outlet_id, tenant_id, environment, from_key_id, to_key_id, body
+    ) values (
+        number, (append_rotation.outlet).outlet_id, (append_rotation.outlet).tenant_id,
+        (append_rotation.outlet).environment, append_rotation.from_key_id, append_rotation.to_key_id, body
+    );
+    perform fiscal.write_entry(
+        append_rotation.outlet, 'key_rotation', number, taken, encode(sha256(convert_to(body, 'UTF8')), 'hex'), null,
+        append_rotation.to_key_id
+    );
+end
+$$;
+comment on function signing.append_rotation is
+'The entry that names the old key and the new one, and the first that the new one signs.';
+
+create function signing.rotation_body(fiscal_number text, outlet_id text, from_key_id text, to_key_id text)
+returns text
+language plpgsql
+stable
+security definer -- callers may not read keys
+set search_path = ''
+as $$
+#variable_conflict use_column
+begin
+    return (
+        -- RFC 8785 of text without characters to escape: members in order, no spaces.
+        select format(
+            '{"fiscal_number":"%s","from_key_id":"%s","from_public_key_sha256":"%s","outlet_id":"%s",'
+            '"record_type":"key_rotation","to_key_id":"%s","to_public_key_sha256":"%s"}',
+            rotation_body.fiscal_number, f.key_id, encode(sha256(decode(f.public_key_spki, 'base64')), 'hex'),
+            rotation_body.outlet_id, t.key_id, encode(sha256(decode(t.public_key_spki, 'base64')), 'hex')
+        )
+        from signing.keys as f
+        cross join signing.keys as t
+        where f.key_id = rotation_body.from_key_id and t.key_id = rotation_body.to_key_id
+    );
+end
+$$;
+comment on function signing.rotation_body is
+'The canonical words of a key_rotation entry. The digests of both public keys make the chain commit to the keys and not to their names alone.';
 
 reset role;
 
@@ -22468,7 +23031,8 @@ begin
     end if;
     return row(
         row(202, fiscal.invoice_resource(invoice.invoice_id), headers)::public.answer,
-        fiscal.signing_work(invoice.fiscal_number)
+        -- What an operator must look at is not asked for again by whoever repeats the request.
+        case when invoice.status = 'pending_signature' then fiscal.signing_work(invoice.fiscal_number) end
     );
 end
 $$;
@@ -22488,16 +23052,19 @@ begin
             'environment', l.environment, 'jurisdiction', m.jurisdiction, 'outlet_id', l.outlet_id,
             'fiscal_authority_id', o.fiscal_authority_id, 'fiscal_number', l.fiscal_number, 'sequence', l.series_no,
             'canonical_payload_hash', l.canonical_payload_hash, 'previous_hash', l.previous_hash,
-            'sealed_at', l.sealed_at
+            'sealed_at', l.sealed_at,
+            'key', signing.key_facts(coalesce(q.key_id, signing.active_key(m.jurisdiction, l.environment)))
         )
         from fiscal.fiscal_ledger as l
         inner join fiscal.outlets as o on o.outlet_id = l.outlet_id
         inner join fiscal.merchants as m on m.merchant_id = o.merchant_id
+        inner join signing.signing_queue as q on q.fiscal_number = l.fiscal_number
         where l.fiscal_number = signing_work.fiscal_number
     );
 end
 $$;
-comment on function fiscal.signing_work is 'What a signer needs to build the seal object of a ledger entry.';
+comment on function fiscal.signing_work is
+'What a signer needs to build and sign the seal object of a ledger entry. No key: none is registered yet. Null when it is signed.';
 
 create function fiscal.may_preview()
 returns void
@@ -23623,12 +24190,39 @@ set search_path = ''
 as $$
 #variable_conflict use_column
 declare
+    signer text := signing.hold_key(
+        (select m.jurisdiction from fiscal.merchants as m where m.merchant_id = (append_entry.outlet).merchant_id),
+        (append_entry.outlet).environment
+    );
+begin
+    perform signing.follow_key(append_entry.outlet, signer);
+    return fiscal.write_entry(
+        append_entry.outlet, append_entry.record_type, append_entry.fiscal_number, append_entry.series_no,
+        append_entry.canonical_payload_hash, append_entry.invoice_id, signer
+    );
+end
+$$;
+comment on function fiscal.append_entry is
+'The next link of an outlet''s chain, and its place in the signing queue with the key that must sign it; a key_rotation entry goes before it where that key is new. Only under the outlet''s lock.';
+
+create function fiscal.write_entry(
+    outlet fiscal.outlets, record_type text, fiscal_number text, series_no bigint, canonical_payload_hash text,
+    invoice_id text, key_id text
+)
+returns fiscal.fiscal_ledger
+language plpgsql
+volatile
+security definer -- callers may not write the ledger
+set search_path = ''
+as $$
+#variable_conflict use_column
+declare
     head fiscal.fiscal_ledger;
     entry fiscal.fiscal_ledger;
 begin
     select l.* into head
     from fiscal.fiscal_ledger as l
-    where l.outlet_id = (append_entry.outlet).outlet_id
+    where l.outlet_id = (write_entry.outlet).outlet_id
     order by l.entry_no desc
     limit 1;
     entry.previous_hash := coalesce(head.entry_hash, repeat('0', 64));
@@ -23640,28 +24234,28 @@ begin
         outlet_id, entry_no, tenant_id, environment, record_type, fiscal_number, series_no, sequence,
         canonical_payload_hash, sealed_at, previous_hash, entry_hash, invoice_id
     ) values (
-        (append_entry.outlet).outlet_id, coalesce(head.entry_no, 0) + 1, (append_entry.outlet).tenant_id,
-        (append_entry.outlet).environment, append_entry.record_type, append_entry.fiscal_number,
-        append_entry.series_no,
-        case when append_entry.record_type not in ('report_z', 'key_rotation') then append_entry.series_no end,
-        append_entry.canonical_payload_hash, entry.sealed_at, entry.previous_hash,
+        (write_entry.outlet).outlet_id, coalesce(head.entry_no, 0) + 1, (write_entry.outlet).tenant_id,
+        (write_entry.outlet).environment, write_entry.record_type, write_entry.fiscal_number,
+        write_entry.series_no,
+        case when write_entry.record_type not in ('report_z', 'key_rotation') then write_entry.series_no end,
+        write_entry.canonical_payload_hash, entry.sealed_at, entry.previous_hash,
         encode(sha256(convert_to(concat_ws(
-            E'\n', append_entry.fiscal_number, append_entry.canonical_payload_hash, entry.sealed_at, entry.previous_hash
+            E'\n', write_entry.fiscal_number, write_entry.canonical_payload_hash, entry.sealed_at, entry.previous_hash
         ), 'UTF8')), 'hex'),
-        append_entry.invoice_id
+        write_entry.invoice_id
     )
     returning * into entry;
     -- Whoever seals an invoice signs it now; the queue comes when they did not, and for everything else at once.
-    insert into signing.signing_queue (fiscal_number, tenant_id, environment, next_attempt_at)
+    insert into signing.signing_queue (fiscal_number, tenant_id, environment, key_id, next_attempt_at)
     values (
-        entry.fiscal_number, entry.tenant_id, entry.environment,
+        entry.fiscal_number, entry.tenant_id, entry.environment, write_entry.key_id,
         now() + case when entry.invoice_id is null then interval '0' else interval '5 seconds' end
     );
     return entry;
 end
 $$;
-comment on function fiscal.append_entry is
-'The next link of an outlet''s chain, and its place in the signing queue. Only under the outlet''s lock.';
+comment on function fiscal.write_entry is
+'One link, as append_entry decided it.';
 
 create function fiscal.fiscal_number(outlet fiscal.outlets, sequence bigint)
 returns text
@@ -23719,7 +24313,8 @@ as $$
 declare
     entry fiscal.fiscal_ledger;
     signer signing.keys;
-    is_first boolean;
+    queued signing.signing_queue;
+    is_wanted boolean;
 begin
     select l.* into entry
     from fiscal.fiscal_ledger as l
@@ -23735,30 +24330,38 @@ begin
     ) then
         raise exception 'the signature is not of what the ledger says';
     end if;
+    -- Whoever revokes the key, parks the entry or signs it too waits here, or came before.
+    select q.* into queued
+    from signing.signing_queue as q
+    where q.fiscal_number = entry.fiscal_number
+    for update;
+    is_wanted := found and signing.may_sign(signer.key_id, queued.key_id);
     insert into signing.signing_log (
         tenant_id, environment, fiscal_number, key_id, digest, signature, provider_request_id, latency_ms, outcome
     ) values (
         entry.tenant_id, entry.environment, entry.fiscal_number, signer.key_id, attach_signature.digest,
-        attach_signature.signature, attach_signature.provider_request_id, attach_signature.latency_ms, 'signed'
+        attach_signature.signature, attach_signature.provider_request_id, attach_signature.latency_ms,
+        case when is_wanted then 'signed' else 'discarded' end
     );
-    -- Two signers may have signed the same entry; the first signature is the document's.
-    insert into fiscal.signatures (
-        fiscal_number, tenant_id, environment, outlet_id, key_id, signature_alg, digest, signature, auth_code
-    ) values (
-        entry.fiscal_number, entry.tenant_id, entry.environment, entry.outlet_id, signer.key_id, signer.alg,
-        attach_signature.digest, attach_signature.signature, attach_signature.auth_code
-    )
-    on conflict (fiscal_number) do nothing
-    returning true into is_first;
-    if is_first then
+    if is_wanted then
+        insert into fiscal.signatures (
+            fiscal_number, tenant_id, environment, outlet_id, key_id, signature_alg, digest, signature, auth_code
+        ) values (
+            entry.fiscal_number, entry.tenant_id, entry.environment, entry.outlet_id, signer.key_id, signer.alg,
+            attach_signature.digest, attach_signature.signature, attach_signature.auth_code
+        );
         delete from signing.signing_queue as q where q.fiscal_number = entry.fiscal_number;
         perform fiscal.fiscalize(entry, attach_signature.auth_code);
     end if;
-    return row(201, coalesce(fiscal.invoice_resource(entry.invoice_id), 'null'), '{}')::public.answer;
+    -- Without a row in the queue somebody else signed it, and the answer is as good.
+    return row(
+        case when is_wanted or queued.fiscal_number is null then 201 else 202 end,
+        coalesce(fiscal.invoice_resource(entry.invoice_id), 'null'), '{}'
+    )::public.answer;
 end
 $$;
 comment on function fiscal.attach_signature is
-'Gives a ledger entry its signature, once, when the digest is of what the ledger says; logs the provider''s call. The answer is the invoice; null for entries that are none.';
+'Gives a ledger entry its signature, once, by the key that must sign it and over what the ledger says; logs the provider''s call whatever comes of it. 201 with the invoice (null for entries that are none), 202 when the entry still waits for another key.';
 
 reset role;
 
@@ -24403,11 +25006,28 @@ create policy signing_queue_select_own on signing.signing_queue
 for select to authenticated
 using (tenant_id = (select public.tenant_id()) and environment = (select public.environment()));
 
+create policy chain_keys_select_own on signing.chain_keys
+for select to authenticated
+using (
+    tenant_id = (select public.tenant_id()) and environment = (select public.environment())
+    and ((select public.outlet_id()) is null or outlet_id = (select public.outlet_id()))
+);
+
+create policy key_rotations_select_own on signing.key_rotations
+for select to authenticated
+using (
+    tenant_id = (select public.tenant_id()) and environment = (select public.environment())
+    and ((select public.outlet_id()) is null or outlet_id = (select public.outlet_id()))
+);
+
 grant usage on schema signing to fn_invoices;
-grant execute on function signing.register_key, signing.claim_signatures, signing.record_failure to fn_invoices;
+grant execute on function
+signing.register_key, signing.keys_to_rotate, signing.plan_rotation, signing.rotate_key, signing.revoke_key,
+signing.claim_signatures, signing.record_failure, signing.requeue
+to fn_invoices;
 
 grant usage on schema signing to postgres;
-grant execute on function signing.poke_queue to postgres;
+grant execute on function signing.poke_queue, signing.watch_queue, signing.poke_rotation to postgres;
 
 reset role;
 
