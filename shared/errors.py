@@ -12,6 +12,7 @@
           · NotFound · MethodNotAllowed
         x Conflict                        409: the state of the resource says no
           · RequestInProgress · DuplicateExternalRef · InvalidTransition · AlreadyExists
+          · ReportExists
         x Unprocessable                   422: understood, and against a rule
           · IdempotencyConflict · InvalidAmount · WebhookUrlForbidden · EndpointLimitReached
           · PatchFieldNotAllowed · PhoneInvalid
@@ -24,7 +25,7 @@
           · InvoiceRuleBroken · CreditExceedsOriginal · AuthorityRefused
         · RateLimited                     429
       x ServiceFault                      we or something behind us failed
-        · InternalError                   500
+        · InternalError · LedgerBroken    500
         · RoutingUnavailable              502
         · DependencyUnavailable · RailUnavailable · AuthorityUnavailable      503
 
@@ -229,6 +230,12 @@ class AlreadyExists(Conflict):
     code, title = "40914", "Already exists"
 
 
+class ReportExists(Conflict):
+    """That business day was closed before; the report is named beside it."""
+
+    code, title = "40921", "Report exists"
+
+
 class Unprocessable(RequestRefused):
     """Understood, and against a rule."""
 
@@ -397,6 +404,12 @@ class InternalError(ServiceFault):
     """Our defect. The message says nothing; the log has the cause under the request id."""
 
     code, title = "50000", "Internal error"
+
+
+class LedgerBroken(ServiceFault):
+    """The hash chain does not verify where a report would read it: nothing is reported from it."""
+
+    code, title = "50011", "Ledger does not verify"
 
 
 class RoutingUnavailable(ServiceFault):

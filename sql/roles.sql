@@ -27,6 +27,7 @@ begin
             ('fn_webhook_delivery', '30s'),
             ('fn_webhook_endpoints', '5s'),
             ('fn_refunds', '5s'),
+            ('fn_reports', '30s'),
             ('fn_transfers', '5s'),
             ('stalela_owner', null)
         ) as r (name, statement_timeout)

@@ -394,6 +394,15 @@ class NewOutlet(_Body):
         Field(examples=["Gombe"]),
     ]
     time_zone: Annotated[str, Field(max_length=64, examples=["Africa/Kinshasa"])]
+    cut_off_hour: Annotated[
+        int,
+        Field(
+            ge=0,
+            le=23,
+            description="The local hour at which the business day ends; 0 is midnight.",
+            examples=[0],
+        ),
+    ] = 0
     address: Annotated[str, Field(max_length=200)] | None = None
 
 
@@ -406,6 +415,7 @@ class Outlet(BaseModel):
     name: Annotated[str, Field(examples=["Gombe"])]
     address: Annotated[str | None, Field(examples=["12 avenue du Commerce, Kinshasa"])]
     time_zone: Annotated[str, Field(examples=["Africa/Kinshasa"])]
+    cut_off_hour: Annotated[int, Field(examples=[0])]
     fiscal_authority_id: Annotated[str, Field(examples=["stalela-cd-01"])]
     status: Annotated[Literal["active", "closed"], Field(examples=["active"])]
     next_number: Annotated[int, Field(examples=[1])]

@@ -59,6 +59,20 @@ using (
     and ((select public.outlet_id()) is null or outlet_id = (select public.outlet_id()))
 );
 
+create policy open_days_select_own on fiscal.open_days
+for select to authenticated
+using (
+    tenant_id = (select public.tenant_id()) and environment = (select public.environment())
+    and ((select public.outlet_id()) is null or outlet_id = (select public.outlet_id()))
+);
+
+create policy reports_select_own on fiscal.reports
+for select to authenticated
+using (
+    tenant_id = (select public.tenant_id()) and environment = (select public.environment())
+    and ((select public.outlet_id()) is null or outlet_id = (select public.outlet_id()))
+);
+
 create function fiscal.forbid_rewriting()
 returns trigger
 language plpgsql
@@ -89,5 +103,8 @@ grant execute on function fiscal.take_orders, fiscal.issue_order, fiscal.fail_or
 grant execute on function
 fiscal.put_merchant, fiscal.get_merchant, fiscal.create_outlet, fiscal.list_outlets, fiscal.put_operator
 to fn_merchants;
+
+grant usage on schema fiscal to fn_reports;
+grant execute on function fiscal.close_business_day, fiscal.get_report, fiscal.list_reports to fn_reports;
 
 reset role;

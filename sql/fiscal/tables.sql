@@ -31,6 +31,7 @@ create table fiscal.outlets (
     name text not null check (length(name) between 1 and 200),
     address text,
     time_zone text not null,
+    cut_off_hour integer not null default 0 check (cut_off_hour between 0 and 23),
     fiscal_authority_id text not null,
     status text not null default 'active' check (status in ('active', 'closed')),
     created_at timestamptz not null default now(),
@@ -38,6 +39,8 @@ create table fiscal.outlets (
 );
 comment on table fiscal.outlets is
 'A place of sale. outlet_code is unique across all merchants because it is part of every fiscal number.';
+comment on column fiscal.outlets.cut_off_hour is
+'The local hour at which its business day ends: 0 is midnight; a bar that closes at 3 has 4.';
 alter table fiscal.outlets enable row level security;
 create index outlets_of_merchant on fiscal.outlets (merchant_id);
 create index outlets_of_tenant on fiscal.outlets (tenant_id, environment, created_at);
@@ -224,6 +227,54 @@ alter table fiscal.document_links enable row level security;
 create index document_links_of_invoice on fiscal.document_links (invoice_id);
 create index document_links_of_tenant on fiscal.document_links (tenant_id, environment);
 create index document_links_expired on fiscal.document_links (expires_at);
+
+create table fiscal.open_days (
+    outlet_id text primary key references fiscal.outlets (outlet_id),
+    tenant_id text not null,
+    environment text not null check (environment in ('sandbox', 'production')),
+    business_date date not null,
+    due_at timestamptz not null
+) with (fillfactor = 50);
+comment on table fiscal.open_days is
+'The business day that each outlet is in, and when it is closed by itself. Every day before it is closed.';
+alter table fiscal.open_days enable row level security;
+create index open_days_due on fiscal.open_days (due_at);
+create index open_days_of_tenant on fiscal.open_days (tenant_id, environment);
+
+create table fiscal.reports (
+    report_id text primary key,
+    tenant_id text not null,
+    environment text not null check (environment in ('sandbox', 'production')),
+    outlet_id text not null references fiscal.outlets (outlet_id),
+    fiscal_number text not null unique references fiscal.fiscal_ledger (fiscal_number),
+    report_no bigint not null check (report_no > 0),
+    business_date date not null,
+    first_entry bigint not null check (first_entry > 0),
+    last_entry bigint not null,
+    previous_no bigint generated always as (nullif(report_no - 1, 0)) stored,
+    previous_last bigint generated always as (first_entry - 1) stored,
+    body text not null,
+    canonical_payload_hash text not null check (
+        canonical_payload_hash = encode(sha256(convert_to(body, 'UTF8')), 'hex')
+    ),
+    closed_by text not null,
+    created_at timestamptz not null default now(),
+    unique (outlet_id, business_date),
+    unique (outlet_id, report_no, last_entry),
+    check (last_entry >= first_entry - 1),
+    check (report_no > 1 or first_entry = 1),
+    foreign key (outlet_id, previous_no, previous_last) references fiscal.reports (outlet_id, report_no, last_entry)
+);
+comment on table fiscal.reports is
+'Append-only: the Z of each closed business day. Each begins at the entry after the one before ended, so no entry is in two, or in none.';
+comment on column fiscal.reports.body is 'The canonical text (RFC 8785) whose SHA-256 is in the ledger.';
+alter table fiscal.reports enable row level security;
+create unique index reports_of_outlet on fiscal.reports (outlet_id, report_no);
+create index reports_previous on fiscal.reports (outlet_id, previous_no, previous_last);
+create index reports_of_tenant on fiscal.reports (tenant_id, environment, report_id);
+create trigger reports_append_only
+before update or delete or truncate on fiscal.reports
+for each statement execute function public.forbid_change();
 
 create type fiscal.sealing as (answer public.answer, work jsonb);
 comment on type fiscal.sealing is

@@ -13,10 +13,11 @@ create table tax.jurisdictions (
     tin_name text not null,
     tin_pattern text not null,
     time_zones text[] not null,
-    retention_years integer not null check (retention_years > 0)
+    retention_years integer not null check (retention_years > 0),
+    closes_empty_days boolean not null
 );
 comment on table tax.jurisdictions is
-'Countries whose invoices we seal. tax_level: whether tax is rounded on each line or once per tax group.';
+'Countries whose invoices we seal. tax_level: whether tax is rounded on each line or once per tax group. closes_empty_days: whether a day without sales has a Z report too.';
 alter table tax.jurisdictions enable row level security;
 
 create table tax.manifests (

@@ -235,6 +235,7 @@ def test_the_records_of_what_happened_are_append_only(books: Books) -> None:
         "fiscal.authority_elements",
         "fiscal.events",
         "fiscal.fiscal_ledger",
+        "fiscal.reports",
         "fiscal.signatures",
         "ledger.journal_entries",
         "ledger.journals",

@@ -154,7 +154,9 @@ end
 $$;
 comment on function fiscal.get_merchant is 'The caller''s taxpayer.';
 
-create function fiscal.create_outlet(outlet_code text, name text, time_zone text, address text)
+create function fiscal.create_outlet(
+    outlet_code text, name text, time_zone text, cut_off_hour integer, address text
+)
 returns public.answer
 language plpgsql
 volatile
@@ -175,10 +177,11 @@ begin
         );
     end if;
     insert into fiscal.outlets (
-        outlet_id, merchant_id, tenant_id, environment, outlet_code, name, address, time_zone, fiscal_authority_id
+        outlet_id, merchant_id, tenant_id, environment, outlet_code, name, address, time_zone, cut_off_hour,
+        fiscal_authority_id
     ) values (
         public.new_id('out'), merchant.merchant_id, caller.tenant_id, caller.environment, create_outlet.outlet_code,
-        create_outlet.name, create_outlet.address, create_outlet.time_zone,
+        create_outlet.name, create_outlet.address, create_outlet.time_zone, create_outlet.cut_off_hour,
         'stalela-' || lower(merchant.jurisdiction) || '-01'
     )
     on conflict (outlet_code) do nothing
@@ -189,11 +192,12 @@ begin
     end if;
     insert into fiscal.fiscal_counters (outlet_id, kind)
     values (outlet.outlet_id, 'invoice'), (outlet.outlet_id, 'report_z');
+    perform fiscal.open_day(outlet, fiscal.business_date(outlet, now()));
     perform public.audit(caller, 'fiscal.outlet_created', outlet.outlet_id, jsonb_build_object('outlet_code', outlet.outlet_code));
     return public.reply(caller, 201, fiscal.outlet_resource(outlet));
 end
 $$;
-comment on function fiscal.create_outlet is 'Opens an outlet with its counters at 1. 40914: the code is taken.';
+comment on function fiscal.create_outlet is 'Opens an outlet with its counters at 1 and its first business day. 40914: the code is taken.';
 
 create function fiscal.outlet_resource(outlet fiscal.outlets)
 returns json
@@ -205,7 +209,8 @@ as $$
 begin
     return json_build_object(
         'id', outlet.outlet_id, 'object', 'outlet', 'outlet_code', outlet.outlet_code, 'name', outlet.name,
-        'address', outlet.address, 'time_zone', outlet.time_zone, 'fiscal_authority_id', outlet.fiscal_authority_id,
+        'address', outlet.address, 'time_zone', outlet.time_zone, 'cut_off_hour', outlet.cut_off_hour,
+        'fiscal_authority_id', outlet.fiscal_authority_id,
         'status', outlet.status,
         'next_number', (
             select c.next_value from fiscal.fiscal_counters as c

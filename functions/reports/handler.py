@@ -1,0 +1,24 @@
+"""Serves /reports: what the sealed ledger adds up to, and proof that it does."""
+
+from fastapi import APIRouter, FastAPI
+
+from functions.reports import days
+from shared.config import Settings
+from shared.db import Database
+from shared.http.app import create_app
+
+router = APIRouter()
+for noun in (days,):
+    router.include_router(noun.router)
+
+
+def create(settings: Settings) -> FastAPI:
+    """Build the app. Nothing connects before the first request needs it."""
+    app = create_app(
+        settings,
+        router,
+        title="Reports",
+        description="Reports from the sealed ledger: X, Z, articles, periods, audit archives.",
+    )
+    app.state.database = Database(settings)
+    return app

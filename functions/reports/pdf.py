@@ -1,0 +1,164 @@
+"""A report as PDF, A4: what it is about, its totals, then every tax group that was used."""
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any, Final
+
+from fpdf import FPDF
+from fpdf.enums import Align, XPos, YPos
+
+from functions.reports.files import about
+
+_WIDTH_MM: Final = 180
+_LINE_MM: Final = 5.2
+_TITLES: Final = {"z": "Z report", "x": "X report", "periodic": "Periodic report"}
+_SIDES: Final = ("sales", "credits", "net")
+# What stands in the heading already.
+_HEADED: Final = ("schema_version", "report_type", "fiscal_number", "merchant_name", "outlet_name")
+# What a reader looks for first; the rest follows as it is named.
+_FIRST: Final = (
+    "merchant_tin",
+    "business_date",
+    "from",
+    "to",
+    "opened_at",
+    "closed_at",
+    "sequence_start",
+    "sequence_end",
+    "invoice_count",
+    "credit_count",
+    "gap_detected",
+)
+
+
+def as_pdf(report: Mapping[str, Any], sealed: Mapping[str, Any] | None) -> bytes:
+    """The report. Dated by itself, so the same report gives the same bytes."""
+    pdf = FPDF(format="A4")
+    pdf.set_creation_date(datetime.fromisoformat(report["generated_at"]))
+    title = f"{_TITLES[report['report_type']]} {report.get('fiscal_number', '')}".strip()
+    pdf.set_title(title)
+    pdf.set_margin(15)
+    pdf.set_auto_page_break(auto=True, margin=15)
+    pdf.add_page()
+    _text(pdf, title, size=16)
+    _text(pdf, f"{report['merchant_name']} · {report['outlet_name']}", size=11)
+    if report["environment"] == "sandbox":
+        _text(pdf, "SANDBOX: of no fiscal value", size=11)
+    facts = {name: value for name, value in about(report).items() if name not in _HEADED}
+    _facts(pdf, {name: facts.pop(name) for name in _FIRST if name in facts} | facts)
+    _sums(pdf, report)
+    _seal(pdf, report, sealed)
+    return bytes(pdf.output())
+
+
+def _sums(pdf: FPDF, report: Mapping[str, Any]) -> None:
+    _heading(pdf, "Totals")
+    _table(
+        pdf,
+        ("Currency", "", "Subtotal", "Tax", "Total"),
+        [
+            (one["currency"], side, *(one[side][m] for m in ("subtotal", "total_tax", "total")))
+            for one in report["grand_totals"]
+            for side in _SIDES
+        ],
+        (20, 25, 45, 45, 45),
+    )
+    _heading(pdf, "Tax groups")
+    _table(
+        pdf,
+        ("Group", "Rate", "Currency", "Base sold", "Tax", "Base credited", "Tax", "Net tax"),
+        [(one["code"], one["rate"], one["currency"], *_taxes(one)) for one in report["tax_totals"]],
+        (16, 14, 18, 30, 26, 30, 22, 24),
+    )
+    _heading(pdf, f"Tax return, in {report['tax_return']['currency']}")
+    _table(
+        pdf,
+        ("Group", "Rate", "Base sold", "Tax", "Base credited", "Tax", "Net tax"),
+        [(one["code"], one["rate"], *_taxes(one)) for one in report["tax_return"]["groups"]],
+        (20, 18, 32, 28, 32, 24, 26),
+    )
+    _heading(pdf, "Payments")
+    _table(
+        pdf,
+        ("Method", "Currency", "Received", "Given back", "Net"),
+        [
+            (one["method"], one["currency"], *(one[side]["amount"] for side in _SIDES))
+            for one in report["payments"]
+        ],
+        (45, 25, 40, 35, 35),
+    )
+    _heading(pdf, "Documents")
+    _table(
+        pdf,
+        ("Type", "Count"),
+        [(name, str(count)) for name, count in report["counts_by_type"].items()],
+        (60, 40),
+    )
+
+
+def _taxes(one: Mapping[str, Any]) -> tuple[str, ...]:
+    sold, credited = one["sales"], one["credits"]
+    return (sold["base"], sold["tax"], credited["base"], credited["tax"], one["net"]["tax"])
+
+
+def _seal(pdf: FPDF, report: Mapping[str, Any], sealed: Mapping[str, Any] | None) -> None:
+    if "perpetual_totals" in report:
+        _heading(pdf, "Since the outlet opened")
+        _table(
+            pdf,
+            ("Currency", "Sales", "Credits", "Net", "Tax"),
+            [
+                tuple(one[member] for member in ("currency", "sales", "credits", "net", "tax"))
+                for one in report["perpetual_totals"]
+            ],
+            (20, 40, 40, 40, 40),
+        )
+    if sealed is None:
+        if report["report_type"] == "z":
+            _heading(pdf, "Not signed yet: download it again in some seconds")
+        return
+    _heading(pdf, "Seal")
+    members = ("auth_code", "sealed_at", "key_id", "signature_alg", "ledger_hash")
+    _facts(pdf, {member: sealed[member] for member in members})
+
+
+def _facts(pdf: FPDF, facts: Mapping[str, str]) -> None:
+    for name, value in facts.items():
+        pdf.set_font("helvetica", style="B", size=7.5)
+        pdf.cell(42, _LINE_MM, name.replace("_", " "))
+        pdf.set_font("helvetica", size=7.5)
+        pdf.cell(_WIDTH_MM - 42, _LINE_MM, _latin(value), new_x=XPos.LMARGIN, new_y=YPos.NEXT)
+
+
+def _heading(pdf: FPDF, text: str) -> None:
+    pdf.ln(_LINE_MM)
+    _text(pdf, text, size=12)
+
+
+def _text(pdf: FPDF, text: str, size: int) -> None:
+    pdf.set_font("helvetica", size=size)
+    pdf.cell(_WIDTH_MM, size * 0.55, _latin(text), new_x=XPos.LMARGIN, new_y=YPos.NEXT)
+
+
+def _table(
+    pdf: FPDF, head: Sequence[str], body: Sequence[Sequence[str]], widths: Sequence[int]
+) -> None:
+    if not body:
+        _text(pdf, "none", size=9)
+        return
+    # A column of amounts ends where its name ends.
+    aligns = [Align.R if _is_amount(cell) else Align.L for cell in body[0]]
+    for number, row in enumerate((head, *body)):
+        pdf.set_font("helvetica", style="B" if number == 0 else "", size=7.5)
+        for cell, width, align in zip(row, widths, aligns, strict=True):
+            pdf.cell(width, _LINE_MM, _latin(cell), border="B", align=align)
+        pdf.ln(_LINE_MM)
+
+
+def _is_amount(cell: str) -> bool:
+    return cell.lstrip("-")[:1].isdigit()
+
+
+def _latin(text: str) -> str:
+    # The fonts that every reader has know no other letters; embedding one would be 700 kB a report.
+    return text.encode("latin-1", "replace").decode("latin-1")
