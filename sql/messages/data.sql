@@ -87,6 +87,7 @@ values
 ('delivery_stalled', 'false', 'An event fails to be delivered', 'Read last_error; the delivery is tried again by the ladder and dies after its last rung.'),
 ('deposit_unallocated', 'true', 'A payment came in that belongs to no intent', 'Assign it to an intent or send it back.'),
 ('intent_overpaid', 'true', 'More money came in than was asked for', 'Send the rest back as a refund.'),
+('day_not_closed', 'true', 'A business day could not be closed', 'Read the error in the details; it is tried again every five minutes and nothing is lost meanwhile.'),
 ('ledger_balance_drift', 'false', 'A balance differs from the sum of its entries', 'Stop postings of this account and compare; the entries are right.'),
 ('ledger_balance_negative', 'true', 'A balance went below zero', 'Look at the journals of this account.'),
 ('ledger_chain_broken', 'false', 'The hash chain of a ledger does not verify', 'Keep the database as it is and find who changed a journal.'),

@@ -25,11 +25,13 @@ on conflict (app_role) do update set
     description = excluded.description,
     is_platform = excluded.is_platform;
 
+-- shared/fiscal/reporting/public.scopes.csv
 -- shared/ledger/public.scopes.csv
 -- shared/public.scopes.csv
 -- shared/recon/public.scopes.csv
 insert into public.scopes (scope, included_in, key_kinds, description)
 values
+('reports:write', null, '{secret}', 'Close business days'),
 ('ledger:adjust', null, '{}', 'Adjust the books by hand and close periods; what one person writes another approves'),
 ('*', null, '{secret}', 'Everything a tenant may do'),
 ('payments:read', null, '{secret}', 'See payment intents and their events'),
@@ -59,11 +61,14 @@ on conflict (scope) do update set
     key_kinds = excluded.key_kinds,
     description = excluded.description;
 
+-- shared/fiscal/reporting/public.role_scopes.csv
 -- shared/ledger/public.role_scopes.csv
 -- shared/public.role_scopes.csv
 -- shared/recon/public.role_scopes.csv
 insert into public.role_scopes (app_role, scope)
 values
+('admin', 'reports:write'),
+('finance', 'reports:write'),
 ('finance', 'ledger:adjust'),
 ('admin', 'ledger:adjust'),
 ('owner', '*'),
@@ -131,6 +136,7 @@ on conflict (app_role, scope) do nothing;
 insert into public.function_roles (db_role, may_pass_user)
 values
 ('fn_invoices', 'true'),
+('fn_reports', 'true'),
 ('fn_receipts', 'true'),
 ('fn_alerts', 'true'),
 ('fn_relay', 'false'),
@@ -283,6 +289,7 @@ values
 ('40904', 'RequestInProgress', '409', 'A request with this key is still running', 'true', 'Repeat with the same key after Retry-After.'),
 ('40911', 'InvalidTransition', '409', 'Not allowed in the current state', 'false', 'Read the resource; allowed lists the possible moves.'),
 ('40914', 'AlreadyExists', '409', 'Already exists', 'false', 'Use the existing resource or another name.'),
+('40921', 'ReportExists', '409', 'Report exists', 'false', 'Read the report named in report_id; the next business day can be closed when it has begun.'),
 ('41301', 'BodyTooLarge', '413', 'Body is too large', 'false', 'Send a smaller body.'),
 ('41501', 'UnsupportedMediaType', '415', 'Unsupported media type', 'false', 'Send the body as application/json.'),
 ('42201', 'EntityDenied', '422', 'Party is not allowed', 'false', 'Do not repeat it; ask support with the request_id.'),
@@ -312,6 +319,7 @@ values
 ('42290', 'AuthorityRefused', '422', 'The tax authority refused', 'false', 'Read detail; check with the authority what it issued for this outlet.'),
 ('42901', 'RateLimited', '429', 'Too many requests', 'true', 'Wait for Retry-After seconds.'),
 ('50000', 'InternalError', '500', 'Internal error', 'false', 'Report the request_id; repeat only with the same Idempotency-Key.'),
+('50011', 'LedgerBroken', '500', 'Ledger does not verify', 'false', 'Keep everything as it is and write to support with the request_id.'),
 ('50201', 'RoutingUnavailable', '502', 'The rail is closed', 'true', 'Repeat with the same Idempotency-Key after Retry-After.'),
 ('50301', 'DependencyUnavailable', '503', 'A dependency is unavailable', 'true', 'Repeat with the same Idempotency-Key after Retry-After.'),
 ('50302', 'RailUnavailable', '503', 'The rail is unavailable', 'true', 'Nothing was sent; try again after Retry-After.'),
@@ -365,6 +373,7 @@ on conflict (pattern, destination) do update set
     description = excluded.description;
 
 -- shared/compliance/public.cron_tasks.csv
+-- shared/fiscal/reporting/public.cron_tasks.csv
 -- shared/ledger/public.cron_tasks.csv
 -- shared/messages/public.cron_tasks.csv
 -- shared/public.cron_tasks.csv
@@ -377,6 +386,7 @@ values
 ('compliance.purge', 'slow', '3600', '120', 'compliance.purge_velocity', 'true', 'Removes counters that no window reaches any more'),
 ('compliance.screen', 'fast', '5', '60', 'compliance.poke_screening', 'true', 'Wakes compliance when a party waits for its first screening or for one against a new list'),
 ('compliance.lists', 'slow', '300', '60', 'compliance.watch_lists', 'true', 'Raises an alert when a sanctions list is a day old'),
+('reports.close_days', 'fast', '3', '60', 'fiscal.close_due_days', 'true', 'Closes the business days of outlets that are over: their Z reports'),
 ('ledger.check_balances', 'slow', '60', '60', 'ledger.check_balances', 'true', 'Compares balances that moved with their entries'),
 ('ledger.check_trial_balances', 'slow', '300', '60', 'ledger.check_trial_balances', 'true', 'Compares debits with credits in each tenant''s books'),
 ('ledger.check_chains', 'slow', '300', '60', 'ledger.check_chains', 'true', 'Verifies the chains of journals'),

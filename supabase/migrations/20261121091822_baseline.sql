@@ -33,6 +33,7 @@ begin
             ('fn_webhook_delivery', '30s'),
             ('fn_webhook_endpoints', '5s'),
             ('fn_refunds', '5s'),
+            ('fn_reports', '30s'),
             ('fn_transfers', '5s'),
             ('stalela_owner', null)
         ) as r (name, statement_timeout)
@@ -2420,10 +2421,11 @@ create table tax.jurisdictions (
     tin_name text not null,
     tin_pattern text not null,
     time_zones text[] not null,
-    retention_years integer not null check (retention_years > 0)
+    retention_years integer not null check (retention_years > 0),
+    closes_empty_days boolean not null
 );
 comment on table tax.jurisdictions is
-'Countries whose invoices we seal. tax_level: whether tax is rounded on each line or once per tax group.';
+'Countries whose invoices we seal. tax_level: whether tax is rounded on each line or once per tax group. closes_empty_days: whether a day without sales has a Z report too.';
 alter table tax.jurisdictions enable row level security;
 
 create table tax.manifests (
@@ -2652,6 +2654,7 @@ create table fiscal.outlets (
     name text not null check (length(name) between 1 and 200),
     address text,
     time_zone text not null,
+    cut_off_hour integer not null default 0 check (cut_off_hour between 0 and 23),
     fiscal_authority_id text not null,
     status text not null default 'active' check (status in ('active', 'closed')),
     created_at timestamptz not null default now(),
@@ -2659,6 +2662,8 @@ create table fiscal.outlets (
 );
 comment on table fiscal.outlets is
 'A place of sale. outlet_code is unique across all merchants because it is part of every fiscal number.';
+comment on column fiscal.outlets.cut_off_hour is
+'The local hour at which its business day ends: 0 is midnight; a bar that closes at 3 has 4.';
 alter table fiscal.outlets enable row level security;
 create index outlets_of_merchant on fiscal.outlets (merchant_id);
 create index outlets_of_tenant on fiscal.outlets (tenant_id, environment, created_at);
@@ -2845,6 +2850,54 @@ alter table fiscal.document_links enable row level security;
 create index document_links_of_invoice on fiscal.document_links (invoice_id);
 create index document_links_of_tenant on fiscal.document_links (tenant_id, environment);
 create index document_links_expired on fiscal.document_links (expires_at);
+
+create table fiscal.open_days (
+    outlet_id text primary key references fiscal.outlets (outlet_id),
+    tenant_id text not null,
+    environment text not null check (environment in ('sandbox', 'production')),
+    business_date date not null,
+    due_at timestamptz not null
+) with (fillfactor = 50);
+comment on table fiscal.open_days is
+'The business day that each outlet is in, and when it is closed by itself. Every day before it is closed.';
+alter table fiscal.open_days enable row level security;
+create index open_days_due on fiscal.open_days (due_at);
+create index open_days_of_tenant on fiscal.open_days (tenant_id, environment);
+
+create table fiscal.reports (
+    report_id text primary key,
+    tenant_id text not null,
+    environment text not null check (environment in ('sandbox', 'production')),
+    outlet_id text not null references fiscal.outlets (outlet_id),
+    fiscal_number text not null unique references fiscal.fiscal_ledger (fiscal_number),
+    report_no bigint not null check (report_no > 0),
+    business_date date not null,
+    first_entry bigint not null check (first_entry > 0),
+    last_entry bigint not null,
+    previous_no bigint generated always as (nullif(report_no - 1, 0)) stored,
+    previous_last bigint generated always as (first_entry - 1) stored,
+    body text not null,
+    canonical_payload_hash text not null check (
+        canonical_payload_hash = encode(sha256(convert_to(body, 'UTF8')), 'hex')
+    ),
+    closed_by text not null,
+    created_at timestamptz not null default now(),
+    unique (outlet_id, business_date),
+    unique (outlet_id, report_no, last_entry),
+    check (last_entry >= first_entry - 1),
+    check (report_no > 1 or first_entry = 1),
+    foreign key (outlet_id, previous_no, previous_last) references fiscal.reports (outlet_id, report_no, last_entry)
+);
+comment on table fiscal.reports is
+'Append-only: the Z of each closed business day. Each begins at the entry after the one before ended, so no entry is in two, or in none.';
+comment on column fiscal.reports.body is 'The canonical text (RFC 8785) whose SHA-256 is in the ledger.';
+alter table fiscal.reports enable row level security;
+create unique index reports_of_outlet on fiscal.reports (outlet_id, report_no);
+create index reports_previous on fiscal.reports (outlet_id, previous_no, previous_last);
+create index reports_of_tenant on fiscal.reports (tenant_id, environment, report_id);
+create trigger reports_append_only
+before update or delete or truncate on fiscal.reports
+for each statement execute function public.forbid_change();
 
 create type fiscal.sealing as (answer public.answer, work jsonb);
 comment on type fiscal.sealing is
@@ -3076,11 +3129,13 @@ on conflict (app_role) do update set
     description = excluded.description,
     is_platform = excluded.is_platform;
 
+-- shared/fiscal/reporting/public.scopes.csv
 -- shared/ledger/public.scopes.csv
 -- shared/public.scopes.csv
 -- shared/recon/public.scopes.csv
 insert into public.scopes (scope, included_in, key_kinds, description)
 values
+('reports:write', null, '{secret}', 'Close business days'),
 ('ledger:adjust', null, '{}', 'Adjust the books by hand and close periods; what one person writes another approves'),
 ('*', null, '{secret}', 'Everything a tenant may do'),
 ('payments:read', null, '{secret}', 'See payment intents and their events'),
@@ -3110,11 +3165,14 @@ on conflict (scope) do update set
     key_kinds = excluded.key_kinds,
     description = excluded.description;
 
+-- shared/fiscal/reporting/public.role_scopes.csv
 -- shared/ledger/public.role_scopes.csv
 -- shared/public.role_scopes.csv
 -- shared/recon/public.role_scopes.csv
 insert into public.role_scopes (app_role, scope)
 values
+('admin', 'reports:write'),
+('finance', 'reports:write'),
 ('finance', 'ledger:adjust'),
 ('admin', 'ledger:adjust'),
 ('owner', '*'),
@@ -3182,6 +3240,7 @@ on conflict (app_role, scope) do nothing;
 insert into public.function_roles (db_role, may_pass_user)
 values
 ('fn_invoices', 'true'),
+('fn_reports', 'true'),
 ('fn_receipts', 'true'),
 ('fn_alerts', 'true'),
 ('fn_relay', 'false'),
@@ -3334,6 +3393,7 @@ values
 ('40904', 'RequestInProgress', '409', 'A request with this key is still running', 'true', 'Repeat with the same key after Retry-After.'),
 ('40911', 'InvalidTransition', '409', 'Not allowed in the current state', 'false', 'Read the resource; allowed lists the possible moves.'),
 ('40914', 'AlreadyExists', '409', 'Already exists', 'false', 'Use the existing resource or another name.'),
+('40921', 'ReportExists', '409', 'Report exists', 'false', 'Read the report named in report_id; the next business day can be closed when it has begun.'),
 ('41301', 'BodyTooLarge', '413', 'Body is too large', 'false', 'Send a smaller body.'),
 ('41501', 'UnsupportedMediaType', '415', 'Unsupported media type', 'false', 'Send the body as application/json.'),
 ('42201', 'EntityDenied', '422', 'Party is not allowed', 'false', 'Do not repeat it; ask support with the request_id.'),
@@ -3363,6 +3423,7 @@ values
 ('42290', 'AuthorityRefused', '422', 'The tax authority refused', 'false', 'Read detail; check with the authority what it issued for this outlet.'),
 ('42901', 'RateLimited', '429', 'Too many requests', 'true', 'Wait for Retry-After seconds.'),
 ('50000', 'InternalError', '500', 'Internal error', 'false', 'Report the request_id; repeat only with the same Idempotency-Key.'),
+('50011', 'LedgerBroken', '500', 'Ledger does not verify', 'false', 'Keep everything as it is and write to support with the request_id.'),
 ('50201', 'RoutingUnavailable', '502', 'The rail is closed', 'true', 'Repeat with the same Idempotency-Key after Retry-After.'),
 ('50301', 'DependencyUnavailable', '503', 'A dependency is unavailable', 'true', 'Repeat with the same Idempotency-Key after Retry-After.'),
 ('50302', 'RailUnavailable', '503', 'The rail is unavailable', 'true', 'Nothing was sent; try again after Retry-After.'),
@@ -3416,6 +3477,7 @@ on conflict (pattern, destination) do update set
     description = excluded.description;
 
 -- shared/compliance/public.cron_tasks.csv
+-- shared/fiscal/reporting/public.cron_tasks.csv
 -- shared/ledger/public.cron_tasks.csv
 -- shared/messages/public.cron_tasks.csv
 -- shared/public.cron_tasks.csv
@@ -3428,6 +3490,7 @@ values
 ('compliance.purge', 'slow', '3600', '120', 'compliance.purge_velocity', 'true', 'Removes counters that no window reaches any more'),
 ('compliance.screen', 'fast', '5', '60', 'compliance.poke_screening', 'true', 'Wakes compliance when a party waits for its first screening or for one against a new list'),
 ('compliance.lists', 'slow', '300', '60', 'compliance.watch_lists', 'true', 'Raises an alert when a sanctions list is a day old'),
+('reports.close_days', 'fast', '3', '60', 'fiscal.close_due_days', 'true', 'Closes the business days of outlets that are over: their Z reports'),
 ('ledger.check_balances', 'slow', '60', '60', 'ledger.check_balances', 'true', 'Compares balances that moved with their entries'),
 ('ledger.check_trial_balances', 'slow', '300', '60', 'ledger.check_trial_balances', 'true', 'Compares debits with credits in each tenant''s books'),
 ('ledger.check_chains', 'slow', '300', '60', 'ledger.check_chains', 'true', 'Verifies the chains of journals'),
@@ -3644,11 +3707,11 @@ set role stalela_owner;
 -- shared/fiscal/cd/tax.jurisdictions.csv
 -- shared/fiscal/ke/tax.jurisdictions.csv
 -- shared/fiscal/zw/tax.jurisdictions.csv
-insert into tax.jurisdictions (jurisdiction, name, authority, tax_currency, currencies, tax_level, tin_name, tin_pattern, time_zones, retention_years)
+insert into tax.jurisdictions (jurisdiction, name, authority, tax_currency, currencies, tax_level, tin_name, tin_pattern, time_zones, retention_years, closes_empty_days)
 values
-('CD', 'DR Congo', 'DGI', 'CDF', '{CDF,USD}', 'line', 'NIF', '^[A-Z0-9]{6,15}$', '{Africa/Kinshasa,Africa/Lubumbashi}', '10'),
-('KE', 'Kenya', 'KRA', 'KES', '{KES,USD}', 'line', 'PIN', '^[A-Z][0-9]{9}[A-Z]$', '{Africa/Nairobi}', '10'),
-('ZW', 'Zimbabwe', 'ZIMRA', 'ZWG', '{ZWG,USD,ZAR}', 'group', 'TIN', '^[0-9]{10}$', '{Africa/Harare}', '10')
+('CD', 'DR Congo', 'DGI', 'CDF', '{CDF,USD}', 'line', 'NIF', '^[A-Z0-9]{6,15}$', '{Africa/Kinshasa,Africa/Lubumbashi}', '10', 'true'),
+('KE', 'Kenya', 'KRA', 'KES', '{KES,USD}', 'line', 'PIN', '^[A-Z][0-9]{9}[A-Z]$', '{Africa/Nairobi}', '10', 'true'),
+('ZW', 'Zimbabwe', 'ZIMRA', 'ZWG', '{ZWG,USD,ZAR}', 'group', 'TIN', '^[0-9]{10}$', '{Africa/Harare}', '10', 'true')
 on conflict (jurisdiction) do update set
     name = excluded.name,
     authority = excluded.authority,
@@ -3658,7 +3721,8 @@ on conflict (jurisdiction) do update set
     tin_name = excluded.tin_name,
     tin_pattern = excluded.tin_pattern,
     time_zones = excluded.time_zones,
-    retention_years = excluded.retention_years;
+    retention_years = excluded.retention_years,
+    closes_empty_days = excluded.closes_empty_days;
 
 -- shared/fiscal/cd/tax.manifests.csv
 -- shared/fiscal/ke/tax.manifests.csv
@@ -4466,6 +4530,7 @@ values
 ('delivery_stalled', 'false', 'An event fails to be delivered', 'Read last_error; the delivery is tried again by the ladder and dies after its last rung.'),
 ('deposit_unallocated', 'true', 'A payment came in that belongs to no intent', 'Assign it to an intent or send it back.'),
 ('intent_overpaid', 'true', 'More money came in than was asked for', 'Send the rest back as a refund.'),
+('day_not_closed', 'true', 'A business day could not be closed', 'Read the error in the details; it is tried again every five minutes and nothing is lost meanwhile.'),
 ('ledger_balance_drift', 'false', 'A balance differs from the sum of its entries', 'Stop postings of this account and compare; the entries are right.'),
 ('ledger_balance_negative', 'true', 'A balance went below zero', 'Look at the journals of this account.'),
 ('ledger_chain_broken', 'false', 'The hash chain of a ledger does not verify', 'Keep the database as it is and find who changed a journal.'),
@@ -22963,6 +23028,77 @@ comment on function signing.rotation_body is
 
 reset role;
 
+-- sql/fiscal/functions/canonical.sql
+
+-- Canonical JSON made by the database itself.
+
+set role stalela_owner;
+
+create function fiscal.canonical_text(value jsonb)
+returns text
+language plpgsql
+immutable
+strict
+set search_path = ''
+as $$
+begin
+    case jsonb_typeof(value)
+        when 'object' then
+            return (
+                -- Ordered by UTF-16 units, which for ASCII is by bytes.
+                select '{' || coalesce(string_agg(
+                    fiscal.canonical_name(m.key) || ':' || fiscal.canonical_text(m.value), ',' order by m.key collate "C"
+                ), '') || '}'
+                from jsonb_each(value) as m
+            );
+        when 'array' then
+            return (
+                select '[' || coalesce(string_agg(fiscal.canonical_text(e.value), ',' order by e.place), '') || ']'
+                from jsonb_array_elements(value) with ordinality as e (value, place)
+            );
+        when 'number' then
+            if value::text !~ '^-?\d{1,15}$' then
+                raise exception 'only whole numbers are written as numbers, not %', value;
+            end if;
+            return value::text;
+        else
+            -- Postgres escapes in text exactly what RFC 8785 does.
+            return value::text;
+    end case;
+end
+$$;
+comment on function fiscal.canonical_text is
+'The one text (RFC 8785) that stands for a JSON value: members in order, no spaces. Amounts are text in it, never numbers.';
+
+create function fiscal.canonical_name(name text)
+returns text
+language plpgsql
+immutable
+set search_path = ''
+as $$
+begin
+    if name ~ '[^\x20-\x7e]' then
+        raise exception 'the member % is not named in ASCII', name;
+    end if;
+    return to_json(name)::text;
+end
+$$;
+comment on function fiscal.canonical_name is 'A member''s name; only ASCII, whose order is the same in UTF-8 and UTF-16.';
+
+create function fiscal.instant_text(at timestamptz)
+returns text
+language plpgsql
+immutable
+set search_path = ''
+as $$
+begin
+    return to_char(at at time zone 'utc', 'YYYY-MM-DD"T"HH24:MI:SS"Z"');
+end
+$$;
+comment on function fiscal.instant_text is 'A time as sealed documents write it: UTC, whole seconds.';
+
+reset role;
+
 -- sql/fiscal/functions/documents.sql
 
 -- Documents as their owners see them.
@@ -23783,7 +23919,9 @@ end
 $$;
 comment on function fiscal.get_merchant is 'The caller''s taxpayer.';
 
-create function fiscal.create_outlet(outlet_code text, name text, time_zone text, address text)
+create function fiscal.create_outlet(
+    outlet_code text, name text, time_zone text, cut_off_hour integer, address text
+)
 returns public.answer
 language plpgsql
 volatile
@@ -23804,10 +23942,11 @@ begin
         );
     end if;
     insert into fiscal.outlets (
-        outlet_id, merchant_id, tenant_id, environment, outlet_code, name, address, time_zone, fiscal_authority_id
+        outlet_id, merchant_id, tenant_id, environment, outlet_code, name, address, time_zone, cut_off_hour,
+        fiscal_authority_id
     ) values (
         public.new_id('out'), merchant.merchant_id, caller.tenant_id, caller.environment, create_outlet.outlet_code,
-        create_outlet.name, create_outlet.address, create_outlet.time_zone,
+        create_outlet.name, create_outlet.address, create_outlet.time_zone, create_outlet.cut_off_hour,
         'stalela-' || lower(merchant.jurisdiction) || '-01'
     )
     on conflict (outlet_code) do nothing
@@ -23818,11 +23957,12 @@ begin
     end if;
     insert into fiscal.fiscal_counters (outlet_id, kind)
     values (outlet.outlet_id, 'invoice'), (outlet.outlet_id, 'report_z');
+    perform fiscal.open_day(outlet, fiscal.business_date(outlet, now()));
     perform public.audit(caller, 'fiscal.outlet_created', outlet.outlet_id, jsonb_build_object('outlet_code', outlet.outlet_code));
     return public.reply(caller, 201, fiscal.outlet_resource(outlet));
 end
 $$;
-comment on function fiscal.create_outlet is 'Opens an outlet with its counters at 1. 40914: the code is taken.';
+comment on function fiscal.create_outlet is 'Opens an outlet with its counters at 1 and its first business day. 40914: the code is taken.';
 
 create function fiscal.outlet_resource(outlet fiscal.outlets)
 returns json
@@ -23834,7 +23974,8 @@ as $$
 begin
     return json_build_object(
         'id', outlet.outlet_id, 'object', 'outlet', 'outlet_code', outlet.outlet_code, 'name', outlet.name,
-        'address', outlet.address, 'time_zone', outlet.time_zone, 'fiscal_authority_id', outlet.fiscal_authority_id,
+        'address', outlet.address, 'time_zone', outlet.time_zone, 'cut_off_hour', outlet.cut_off_hour,
+        'fiscal_authority_id', outlet.fiscal_authority_id,
         'status', outlet.status,
         'next_number', (
             select c.next_value from fiscal.fiscal_counters as c
@@ -23895,6 +24036,811 @@ begin
 end
 $$;
 comment on function fiscal.put_operator is 'Names, renames or blocks a terminal or cashier of an outlet.';
+
+reset role;
+
+-- sql/fiscal/functions/report_figures.sql
+
+-- What the documents of a range of entries come to. Credits are positive in documents; here they are taken off.
+
+set role stalela_owner;
+
+create function fiscal.documents_between(
+    outlet fiscal.outlets, first_entry bigint, last_entry bigint, cashier_id text, pos_terminal_id text
+)
+returns table (
+    entry_no bigint, invoice_type text, is_credit boolean, currency text, scale integer, fx_rate numeric, document jsonb
+)
+language plpgsql
+stable
+security definer -- callers may not read documents
+set search_path = ''
+as $$
+#variable_conflict use_column
+begin
+    return query
+    select
+        l.entry_no, i.invoice_type,
+        -- A type nobody knows stops the report: left out, it would be missing in silence.
+        coalesce(t.is_credit, fiscal.refuse_type(i.fiscal_number, i.invoice_type)),
+        i.currency, c.scale::integer, coalesce((i.payload::jsonb #>> '{fx,rate}')::numeric, 1), i.payload::jsonb
+    from fiscal.fiscal_ledger as l
+    inner join fiscal.invoices as i on i.invoice_id = l.invoice_id
+    inner join fiscal.merchants as m on m.merchant_id = i.merchant_id
+    inner join public.currencies as c on c.code = i.currency
+    left join tax.invoice_types as t on t.jurisdiction = m.jurisdiction and t.invoice_type = i.invoice_type
+    where
+        l.outlet_id = (documents_between.outlet).outlet_id
+        and l.entry_no between documents_between.first_entry and documents_between.last_entry
+        and (documents_between.cashier_id is null or i.payload::jsonb ->> 'cashier_id' = documents_between.cashier_id)
+        and (
+            documents_between.pos_terminal_id is null
+            or i.payload::jsonb ->> 'pos_terminal_id' = documents_between.pos_terminal_id
+        );
+end
+$$;
+comment on function fiscal.documents_between is
+'The documents of a range of an outlet''s entries, in full; of one cashier or terminal when asked.';
+
+create function fiscal.refuse_type(fiscal_number text, invoice_type text)
+returns boolean
+language plpgsql
+immutable
+set search_path = ''
+as $$
+begin
+    raise exception '% is a %, which its jurisdiction does not know', fiscal_number, invoice_type;
+end
+$$;
+comment on function fiscal.refuse_type is 'Says which document has a type that no report can place.';
+
+create function fiscal.figures(
+    outlet fiscal.outlets, first_entry bigint, last_entry bigint, at timestamptz, cashier_id text, pos_terminal_id text
+)
+returns jsonb
+language plpgsql
+stable
+security definer -- callers may not read documents
+set search_path = ''
+set jit = off -- compiling this takes a second, running it for a thousand documents takes a twentieth
+as $$
+#variable_conflict use_column
+declare
+    figures jsonb;
+begin
+    with place as (
+        select j.jurisdiction, j.tax_currency, c.scale as tax_scale
+        from fiscal.merchants as m
+        inner join tax.jurisdictions as j on j.jurisdiction = m.jurisdiction
+        inner join public.currencies as c on c.code = j.tax_currency
+        where m.merchant_id = (figures.outlet).merchant_id
+    ),
+    sold as materialized (
+        select d.*
+        from fiscal.documents_between(
+            figures.outlet, figures.first_entry, figures.last_entry, figures.cashier_id, figures.pos_terminal_id
+        ) as d
+    ),
+    -- A day without sales shows its zeros in the tax currency.
+    used_currencies as (
+        select s.currency, s.scale from sold as s
+        union
+        select p.tax_currency, p.tax_scale from place as p
+    ),
+    group_lines as (
+        select
+            s.currency, s.is_credit, g ->> 'code' as code, (g ->> 'rate')::numeric as rate,
+            (g ->> 'base_amount')::numeric as base, (g ->> 'tax_amount')::numeric as tax,
+            round((g ->> 'base_amount')::numeric * s.fx_rate, p.tax_scale) as base_there,
+            round((g ->> 'tax_amount')::numeric * s.fx_rate, p.tax_scale) as tax_there
+        from sold as s
+        cross join place as p
+        cross join jsonb_array_elements(s.document -> 'tax_groups') as g
+    ),
+    all_groups as (
+        select distinct g.code, g.rate from group_lines as g
+        union
+        select t.tax_group, t.rate
+        from place as p
+        inner join tax.manifests as v
+            on v.jurisdiction = p.jurisdiction and v.surface = 'merchant' and v.valid_from <= figures.at
+            and (v.valid_to is null or figures.at < v.valid_to)
+        inner join tax.tax_groups as t on t.manifest_version = v.manifest_version
+        where t.rate is not null
+    )
+    select jsonb_build_object(
+        'invoice_count', (select count(*) from sold),
+        'credit_count', (select count(*) from sold as s where s.is_credit),
+        'counts_by_type', (
+            select jsonb_object_agg(t.invoice_type, (
+                select count(*) from sold as s where s.invoice_type = t.invoice_type
+            ))
+            from place as p
+            inner join tax.invoice_types as t on t.jurisdiction = p.jurisdiction
+        ),
+        'tax_totals', (
+            select jsonb_agg(
+                jsonb_build_object('currency', w.currency, 'code', w.code, 'rate', fiscal.rate_text(w.rate))
+                || fiscal.sides(
+                    array['base', 'tax'], array[w.base, w.tax], array[w.credited_base, w.credited_tax], w.scale
+                )
+                order by w.currency collate "C", w.code collate "C", w.rate
+            )
+            from (
+                select
+                    u.currency, u.scale, a.code, a.rate,
+                    sum(g.base) filter (where not g.is_credit) as base, sum(g.tax) filter (where not g.is_credit) as tax,
+                    sum(g.base) filter (where g.is_credit) as credited_base,
+                    sum(g.tax) filter (where g.is_credit) as credited_tax
+                from used_currencies as u
+                cross join all_groups as a
+                left join group_lines as g on g.currency = u.currency and g.code = a.code and g.rate = a.rate
+                group by u.currency, u.scale, a.code, a.rate
+            ) as w
+        ),
+        'grand_totals', (
+            select jsonb_agg(
+                jsonb_build_object('currency', w.currency) || fiscal.sides(
+                    array['subtotal', 'total_tax', 'total'], array[w.subtotal, w.tax, w.total],
+                    array[w.credited_subtotal, w.credited_tax, w.credited_total], w.scale
+                )
+                order by w.currency collate "C"
+            )
+            from (
+                select
+                    u.currency, u.scale,
+                    sum((s.document #>> '{totals,subtotal}')::numeric) filter (where not s.is_credit) as subtotal,
+                    sum((s.document #>> '{totals,total_tax}')::numeric) filter (where not s.is_credit) as tax,
+                    sum((s.document #>> '{totals,total}')::numeric) filter (where not s.is_credit) as total,
+                    sum((s.document #>> '{totals,subtotal}')::numeric) filter (where s.is_credit) as credited_subtotal,
+                    sum((s.document #>> '{totals,total_tax}')::numeric) filter (where s.is_credit) as credited_tax,
+                    sum((s.document #>> '{totals,total}')::numeric) filter (where s.is_credit) as credited_total
+                from used_currencies as u
+                left join sold as s on s.currency = u.currency
+                group by u.currency, u.scale
+            ) as w
+        ),
+        'payments', (
+            select coalesce(jsonb_agg(
+                jsonb_build_object('method', w.method, 'currency', w.currency)
+                || fiscal.sides(array['amount'], array[w.amount], array[w.credited], w.scale)
+                order by w.method collate "C", w.currency collate "C"
+            ), '[]')
+            from (
+                select
+                    p ->> 'method' as method, p ->> 'currency' as currency, c.scale,
+                    sum((p ->> 'amount')::numeric) filter (where not s.is_credit) as amount,
+                    sum((p ->> 'amount')::numeric) filter (where s.is_credit) as credited
+                from sold as s
+                cross join jsonb_array_elements(s.document -> 'payments') as p
+                inner join public.currencies as c on c.code = p ->> 'currency'
+                group by 1, 2, 3
+            ) as w
+        ),
+        'tax_return', (
+            select jsonb_build_object(
+                'currency', p.tax_currency,
+                'groups', (
+                    select jsonb_agg(
+                        jsonb_build_object('code', w.code, 'rate', fiscal.rate_text(w.rate)) || fiscal.sides(
+                            array['base', 'tax'], array[w.base, w.tax], array[w.credited_base, w.credited_tax], p.tax_scale
+                        )
+                        order by w.code collate "C", w.rate
+                    )
+                    from (
+                        select
+                            a.code, a.rate, sum(g.base_there) filter (where not g.is_credit) as base,
+                            sum(g.tax_there) filter (where not g.is_credit) as tax,
+                            sum(g.base_there) filter (where g.is_credit) as credited_base,
+                            sum(g.tax_there) filter (where g.is_credit) as credited_tax
+                        from all_groups as a
+                        left join group_lines as g on g.code = a.code and g.rate = a.rate
+                        group by a.code, a.rate
+                    ) as w
+                )
+            ) || (
+                -- What the documents themselves say, which rounds once per document and not per group.
+                select fiscal.sides(
+                    array['tax_as_sealed'],
+                    array[sum(x.tax) filter (where not x.is_credit)], array[sum(x.tax) filter (where x.is_credit)], p.tax_scale
+                )
+                from (
+                    select s.is_credit, (coalesce(
+                        s.document #>> '{totals,tax_in_reporting_currency}', s.document #>> '{totals,total_tax}'
+                    ))::numeric as tax
+                    from sold as s
+                ) as x
+            )
+            from place as p
+        )
+    ) into figures;
+    return figures;
+end
+$$;
+comment on function fiscal.figures is
+'Counts and sums of the documents in a range of entries: by type, tax group, currency and means of payment; sales, credits and net. Every group of the manifest in force is there.';
+
+create function fiscal.sides(names text[], sales numeric[], credits numeric[], scale integer)
+returns jsonb
+language plpgsql
+immutable
+set search_path = ''
+as $$
+declare
+    answer jsonb := jsonb_build_object('sales', '{}'::jsonb, 'credits', '{}'::jsonb, 'net', '{}'::jsonb);
+    sold numeric;
+    credited numeric;
+begin
+    for at in 1..cardinality(names) loop
+        sold := round(coalesce(sales[at], 0), scale);
+        credited := round(coalesce(credits[at], 0), scale);
+        answer := jsonb_set(answer, array['sales', names[at]], to_jsonb(sold::text));
+        answer := jsonb_set(answer, array['credits', names[at]], to_jsonb(credited::text));
+        answer := jsonb_set(answer, array['net', names[at]], to_jsonb((sold - credited)::text));
+    end loop;
+    return answer;
+end
+$$;
+comment on function fiscal.sides is 'Sums as reports show them: sales, credits, and sales less credits, with the currency''s decimals.';
+
+create function fiscal.rate_text(rate numeric)
+returns text
+language plpgsql
+immutable
+set search_path = ''
+as $$
+begin
+    return round(rate, greatest(2, scale(trim_scale(rate))))::text;
+end
+$$;
+comment on function fiscal.rate_text is 'A rate as documents write it: at least two decimals.';
+
+reset role;
+
+-- sql/fiscal/functions/report_reading.sql
+
+-- Z reports on request, and as their owners see them.
+
+set role stalela_owner;
+
+create function fiscal.close_business_day(
+    idempotency_key text, body_hash text, outlet_id text, business_date date
+)
+returns public.answer
+language plpgsql
+volatile
+security definer -- callers may not write reports
+set search_path = ''
+as $$
+#variable_conflict use_column
+declare
+    caller public.caller := public.authorize('reports:write', 'write');
+    answer public.answer := public.claim_idempotency(
+        caller, 'POST /reports', close_business_day.idempotency_key, close_business_day.body_hash
+    );
+    outlet fiscal.outlets;
+    today date;
+    open_date date;
+    wanted date;
+    report fiscal.reports;
+begin
+    if answer.status is not null then
+        return answer;
+    end if;
+    outlet := fiscal.outlet_of(caller, close_business_day.outlet_id);
+    -- Under the lock: two people who close at once close one day, not two.
+    perform fiscal.lock_outlet(outlet.outlet_id);
+    today := fiscal.business_date(outlet, clock_timestamp());
+    select d.business_date into strict open_date from fiscal.open_days as d where d.outlet_id = outlet.outlet_id;
+    wanted := coalesce(close_business_day.business_date, least(open_date, today));
+    if wanted < open_date then
+        perform fiscal.refuse_closed(outlet, wanted);
+    elsif wanted > today then
+        perform public.refuse_field('42262', '/business_date', format('%s has not begun', wanted));
+    elsif wanted > open_date then
+        perform public.refuse('40911', format('Close %s first: it is still open.', open_date), jsonb_build_object(
+            'current_state', open_date, 'allowed', jsonb_build_array(open_date)
+        ));
+    end if;
+    report := fiscal.close_day(outlet, caller.actor, true);
+    perform public.audit(caller, 'fiscal.day_closed', report.report_id, jsonb_build_object(
+        'fiscal_number', report.fiscal_number, 'business_date', report.business_date
+    ));
+    answer := row(201, fiscal.report_resource(report.report_id), caller.rate);
+    perform public.remember_answer(
+        caller, 'POST /reports', close_business_day.idempotency_key, report.report_id, answer
+    );
+    return answer;
+end
+$$;
+comment on function fiscal.close_business_day is
+'Closes the business day an outlet is in, before its end or after. What is sealed later belongs to the next. 40921: it is closed; 40911: one before it is open; 42262: it has not begun.';
+
+create function fiscal.refuse_closed(outlet fiscal.outlets, business_date date)
+returns void
+language plpgsql
+stable
+security definer -- callers may not read reports
+set search_path = ''
+as $$
+#variable_conflict use_column
+declare
+    report fiscal.reports;
+begin
+    select r.* into report
+    from fiscal.reports as r
+    where r.outlet_id = (refuse_closed.outlet).outlet_id and r.business_date = refuse_closed.business_date;
+    if not found then
+        perform public.refuse('40921', format('%s is over, without documents and without a report.', refuse_closed.business_date));
+    end if;
+    perform public.refuse(
+        '40921', format('%s was closed with %s.', refuse_closed.business_date, report.fiscal_number),
+        jsonb_build_object('report_id', report.report_id)
+    );
+end
+$$;
+comment on function fiscal.refuse_closed is 'Says which report closed a business day.';
+
+create function fiscal.report_resource(report_id text)
+returns text
+language plpgsql
+stable
+security definer -- callers may not read reports
+set search_path = ''
+as $$
+#variable_conflict use_column
+begin
+    return (
+        select format(
+            '{"id":%s,"object":"report","type":"z","status":%s,"fiscal_number":%s,"outlet_id":%s,"business_date":%s,'
+            '"sealed":%s,"report":%s,"closed_by":%s,"environment":%s,"created_at":%s}',
+            to_json(r.report_id), to_json(case when s.fiscal_number is null then 'pending_signature' else 'signed' end),
+            to_json(r.fiscal_number), to_json(r.outlet_id), to_json(r.business_date),
+            case when s.fiscal_number is null then 'null' else json_build_object(
+                'fiscal_authority_id', o.fiscal_authority_id, 'sealed_at', l.sealed_at, 'auth_code', s.auth_code,
+                'signature', s.signature, 'signature_alg', s.signature_alg, 'key_id', s.key_id,
+                'canonical_payload_hash', l.canonical_payload_hash, 'previous_hash', l.previous_hash,
+                'ledger_hash', l.entry_hash
+            )::text end,
+            r.body, to_json(r.closed_by), to_json(r.environment), to_json(r.created_at)
+        )
+        from fiscal.reports as r
+        inner join fiscal.outlets as o on o.outlet_id = r.outlet_id
+        inner join fiscal.fiscal_ledger as l on l.fiscal_number = r.fiscal_number
+        left join fiscal.signatures as s on s.fiscal_number = r.fiscal_number
+        where r.report_id = report_resource.report_id
+    );
+end
+$$;
+comment on function fiscal.report_resource is
+'A Z as the API shows it; report is the sealed text itself, and sealed is null until it is signed.';
+
+create function fiscal.get_report(report_id text)
+returns public.answer
+language plpgsql
+volatile
+security definer -- callers may not read reports
+set search_path = ''
+as $$
+#variable_conflict use_column
+declare
+    caller public.caller := public.authorize('reports:read', 'read');
+    outlet_only text := fiscal.caller_outlet(caller);
+begin
+    if not exists (
+        select from fiscal.reports as r
+        where
+            r.report_id = get_report.report_id and r.tenant_id = caller.tenant_id
+            and r.environment = caller.environment and r.outlet_id = coalesce(outlet_only, r.outlet_id)
+    ) then
+        perform public.refuse('40401', format('There is no report %s here.', get_report.report_id));
+    end if;
+    return row(200, fiscal.report_resource(get_report.report_id), caller.rate);
+end
+$$;
+comment on function fiscal.get_report is 'One Z of the caller''s; 40401 for anybody else''s and for another outlet''s.';
+
+create function fiscal.list_reports(filters jsonb, page_size integer, page_after text)
+returns public.answer
+language plpgsql
+volatile
+security definer -- callers may not read reports
+set search_path = ''
+as $$
+#variable_conflict use_column
+declare
+    caller public.caller := public.authorize('reports:read', 'read');
+    outlet_only text := fiscal.caller_outlet(caller);
+    ids text[];
+begin
+    select array_agg(page.report_id order by page.report_id desc) into ids
+    from (
+        select r.report_id
+        from fiscal.reports as r
+        where
+            r.tenant_id = caller.tenant_id and r.environment = caller.environment
+            and r.outlet_id = coalesce(outlet_only, filters ->> 'outlet_id', r.outlet_id)
+            and r.business_date >= coalesce((filters ->> 'from')::date, '-infinity')
+            and r.business_date <= coalesce((filters ->> 'to')::date, 'infinity')
+            and (list_reports.page_after is null or r.report_id < list_reports.page_after)
+        order by r.report_id desc
+        limit list_reports.page_size + 1
+    ) as page;
+    return row(200, format(
+        '{"data":[%s],"pagination":%s}',
+        (
+            select string_agg(fiscal.report_resource(one.id), ',' order by one.place)
+            from unnest(ids[1:list_reports.page_size]) with ordinality as one (id, place)
+        ),
+        json_build_object(
+            'limit', list_reports.page_size,
+            'has_more', coalesce(cardinality(ids), 0) > list_reports.page_size,
+            'next_cursor', case when cardinality(ids) > list_reports.page_size then ids[list_reports.page_size] end
+        )
+    ), caller.rate);
+end
+$$;
+comment on function fiscal.list_reports is 'One page of Z reports, newest first. filters: outlet_id, from, to (business dates).';
+
+reset role;
+
+-- sql/fiscal/functions/reports.sql
+
+-- Z reports. A Z covers the entries after those of the Z before, up to the last one sealed before its day ended.
+-- sealed_at never decreases along a chain, so that is one unbroken range: no document is in two Zs, or in none, and
+-- a document sealed while a day is being closed is on the side its own sealed_at says.
+
+set role stalela_owner;
+
+create function fiscal.day_end(outlet fiscal.outlets, business_date date)
+returns timestamptz
+language plpgsql
+immutable
+set search_path = ''
+as $$
+begin
+    return (business_date + 1 + make_interval(hours => outlet.cut_off_hour)) at time zone outlet.time_zone;
+end
+$$;
+comment on function fiscal.day_end is 'When a business day of an outlet is over: at its cut-off hour of the next local day.';
+
+create function fiscal.business_date(outlet fiscal.outlets, at timestamptz)
+returns date
+language plpgsql
+immutable
+set search_path = ''
+as $$
+begin
+    return (at at time zone outlet.time_zone - make_interval(hours => outlet.cut_off_hour))::date;
+end
+$$;
+comment on function fiscal.business_date is 'The business day of an outlet to which a moment belongs.';
+
+create function fiscal.open_day(outlet fiscal.outlets, business_date date)
+returns void
+language plpgsql
+volatile
+security definer -- callers may not write days
+set search_path = ''
+as $$
+#variable_conflict use_column
+begin
+    insert into fiscal.open_days (outlet_id, tenant_id, environment, business_date, due_at)
+    values (
+        (open_day.outlet).outlet_id, (open_day.outlet).tenant_id, (open_day.outlet).environment, open_day.business_date,
+        fiscal.day_end(open_day.outlet, open_day.business_date)
+    )
+    on conflict (outlet_id) do update set business_date = excluded.business_date, due_at = excluded.due_at;
+end
+$$;
+comment on function fiscal.open_day is 'The day an outlet is in from now on.';
+
+create function fiscal.close_day(outlet fiscal.outlets, closed_by text, is_asked_for boolean)
+returns fiscal.reports
+language plpgsql
+volatile
+security definer -- callers may not write reports
+set search_path = ''
+as $$
+#variable_conflict use_column
+declare
+    day fiscal.open_days;
+    rules tax.jurisdictions;
+    previous fiscal.reports;
+    report fiscal.reports;
+    closed_at timestamptz;
+    broken text;
+begin
+    perform fiscal.lock_outlet(outlet.outlet_id);
+    select d.* into strict day from fiscal.open_days as d where d.outlet_id = (close_day.outlet).outlet_id;
+    select j.* into strict rules
+    from fiscal.merchants as m
+    inner join tax.jurisdictions as j on j.jurisdiction = m.jurisdiction
+    where m.merchant_id = (close_day.outlet).merchant_id;
+    select r.* into previous
+    from fiscal.reports as r
+    where r.outlet_id = (close_day.outlet).outlet_id
+    order by r.report_no desc
+    limit 1;
+    closed_at := least(clock_timestamp(), fiscal.day_end(outlet, day.business_date));
+
+    report.first_entry := coalesce(previous.last_entry, 0) + 1;
+    select coalesce(max(l.entry_no), report.first_entry - 1) into report.last_entry
+    from fiscal.fiscal_ledger as l
+    where
+        l.outlet_id = (close_day.outlet).outlet_id and l.entry_no >= report.first_entry
+        and (closed_at < fiscal.day_end(outlet, day.business_date) or l.sealed_at < fiscal.instant_text(closed_at));
+    if not is_asked_for and (not rules.closes_empty_days or outlet.status = 'closed') and not exists (
+        select from fiscal.fiscal_ledger as l
+        where
+            l.outlet_id = (close_day.outlet).outlet_id and l.invoice_id is not null
+            and l.entry_no between report.first_entry and report.last_entry
+    ) then
+        perform fiscal.open_day(outlet, fiscal.business_date(outlet, clock_timestamp()));
+        return null;
+    end if;
+    broken := fiscal.check_chain(outlet.outlet_id, report.first_entry, report.last_entry);
+    if broken is not null then
+        perform public.refuse('50011', format('The ledger does not verify: %s. The day stays open.', broken));
+    end if;
+
+    report.report_no := fiscal.next_number(outlet.outlet_id, 'report_z');
+    report.fiscal_number := concat_ws('-', 'Z', outlet.outlet_code, lpad(
+        report.report_no::text, greatest(6, length(report.report_no::text)), '0'
+    ));
+    report.business_date := day.business_date;
+    report.body := fiscal.canonical_text(fiscal.z_body(outlet, report, previous, closed_at));
+    report.canonical_payload_hash := encode(sha256(convert_to(report.body, 'UTF8')), 'hex');
+    perform fiscal.append_entry(
+        outlet, 'report_z', report.fiscal_number, report.report_no, report.canonical_payload_hash, null
+    );
+    insert into fiscal.reports (
+        report_id, tenant_id, environment, outlet_id, fiscal_number, report_no, business_date, first_entry, last_entry,
+        body, canonical_payload_hash, closed_by
+    ) values (
+        public.new_id('rep'), outlet.tenant_id, outlet.environment, outlet.outlet_id, report.fiscal_number,
+        report.report_no, report.business_date, report.first_entry, report.last_entry, report.body,
+        report.canonical_payload_hash, close_day.closed_by
+    )
+    returning * into report;
+    perform fiscal.open_day(outlet, day.business_date + 1);
+    perform public.poke('invoices/sign');
+    return report;
+end
+$$;
+comment on function fiscal.close_day is
+'Closes the business day an outlet is in: its Z, the ledger entry of that, and the next day, in one transaction under the outlet''s lock. Null when there is nothing to report and nobody asked. 50011: the chain is broken.';
+
+create function fiscal.z_body(
+    outlet fiscal.outlets, report fiscal.reports, previous fiscal.reports, closed_at timestamptz
+)
+returns jsonb
+language plpgsql
+stable
+security definer -- callers may not read the ledger
+set search_path = ''
+as $$
+#variable_conflict use_column
+declare
+    figures jsonb := fiscal.figures(z_body.outlet, report.first_entry, report.last_entry, z_body.closed_at, null, null);
+    opening_hash text := (
+        select l.entry_hash
+        from fiscal.fiscal_ledger as l
+        where l.outlet_id = (z_body.outlet).outlet_id and l.entry_no = report.first_entry - 1
+    );
+    body jsonb;
+begin
+    select jsonb_build_object(
+        'schema_version', '1.0', 'report_type', 'z', 'report_no', report.report_no, 'fiscal_number', report.fiscal_number,
+        'environment', (z_body.outlet).environment, 'jurisdiction', m.jurisdiction, 'merchant_tin', m.tin,
+        'merchant_name', m.legal_name, 'outlet_id', (z_body.outlet).outlet_id,
+        'outlet_code', (z_body.outlet).outlet_code, 'outlet_name', (z_body.outlet).name,
+        'fiscal_authority_id', (z_body.outlet).fiscal_authority_id, 'business_date', report.business_date,
+        'time_zone', (z_body.outlet).time_zone, 'cut_off_hour', (z_body.outlet).cut_off_hour,
+        'opened_at', coalesce(previous.body::jsonb ->> 'closed_at', fiscal.instant_text((z_body.outlet).created_at)),
+        'closed_at', fiscal.instant_text(z_body.closed_at), 'generated_at', fiscal.instant_text(clock_timestamp()),
+        'first_entry', report.first_entry, 'last_entry', report.last_entry,
+        'opening_hash', coalesce(opening_hash, repeat('0', 64)),
+        'closing_hash', coalesce((
+            select l.entry_hash
+            from fiscal.fiscal_ledger as l
+            where l.outlet_id = (z_body.outlet).outlet_id and l.entry_no = report.last_entry
+        ), repeat('0', 64)),
+        'previous_z_hash', coalesce((
+            select l.entry_hash from fiscal.fiscal_ledger as l where l.fiscal_number = previous.fiscal_number
+        ), repeat('0', 64)),
+        'perpetual_totals', fiscal.perpetual_totals(previous.body::jsonb -> 'perpetual_totals', figures -> 'grand_totals')
+    )
+    || figures
+    || fiscal.sequences((z_body.outlet).outlet_id, report.first_entry, report.last_entry)
+    into strict body
+    from fiscal.merchants as m
+    where m.merchant_id = (z_body.outlet).merchant_id;
+    return body;
+end
+$$;
+comment on function fiscal.z_body is 'What a Z says, from the ledger alone; previous is the Z before, null for the first.';
+
+create function fiscal.sequences(outlet_id text, first_entry bigint, last_entry bigint)
+returns jsonb
+language plpgsql
+stable
+security definer -- callers may not read the ledger
+set search_path = ''
+as $$
+#variable_conflict use_column
+begin
+    return (
+        select jsonb_strip_nulls(jsonb_build_object(
+            'sequence_start', min(l.sequence), 'sequence_end', max(l.sequence),
+            'gap_detected', coalesce(max(l.sequence) - min(l.sequence) + 1 <> count(l.sequence), false)
+        ))
+        from fiscal.fiscal_ledger as l
+        where
+            l.outlet_id = sequences.outlet_id
+            and l.entry_no between sequences.first_entry and sequences.last_entry
+    );
+end
+$$;
+comment on function fiscal.sequences is
+'The first and last invoice number in a range of entries, and whether one between them is missing. No numbers when there is no document.';
+
+create function fiscal.perpetual_totals(earlier jsonb, today jsonb)
+returns jsonb
+language plpgsql
+immutable
+set search_path = ''
+as $$
+begin
+    return (
+        select jsonb_agg(
+            jsonb_build_object(
+                'currency', w.currency, 'sales', w.sales::text, 'credits', w.credits::text,
+                'net', (w.sales - w.credits)::text, 'tax', w.tax::text
+            )
+            order by w.currency collate "C"
+        )
+        from (
+            select x.currency, sum(x.sales) as sales, sum(x.credits) as credits, sum(x.tax) as tax
+            from (
+                select
+                    e ->> 'currency' as currency, (e ->> 'sales')::numeric as sales, (e ->> 'credits')::numeric as credits,
+                    (e ->> 'tax')::numeric as tax
+                from jsonb_array_elements(coalesce(earlier, '[]')) as e
+                union all
+                select
+                    t ->> 'currency', (t #>> '{sales,total}')::numeric, (t #>> '{credits,total}')::numeric,
+                    (t #>> '{net,total_tax}')::numeric
+                from jsonb_array_elements(today) as t
+            ) as x
+            group by x.currency
+        ) as w
+    );
+end
+$$;
+comment on function fiscal.perpetual_totals is
+'The grand totals of an outlet since it opened, by currency: those of the Z before and this day''s. Never reset.';
+
+create function fiscal.check_chain(outlet_id text, first_entry bigint, last_entry bigint)
+returns text
+language plpgsql
+stable
+security definer -- callers may not read the ledger
+set search_path = ''
+as $$
+#variable_conflict use_column
+declare
+    broken record;
+begin
+    select e.entry_no, e.trouble into broken
+    from (
+        select
+            l.entry_no,
+            case
+                when l.entry_no <> check_chain.first_entry - 1 + row_number() over chain then 'an entry before it is missing'
+                when l.previous_hash <> coalesce(lag(l.entry_hash) over chain, before.entry_hash, repeat('0', 64))
+                    then 'it does not follow the entry before'
+                when l.entry_hash <> encode(sha256(convert_to(concat_ws(
+                    E'\n', l.fiscal_number, l.canonical_payload_hash, l.sealed_at, l.previous_hash
+                ), 'UTF8')), 'hex') then 'its hash is not its own'
+                when l.canonical_payload_hash <> encode(sha256(convert_to(coalesce(i.payload, r.body), 'UTF8')), 'hex')
+                    then 'its document is not the one that was sealed'
+            end as trouble
+        from fiscal.fiscal_ledger as l
+        left join fiscal.invoices as i on i.invoice_id = l.invoice_id
+        left join fiscal.reports as r on r.fiscal_number = l.fiscal_number
+        left join fiscal.fiscal_ledger as before
+            on before.outlet_id = l.outlet_id and before.entry_no = l.entry_no - 1 and l.entry_no = check_chain.first_entry
+        where
+            l.outlet_id = check_chain.outlet_id
+            and l.entry_no between check_chain.first_entry and check_chain.last_entry
+        window chain as (order by l.entry_no)
+    ) as e
+    where e.trouble is not null
+    order by e.entry_no
+    limit 1;
+    if found then
+        return format('entry %s: %s', broken.entry_no, broken.trouble);
+    end if;
+    return null;
+end
+$$;
+comment on function fiscal.check_chain is
+'What is wrong with the first bad entry of a range, null when all hashes hold. Signatures are the chain walk''s.';
+
+create function fiscal.close_due_days()
+returns integer
+language plpgsql
+volatile
+security definer -- cron may not write reports
+set search_path = ''
+as $$
+#variable_conflict use_column
+declare
+    -- All of one call are one transaction, and an outlet that is closed cannot seal until it ends.
+    give_up_at constant timestamptz := clock_timestamp() + interval '500 milliseconds';
+    due record;
+    closed integer := 0;
+begin
+    for due in
+        select d.outlet_id, row_number() over (order by d.due_at) as place
+        from fiscal.open_days as d
+        where d.due_at <= now()
+        order by d.due_at
+        limit 200
+    loop
+        exit when clock_timestamp() > give_up_at;
+        -- Only the first is waited for: who holds one outlet's lock does not wait for another's.
+        continue when due.place > 1 and not pg_try_advisory_xact_lock(
+            hashtext('fiscal.outlet'), hashtext(due.outlet_id)
+        );
+        closed := closed + fiscal.close_due_day(due.outlet_id)::integer;
+    end loop;
+    return closed;
+end
+$$;
+comment on function fiscal.close_due_days is
+'Closes the days that are over, those that wait longest first, for half a second; the next call goes on. A cron task.';
+
+create function fiscal.close_due_day(outlet_id text)
+returns boolean
+language plpgsql
+volatile
+security definer -- cron may not write reports
+set search_path = ''
+as $$
+#variable_conflict use_column
+declare
+    outlet fiscal.outlets;
+    problem text;
+begin
+    perform fiscal.lock_outlet(close_due_day.outlet_id);
+    select o.* into outlet
+    from fiscal.outlets as o
+    inner join fiscal.open_days as d on d.outlet_id = o.outlet_id
+    where o.outlet_id = close_due_day.outlet_id and d.due_at <= now();
+    if not found then
+        return false; -- somebody closed it while we waited for the lock
+    end if;
+    perform fiscal.close_day(outlet, 'system', false);
+    perform public.resolve_alert('day_not_closed', outlet.outlet_id, 'closed');
+    return true;
+exception
+    when others then
+        problem := sqlstate || ' ' || sqlerrm;
+        update fiscal.open_days as d
+        set due_at = now() + interval '5 minutes'
+        where d.outlet_id = close_due_day.outlet_id
+        returning d.tenant_id, d.environment into outlet.tenant_id, outlet.environment;
+        perform public.raise_alert(
+            'day_not_closed', 'critical', close_due_day.outlet_id, outlet.tenant_id, outlet.environment,
+            jsonb_build_object('error', problem)
+        );
+        return false;
+end
+$$;
+comment on function fiscal.close_due_day is
+'Closes one outlet''s day that is over. A failure is undone for that outlet alone, raises an alert and is tried again after 5 minutes.';
 
 reset role;
 
@@ -24563,6 +25509,20 @@ using (
     and ((select public.outlet_id()) is null or outlet_id = (select public.outlet_id()))
 );
 
+create policy open_days_select_own on fiscal.open_days
+for select to authenticated
+using (
+    tenant_id = (select public.tenant_id()) and environment = (select public.environment())
+    and ((select public.outlet_id()) is null or outlet_id = (select public.outlet_id()))
+);
+
+create policy reports_select_own on fiscal.reports
+for select to authenticated
+using (
+    tenant_id = (select public.tenant_id()) and environment = (select public.environment())
+    and ((select public.outlet_id()) is null or outlet_id = (select public.outlet_id()))
+);
+
 create function fiscal.forbid_rewriting()
 returns trigger
 language plpgsql
@@ -24593,6 +25553,9 @@ grant execute on function fiscal.take_orders, fiscal.issue_order, fiscal.fail_or
 grant execute on function
 fiscal.put_merchant, fiscal.get_merchant, fiscal.create_outlet, fiscal.list_outlets, fiscal.put_operator
 to fn_merchants;
+
+grant usage on schema fiscal to fn_reports;
+grant execute on function fiscal.close_business_day, fiscal.get_report, fiscal.list_reports to fn_reports;
 
 reset role;
 
