@@ -41,6 +41,9 @@ class Settings(BaseSettings):
     daraja_production_url: str = "https://api.safaricom.co.ke"
     etims_sandbox_url: str = "https://etims-api-sbx.kra.go.ke/etims-api"
     etims_production_url: str = "https://etims-api.kra.go.ke/etims-api"
+    fdms_test_url: str = "https://fdmsapitest.zimra.co.zw"
+    fdms_production_url: str = "https://fdmsapi.zimra.co.zw"
+    fdms_ca_file: str = ""  # what signs FDMS's web server; empty: the system's authorities
     resend_url: str = "https://api.resend.com"
     resend_api_key: SecretStr = SecretStr("")  # none: mail is kept and not sent
     resend_webhook_secrets: list[SecretStr] = Field(default_factory=list, max_length=2)

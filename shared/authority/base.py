@@ -15,7 +15,7 @@ from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Final, Protocol, runtime_checkable
+from typing import Any, Final, Protocol, TypeAlias, runtime_checkable
 
 _HERE: Final = Path(__file__).parent
 ANSWER_CHARS_KEPT: Final = 16_000
@@ -115,6 +115,9 @@ class Exchange:
         }
 
 
+Keep: TypeAlias = Callable[..., Awaitable[None]]  # progress, and device_state when there is one
+
+
 class Journal:
     """The memory of one document's way to the authority; survives this process.
 
@@ -122,16 +125,23 @@ class Journal:
     returns. `exchanges` are the requests of this attempt, in order, for the log.
     """
 
-    def __init__(
-        self, progress: Mapping[str, Any], keep: Callable[[Mapping[str, Any]], Awaitable[None]]
-    ) -> None:
+    def __init__(self, progress: Mapping[str, Any], keep: Keep) -> None:
         self.progress: Mapping[str, Any] = progress
         self.exchanges: list[Exchange] = []
         self._keep = keep
 
-    async def note(self, progress: Mapping[str, Any]) -> None:
-        """Replace the note. Call it before a step that cannot be taken back, never after."""
-        await self._keep(progress)
+    async def note(
+        self, progress: Mapping[str, Any], device_state: Mapping[str, Any] | None = None
+    ) -> None:
+        """Replace the note. Call it before a step that cannot be taken back, never after.
+
+        device_state: members of the device's state that are replaced with it, whatever becomes of
+        the document; None: none is.
+        """
+        if device_state is None:
+            await self._keep(progress)
+        else:
+            await self._keep(progress, device_state)
         self.progress = progress
 
     def record(

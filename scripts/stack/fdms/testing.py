@@ -1,0 +1,84 @@
+"""A simulator of its own for a test, and how a test speaks to it."""
+
+import ssl
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from scripts.stack.daraja.testing import PATIENCE_S, free_port, until
+
+ROOT = Path(__file__).parents[3]
+Json = dict[str, Any]
+
+
+@dataclass
+class Fdms:
+    """A running simulator: its address, the certificate to trust, and its control API."""
+
+    url: str
+    root_file: Path
+    http: httpx.Client
+
+    def control(self, method: str, path: str, body: object = None) -> Any:
+        """The JSON answer. Raises httpx.HTTPStatusError for a refusal."""
+        return self.http.request(method, f"/control/{path}", json=body).raise_for_status().json()
+
+    def sell(self, device_id: int, **facts: Any) -> Json:
+        """A device that a taxpayer may register, or the same with other facts."""
+        body = {"device_id": device_id, "serial_no": f"SN{device_id}", "activation_key": "12AXC178"}
+        return dict(self.control("POST", "devices", body | facts))
+
+    def device(self, device_id: int) -> Json:
+        """Its days with their counters, its receipts and what was found in them."""
+        return dict(self.control("GET", f"devices/{device_id}"))
+
+    def arm(self, fault: str, call: str, times: int = 1, **facts: Any) -> None:
+        self.control("POST", "faults", {"fault": fault, "call": call, "times": times} | facts)
+
+    def disarm(self) -> None:
+        self.control("DELETE", "faults")
+
+    def settings(self, **changes: Any) -> None:
+        self.control("POST", "settings", changes)
+
+    def advance(self, seconds: float) -> None:
+        self.control("POST", "clock", {"advance_s": seconds})
+
+    def requests(self) -> dict[str, int]:
+        """How often each call was made."""
+        return dict(self.control("GET", "requests"))
+
+
+@contextmanager
+def gateway(state: Path) -> Iterator[Fdms]:
+    """A simulator process on a free port, ready to serve; stopped when the block ends."""
+    port = free_port()
+    command = [sys.executable, "-W", "error", "-m", "scripts.stack.fdms"]
+    command += ["--port", str(port), "--state", str(state)]
+    state.mkdir(parents=True, exist_ok=True)
+    root = state / "ca" / "root.pem"
+    with (state / "log").open("ab") as log:
+        process = subprocess.Popen(command, cwd=ROOT, stdout=log, stderr=log)
+        try:
+            until(lambda: root.exists() and "yes")
+            trust = ssl.create_default_context(cafile=str(root))
+            url = f"https://127.0.0.1:{port}"
+            with httpx.Client(base_url=url, timeout=15, trust_env=False, verify=trust) as client:
+                until(lambda: _answers(client))
+                yield Fdms(url, root, client)
+        finally:
+            process.terminate()
+            process.wait(PATIENCE_S)
+
+
+def _answers(client: httpx.Client) -> str | bool:
+    try:
+        return client.get("/control/health").is_success and "yes"
+    except httpx.TransportError:
+        return False

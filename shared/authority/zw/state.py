@@ -1,0 +1,117 @@
+"""What a device remembers between documents: its numbers, its fiscal day, what FDMS configured.
+
+Kept as `state` of the device, and moved in the transaction that notes or concludes a step.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from decimal import Decimal
+from typing import Any, Self
+
+from shared.authority.zw.counters import of_receipt, total
+from shared.authority.zw.wire import Content, Counter, MoneyType, Place
+
+
+@dataclass(frozen=True, slots=True)
+class Day:
+    """An open fiscal day. opened_at: local; FDMS never tells it again, and signs its date.
+
+    is_open: FDMS has said so; before that, opening it is repeated with the same time.
+    """
+
+    number: int
+    opened_at: str
+    is_open: bool = False
+    receipts: int = 0
+    last_hash: str | None = None
+    counters: tuple[Counter, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Book:
+    """last_date: of the newest receipt, local; every later one must be a second younger."""
+
+    last_global_no: int
+    last_day_no: int
+    last_date: str
+    day: Day | None
+
+    @classmethod
+    def read(cls, state: Mapping[str, Any]) -> Self:
+        """Our own book; before the first document, what FDMS said at the registration."""
+        kept = state.get("book") or {**state["known"], "last_date": "", "day": None}
+        day = kept["day"]
+        return cls(
+            int(kept["last_global_no"]),
+            int(kept["last_day_no"]),
+            str(kept["last_date"]),
+            Day(**{**day, "counters": tuple(map(_read_counter, day["counters"]))}) if day else None,
+        )
+
+    def json(self) -> dict[str, Any]:
+        """As `state["book"]`."""
+        day = self.day
+        return {
+            "last_global_no": self.last_global_no,
+            "last_day_no": self.last_day_no,
+            "last_date": self.last_date,
+            "day": day
+            and {
+                "number": day.number,
+                "opened_at": day.opened_at,
+                "is_open": day.is_open,
+                "receipts": day.receipts,
+                "last_hash": day.last_hash,
+                "counters": [_write_counter(row) for row in day.counters],
+            },
+        }
+
+    def opening(self, at: str) -> Self:
+        """With the next day, about to be opened."""
+        return replace(self, day=Day(self.last_day_no + 1, at))
+
+    def opened(self) -> Self:
+        """FDMS has opened it."""
+        assert self.day is not None, "a day is opened that was noted"
+        return replace(self, day=replace(self.day, is_open=True))
+
+    def taken(self, content: Content, place: Place, hashed: str) -> Self:
+        """FDMS has taken the receipt. The same again changes nothing."""
+        if place.global_no <= self.last_global_no:
+            return self
+        day = self.day
+        assert day is not None, "receipts are taken on open days"
+        assert (place.global_no, place.counter) == (self.last_global_no + 1, day.receipts + 1)
+        return replace(
+            self,
+            last_global_no=place.global_no,
+            last_date=place.date,
+            day=replace(
+                day,
+                receipts=place.counter,
+                last_hash=hashed,
+                counters=tuple(total([*day.counters, *of_receipt(content)])),
+            ),
+        )
+
+    def closed(self) -> Self:
+        """FDMS has closed the day."""
+        assert self.day is not None, "a day is closed that was open"
+        return replace(self, last_day_no=self.day.number, day=None)
+
+
+def _write_counter(row: Counter) -> list[str | int | None]:
+    percent = None if row.percent is None else f"{row.percent:f}"
+    return [row.kind, row.currency, f"{row.value:f}", row.tax_id, percent, row.money_type]
+
+
+def _read_counter(row: list[Any]) -> Counter:
+    kind, currency, value, tax_id, percent, money_type = row
+    return Counter(
+        kind,
+        currency,
+        Decimal(value),
+        tax_id,
+        None if percent is None else Decimal(percent),
+        None if money_type is None else MoneyType(money_type),
+    )
