@@ -6,7 +6,10 @@ from typing import Annotated, Any, Literal
 from fastapi import Path
 from pydantic import BaseModel, ConfigDict, Field
 
+from shared.fiscal.printing.press import Format
 from shared.http.instants import Instant
+
+Language = Literal["fr", "en", "sw"]
 
 InvoiceId = Annotated[
     str,
@@ -193,3 +196,37 @@ class Issued(BaseModel):
     """How many orders of paid payments were worked on."""
 
     orders: Annotated[int, Field(examples=[2])]
+
+
+class PrintRequest(BaseModel):
+    """What a document is printed on, and in which language."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    format: Annotated[
+        Format,
+        Field(description="As in `GET …/receipt`.", examples=["text80"]),
+    ]
+    lang: Annotated[
+        Language | None,
+        Field(description="By default the usual language of the country.", examples=["fr"]),
+    ] = None
+
+
+class Print(BaseModel):
+    """One time a document was handed out. copy_no 0 is the original."""
+
+    id: Annotated[str, Field(examples=["prt_01kaj3vq1nfr5r3e2n9v4d8yzx"])]
+    object: Literal["print"]
+    invoice_id: Annotated[str, Field(examples=["inv_01kaj3vq1nfr5r3e2n9v4d8yzx"])]
+    copy_no: Annotated[int, Field(examples=[0])]
+    format: Annotated[Format, Field(examples=["text80"])]
+    language: Annotated[Language | None, Field(examples=["fr"])]
+    printed_by: Annotated[str, Field(examples=["key_01kaj3vq1nfr5r3e2n9v4d8yzx"])]
+    created_at: datetime
+
+
+class Prints(BaseModel):
+    """The original, then its copies."""
+
+    data: list[Print]

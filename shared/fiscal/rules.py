@@ -85,6 +85,16 @@ class Jurisdiction:
     classifications: Mapping[str, Classification]
     invoice_types: Mapping[str, InvoiceType]
     authority_groups: Mapping[tuple[str, str, str], AuthorityGroup]
+    languages: tuple[str, ...]
+    tin_name: str
+
+    def letter(self, manifest_version: str, group: str, at: datetime) -> str:
+        """What the authority of the time calls a group of ours; its own code when it has none."""
+        for authority in self.manifests.values():
+            found = self.authority_groups.get((manifest_version, group, authority.version))
+            if found and found.group and authority.is_in_force(at):
+                return found.group
+        return group
 
     def manifest(self, version: str, at: datetime) -> Manifest:
         """The merchants' manifest of that version. ManifestNotInForce unless in force at `at`."""
@@ -161,6 +171,8 @@ def _read(code: str) -> Jurisdiction:
             )
             for row in _rows(folder, "authority_groups")
         },
+        languages=_array(facts["languages"]),
+        tin_name=facts["tin_name"],
     )
 
 

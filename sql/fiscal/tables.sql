@@ -228,6 +228,27 @@ create index document_links_of_invoice on fiscal.document_links (invoice_id);
 create index document_links_of_tenant on fiscal.document_links (tenant_id, environment);
 create index document_links_expired on fiscal.document_links (expires_at);
 
+create table fiscal.prints (
+    print_id text primary key,
+    invoice_id text not null references fiscal.invoices (invoice_id),
+    tenant_id text not null,
+    environment text not null check (environment in ('sandbox', 'production')),
+    outlet_id text not null,
+    copy_no integer not null check (copy_no >= 0),
+    format text not null,
+    language text,
+    printed_by text not null,
+    created_at timestamptz not null default now(),
+    unique (invoice_id, copy_no)
+);
+comment on table fiscal.prints is
+'Append-only: every time a document was handed out to be printed. copy_no 0 is the original, of which there is one; the rest are marked.';
+alter table fiscal.prints enable row level security;
+create index prints_of_tenant on fiscal.prints (tenant_id, environment);
+create trigger prints_append_only
+before update or delete or truncate on fiscal.prints
+for each statement execute function public.forbid_change();
+
 create table fiscal.open_days (
     outlet_id text primary key references fiscal.outlets (outlet_id),
     tenant_id text not null,

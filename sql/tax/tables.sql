@@ -14,10 +14,11 @@ create table tax.jurisdictions (
     tin_pattern text not null,
     time_zones text[] not null,
     retention_years integer not null check (retention_years > 0),
-    closes_empty_days boolean not null
+    closes_empty_days boolean not null,
+    languages text[] not null check (cardinality(languages) > 0)
 );
 comment on table tax.jurisdictions is
-'Countries whose invoices we seal. tax_level: whether tax is rounded on each line or once per tax group. closes_empty_days: whether a day without sales has a Z report too.';
+'Countries whose invoices we seal. tax_level: whether tax is rounded on each line or once per tax group. closes_empty_days: whether a day without sales has a Z report too. languages: of printed documents, the usual one first.';
 alter table tax.jurisdictions enable row level security;
 
 create table tax.manifests (

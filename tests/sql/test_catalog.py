@@ -236,6 +236,7 @@ def test_the_records_of_what_happened_are_append_only(books: Books) -> None:
         "fiscal.events",
         "fiscal.fiscal_ledger",
         "fiscal.reports",
+        "fiscal.prints",
         "fiscal.signatures",
         "ledger.journal_entries",
         "ledger.journals",

@@ -23,5 +23,17 @@ def svg(text: str) -> bytes:
     return drawn.getvalue()
 
 
+def png(text: str) -> bytes:
+    """The same drawing as pixels, for what cannot draw."""
+    drawn = io.BytesIO()
+    _code(text).save(drawn, kind="png", border=QUIET, scale=_SCALE)
+    return drawn.getvalue()
+
+
+def svg_inline(text: str) -> str:
+    """The same drawing as an element of an HTML page."""
+    return str(_code(text).svg_inline(border=QUIET, light="#fff", title="QR", omitsize=True))
+
+
 def _code(text: str) -> segno.QRCode:
     return segno.make_qr(text, error="h")

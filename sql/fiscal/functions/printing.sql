@@ -72,4 +72,81 @@ end
 $$;
 comment on function fiscal.get_printable is 'What to print of one of the caller''s documents. 40401, 40911.';
 
+create function fiscal.print_resource(print fiscal.prints)
+returns json
+language plpgsql
+immutable
+set search_path = ''
+as $$
+begin
+    return json_build_object(
+        'id', print.print_id, 'object', 'print', 'invoice_id', print.invoice_id, 'copy_no', print.copy_no,
+        'format', print.format, 'language', print.language, 'printed_by', print.printed_by,
+        'created_at', print.created_at
+    );
+end
+$$;
+comment on function fiscal.print_resource is 'A print as the API shows it.';
+
+create function fiscal.print_invoice(invoice_id text, idempotency_key text, body_hash text, format text, language text)
+returns public.answer
+language plpgsql
+volatile
+security definer -- callers may not write prints
+set search_path = ''
+as $$
+#variable_conflict use_column
+declare
+    caller public.caller := public.authorize('invoices:write', 'write');
+    route constant text := format('POST /invoices/%s/prints', print_invoice.invoice_id);
+    answer public.answer;
+    invoice fiscal.invoices;
+    print fiscal.prints;
+begin
+    answer := public.claim_idempotency(caller, route, print_invoice.idempotency_key, print_invoice.body_hash);
+    if answer.status is not null then
+        return answer;
+    end if;
+    invoice := fiscal.own_invoice(caller, print_invoice.invoice_id);
+    -- Copies are numbered one at a time.
+    perform from fiscal.invoices as i where i.invoice_id = invoice.invoice_id for update;
+    insert into fiscal.prints (
+        print_id, invoice_id, tenant_id, environment, outlet_id, copy_no, format, language, printed_by
+    ) values (
+        public.new_id('prt'), invoice.invoice_id, invoice.tenant_id, invoice.environment, invoice.outlet_id,
+        (select count(*) from fiscal.prints as p where p.invoice_id = invoice.invoice_id),
+        print_invoice.format, print_invoice.language, caller.actor
+    )
+    returning * into print;
+    answer := public.reply(caller, 201, (
+        fiscal.printable(invoice) || jsonb_build_object('print', fiscal.print_resource(print))
+    )::json);
+    perform public.remember_answer(caller, route, print_invoice.idempotency_key, print.print_id, answer);
+    return answer;
+end
+$$;
+comment on function fiscal.print_invoice is
+'Hands out a document to be printed and notes it: the first time the original, then numbered copies. A repeated key gives the same print. 40401, 40911.';
+
+create function fiscal.list_prints(invoice_id text)
+returns public.answer
+language plpgsql
+volatile
+security definer -- callers may not read prints
+set search_path = ''
+as $$
+#variable_conflict use_column
+declare
+    caller public.caller := public.authorize('invoices:read', 'read');
+    invoice fiscal.invoices := fiscal.own_invoice(caller, list_prints.invoice_id);
+begin
+    return public.reply(caller, 200, json_build_object('data', (
+        select coalesce(json_agg(fiscal.print_resource(p) order by p.copy_no), '[]')
+        from fiscal.prints as p
+        where p.invoice_id = invoice.invoice_id
+    )));
+end
+$$;
+comment on function fiscal.list_prints is 'Every print of a document, the original first.';
+
 reset role;
