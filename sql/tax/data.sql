@@ -5,11 +5,11 @@ set role stalela_owner;
 -- shared/fiscal/cd/tax.jurisdictions.csv
 -- shared/fiscal/ke/tax.jurisdictions.csv
 -- shared/fiscal/zw/tax.jurisdictions.csv
-insert into tax.jurisdictions (jurisdiction, name, authority, tax_currency, currencies, tax_level, tin_name, tin_pattern, time_zones, retention_years, closes_empty_days)
+insert into tax.jurisdictions (jurisdiction, name, authority, tax_currency, currencies, tax_level, tin_name, tin_pattern, time_zones, retention_years, closes_empty_days, languages)
 values
-('CD', 'DR Congo', 'DGI', 'CDF', '{CDF,USD}', 'line', 'NIF', '^[A-Z0-9]{6,15}$', '{Africa/Kinshasa,Africa/Lubumbashi}', '10', 'true'),
-('KE', 'Kenya', 'KRA', 'KES', '{KES,USD}', 'line', 'PIN', '^[A-Z][0-9]{9}[A-Z]$', '{Africa/Nairobi}', '10', 'true'),
-('ZW', 'Zimbabwe', 'ZIMRA', 'ZWG', '{ZWG,USD,ZAR}', 'group', 'TIN', '^[0-9]{10}$', '{Africa/Harare}', '10', 'true')
+('CD', 'DR Congo', 'DGI', 'CDF', '{CDF,USD}', 'line', 'NIF', '^[A-Z0-9]{6,15}$', '{Africa/Kinshasa,Africa/Lubumbashi}', '10', 'true', '{fr,en,sw}'),
+('KE', 'Kenya', 'KRA', 'KES', '{KES,USD}', 'line', 'PIN', '^[A-Z][0-9]{9}[A-Z]$', '{Africa/Nairobi}', '10', 'true', '{en,sw,fr}'),
+('ZW', 'Zimbabwe', 'ZIMRA', 'ZWG', '{ZWG,USD,ZAR}', 'group', 'TIN', '^[0-9]{10}$', '{Africa/Harare}', '10', 'true', '{en,fr,sw}')
 on conflict (jurisdiction) do update set
     name = excluded.name,
     authority = excluded.authority,
@@ -20,7 +20,8 @@ on conflict (jurisdiction) do update set
     tin_pattern = excluded.tin_pattern,
     time_zones = excluded.time_zones,
     retention_years = excluded.retention_years,
-    closes_empty_days = excluded.closes_empty_days;
+    closes_empty_days = excluded.closes_empty_days,
+    languages = excluded.languages;
 
 -- shared/fiscal/cd/tax.manifests.csv
 -- shared/fiscal/ke/tax.manifests.csv

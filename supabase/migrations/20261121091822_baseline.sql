@@ -2422,10 +2422,11 @@ create table tax.jurisdictions (
     tin_pattern text not null,
     time_zones text[] not null,
     retention_years integer not null check (retention_years > 0),
-    closes_empty_days boolean not null
+    closes_empty_days boolean not null,
+    languages text[] not null check (cardinality(languages) > 0)
 );
 comment on table tax.jurisdictions is
-'Countries whose invoices we seal. tax_level: whether tax is rounded on each line or once per tax group. closes_empty_days: whether a day without sales has a Z report too.';
+'Countries whose invoices we seal. tax_level: whether tax is rounded on each line or once per tax group. closes_empty_days: whether a day without sales has a Z report too. languages: of printed documents, the usual one first.';
 alter table tax.jurisdictions enable row level security;
 
 create table tax.manifests (
@@ -2850,6 +2851,27 @@ alter table fiscal.document_links enable row level security;
 create index document_links_of_invoice on fiscal.document_links (invoice_id);
 create index document_links_of_tenant on fiscal.document_links (tenant_id, environment);
 create index document_links_expired on fiscal.document_links (expires_at);
+
+create table fiscal.prints (
+    print_id text primary key,
+    invoice_id text not null references fiscal.invoices (invoice_id),
+    tenant_id text not null,
+    environment text not null check (environment in ('sandbox', 'production')),
+    outlet_id text not null,
+    copy_no integer not null check (copy_no >= 0),
+    format text not null,
+    language text,
+    printed_by text not null,
+    created_at timestamptz not null default now(),
+    unique (invoice_id, copy_no)
+);
+comment on table fiscal.prints is
+'Append-only: every time a document was handed out to be printed. copy_no 0 is the original, of which there is one; the rest are marked.';
+alter table fiscal.prints enable row level security;
+create index prints_of_tenant on fiscal.prints (tenant_id, environment);
+create trigger prints_append_only
+before update or delete or truncate on fiscal.prints
+for each statement execute function public.forbid_change();
 
 create table fiscal.open_days (
     outlet_id text primary key references fiscal.outlets (outlet_id),
@@ -3707,11 +3729,11 @@ set role stalela_owner;
 -- shared/fiscal/cd/tax.jurisdictions.csv
 -- shared/fiscal/ke/tax.jurisdictions.csv
 -- shared/fiscal/zw/tax.jurisdictions.csv
-insert into tax.jurisdictions (jurisdiction, name, authority, tax_currency, currencies, tax_level, tin_name, tin_pattern, time_zones, retention_years, closes_empty_days)
+insert into tax.jurisdictions (jurisdiction, name, authority, tax_currency, currencies, tax_level, tin_name, tin_pattern, time_zones, retention_years, closes_empty_days, languages)
 values
-('CD', 'DR Congo', 'DGI', 'CDF', '{CDF,USD}', 'line', 'NIF', '^[A-Z0-9]{6,15}$', '{Africa/Kinshasa,Africa/Lubumbashi}', '10', 'true'),
-('KE', 'Kenya', 'KRA', 'KES', '{KES,USD}', 'line', 'PIN', '^[A-Z][0-9]{9}[A-Z]$', '{Africa/Nairobi}', '10', 'true'),
-('ZW', 'Zimbabwe', 'ZIMRA', 'ZWG', '{ZWG,USD,ZAR}', 'group', 'TIN', '^[0-9]{10}$', '{Africa/Harare}', '10', 'true')
+('CD', 'DR Congo', 'DGI', 'CDF', '{CDF,USD}', 'line', 'NIF', '^[A-Z0-9]{6,15}$', '{Africa/Kinshasa,Africa/Lubumbashi}', '10', 'true', '{fr,en,sw}'),
+('KE', 'Kenya', 'KRA', 'KES', '{KES,USD}', 'line', 'PIN', '^[A-Z][0-9]{9}[A-Z]$', '{Africa/Nairobi}', '10', 'true', '{en,sw,fr}'),
+('ZW', 'Zimbabwe', 'ZIMRA', 'ZWG', '{ZWG,USD,ZAR}', 'group', 'TIN', '^[0-9]{10}$', '{Africa/Harare}', '10', 'true', '{en,fr,sw}')
 on conflict (jurisdiction) do update set
     name = excluded.name,
     authority = excluded.authority,
@@ -3722,7 +3744,8 @@ on conflict (jurisdiction) do update set
     tin_pattern = excluded.tin_pattern,
     time_zones = excluded.time_zones,
     retention_years = excluded.retention_years,
-    closes_empty_days = excluded.closes_empty_days;
+    closes_empty_days = excluded.closes_empty_days,
+    languages = excluded.languages;
 
 -- shared/fiscal/cd/tax.manifests.csv
 -- shared/fiscal/ke/tax.manifests.csv
@@ -23759,6 +23782,83 @@ end
 $$;
 comment on function fiscal.get_printable is 'What to print of one of the caller''s documents. 40401, 40911.';
 
+create function fiscal.print_resource(print fiscal.prints)
+returns json
+language plpgsql
+immutable
+set search_path = ''
+as $$
+begin
+    return json_build_object(
+        'id', print.print_id, 'object', 'print', 'invoice_id', print.invoice_id, 'copy_no', print.copy_no,
+        'format', print.format, 'language', print.language, 'printed_by', print.printed_by,
+        'created_at', print.created_at
+    );
+end
+$$;
+comment on function fiscal.print_resource is 'A print as the API shows it.';
+
+create function fiscal.print_invoice(invoice_id text, idempotency_key text, body_hash text, format text, language text)
+returns public.answer
+language plpgsql
+volatile
+security definer -- callers may not write prints
+set search_path = ''
+as $$
+#variable_conflict use_column
+declare
+    caller public.caller := public.authorize('invoices:write', 'write');
+    route constant text := format('POST /invoices/%s/prints', print_invoice.invoice_id);
+    answer public.answer;
+    invoice fiscal.invoices;
+    print fiscal.prints;
+begin
+    answer := public.claim_idempotency(caller, route, print_invoice.idempotency_key, print_invoice.body_hash);
+    if answer.status is not null then
+        return answer;
+    end if;
+    invoice := fiscal.own_invoice(caller, print_invoice.invoice_id);
+    -- Copies are numbered one at a time.
+    perform from fiscal.invoices as i where i.invoice_id = invoice.invoice_id for update;
+    insert into fiscal.prints (
+        print_id, invoice_id, tenant_id, environment, outlet_id, copy_no, format, language, printed_by
+    ) values (
+        public.new_id('prt'), invoice.invoice_id, invoice.tenant_id, invoice.environment, invoice.outlet_id,
+        (select count(*) from fiscal.prints as p where p.invoice_id = invoice.invoice_id),
+        print_invoice.format, print_invoice.language, caller.actor
+    )
+    returning * into print;
+    answer := public.reply(caller, 201, (
+        fiscal.printable(invoice) || jsonb_build_object('print', fiscal.print_resource(print))
+    )::json);
+    perform public.remember_answer(caller, route, print_invoice.idempotency_key, print.print_id, answer);
+    return answer;
+end
+$$;
+comment on function fiscal.print_invoice is
+'Hands out a document to be printed and notes it: the first time the original, then numbered copies. A repeated key gives the same print. 40401, 40911.';
+
+create function fiscal.list_prints(invoice_id text)
+returns public.answer
+language plpgsql
+volatile
+security definer -- callers may not read prints
+set search_path = ''
+as $$
+#variable_conflict use_column
+declare
+    caller public.caller := public.authorize('invoices:read', 'read');
+    invoice fiscal.invoices := fiscal.own_invoice(caller, list_prints.invoice_id);
+begin
+    return public.reply(caller, 200, json_build_object('data', (
+        select coalesce(json_agg(fiscal.print_resource(p) order by p.copy_no), '[]')
+        from fiscal.prints as p
+        where p.invoice_id = invoice.invoice_id
+    )));
+end
+$$;
+comment on function fiscal.list_prints is 'Every print of a document, the original first.';
+
 reset role;
 
 -- sql/fiscal/functions/registry.sql
@@ -25509,6 +25609,13 @@ using (
     and ((select public.outlet_id()) is null or outlet_id = (select public.outlet_id()))
 );
 
+create policy prints_select_own on fiscal.prints
+for select to authenticated
+using (
+    tenant_id = (select public.tenant_id()) and environment = (select public.environment())
+    and ((select public.outlet_id()) is null or outlet_id = (select public.outlet_id()))
+);
+
 create policy open_days_select_own on fiscal.open_days
 for select to authenticated
 using (
@@ -25547,7 +25654,7 @@ for each statement execute function fiscal.forbid_rewriting();
 
 grant usage on schema fiscal to fn_invoices, fn_merchants;
 grant execute on function fiscal.seal, fiscal.attach_signature, fiscal.get_invoice, fiscal.list_invoices, fiscal.may_preview,
-fiscal.get_printable
+fiscal.get_printable, fiscal.print_invoice, fiscal.list_prints
 to fn_invoices;
 grant execute on function fiscal.take_orders, fiscal.issue_order, fiscal.fail_order to fn_invoices;
 grant execute on function
