@@ -29,6 +29,7 @@ begin
             ('fn_refunds', '5s'),
             ('fn_reports', '30s'),
             ('fn_transfers', '5s'),
+            ('fn_verify', '5s'),
             ('stalela_owner', null)
         ) as r (name, statement_timeout)
     loop

@@ -71,7 +71,8 @@ def create_app(
 
     `app.state.require_ready(caller)`, when set, raises while /readyz shall be red.
     `app.state` has settings, metrics and token_verifier. `app.state.database`, when set, is asked
-    by /readyz and closed at shutdown, as are `drain`, `sender`, `rails`, `outbound`, `mailer`.
+    by /readyz and closed at shutdown, as are `drain`, `sender`, `rails`, `outbound`, `mailer`,
+    `views`.
     """
     log.configure(settings.log_level)
     app = FastAPI(
@@ -117,7 +118,7 @@ def create_app(
 @asynccontextmanager
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     yield
-    for name in ("drain", "sender", "rails", "outbound", "mailer", "database"):
+    for name in ("drain", "sender", "rails", "outbound", "mailer", "views", "database"):
         held = getattr(app.state, name, None)
         if held is not None:
             await held.aclose()

@@ -40,6 +40,11 @@ class Caller:
     environment: str | None = None  # of a user; a key has its own
     client_secret_hash: str | None = None
 
+    @property
+    def is_anonymous(self) -> bool:
+        """Whether nobody's credential is on its way."""
+        return self.key_hash is None and self.user is None
+
     def headers(self) -> dict[str, str]:
         """The request headers of a Data API call made for this caller."""
         headers = {"x-request-id": self.request_id, "traceparent": self.traceparent}
@@ -124,6 +129,15 @@ class _StreamCaller(_Credential):
         return await payer_caller(request)
 
 
+class _VisitorCaller(_Credential):
+    """As the API caller; or nobody, without an Authorization header."""
+
+    async def __call__(self, request: Request) -> Caller:
+        if "authorization" in request.headers:
+            return await api_caller(request)
+        return await function_caller(request)
+
+
 class _InternalCaller(_Credential):
     """`Authorization: Bearer` with a token of `internal_tokens`: pg_net and pg_cron."""
 
@@ -152,6 +166,7 @@ api_caller: Final = _ApiCaller("ApiCaller")
 user_caller: Final = _UserCaller("UserCaller")
 payer_caller: Final[_PayerCaller] = _PayerCaller("PayerCaller")
 stream_caller: Final = _StreamCaller("StreamCaller")
+visitor_caller: Final = _VisitorCaller("VisitorCaller")
 internal_caller: Final = _InternalCaller("InternalCaller")
 staff_caller: Final = _StaffCaller("StaffCaller")
 
@@ -159,6 +174,7 @@ ApiCaller = Annotated[Caller, Depends(api_caller)]
 UserCaller = Annotated[Caller, Depends(user_caller)]
 PayerCaller = Annotated[Caller, Depends(payer_caller)]
 StreamCaller = Annotated[Caller, Depends(stream_caller)]
+VisitorCaller = Annotated[Caller, Depends(visitor_caller)]
 InternalCaller = Annotated[Caller, Depends(internal_caller)]
 StaffCaller = Annotated[Caller, Depends(staff_caller)]
 FunctionCaller = Annotated[Caller, Depends(function_caller)]

@@ -1,8 +1,9 @@
 """What happens around every request, as one ASGI middleware.
 
-In order: the function's own URL prefix is taken off the path; request id and trace are read or
-made; CORS preflight is answered; the address's limit and the body's size are checked; the route
-runs; whatever escaped becomes a 500; headers, metrics and the access log line are added.
+In order: the function's own URL prefix is taken off the path; HEAD becomes the GET whose head it
+is; request id and trace are read or made; CORS preflight is answered; the address's limit and the
+body's size are checked; the route runs; whatever escaped becomes a 500; headers, metrics and the
+access log line are added.
 """
 
 import re
@@ -70,6 +71,9 @@ class Frame:
             await self.app(scope, receive, send)
             return
         self._localise(scope)
+        if scope["method"] == "HEAD":
+            # A copy: the server keeps its own, and sends no body for it.
+            scope = {**scope, "method": "GET"}
         await _Exchange(self, scope, send).run(receive)
 
     def body_limit(self, path: str) -> int:

@@ -29,7 +29,7 @@ class Refused:
 class TokenBuckets:
     """One bucket per name: `burst` tokens, refilled at `per_s` a second. per_s 0: no limit."""
 
-    def __init__(self, per_s: int, burst: int, *, clock: Callable[[], float] = monotonic) -> None:
+    def __init__(self, per_s: float, burst: int, *, clock: Callable[[], float] = monotonic) -> None:
         self._per_s = per_s
         self._burst = burst
         self._clock = clock
@@ -73,7 +73,7 @@ class Limits:
         """One request from `address`. Its own bucket first: a flood spends no shared one."""
         if self._unlimited and is_within(address, self._unlimited):
             return None
-        return self._address.take(_bucket_name(address)) or self._all.take("")
+        return self._address.take(bucket_name(address)) or self._all.take("")
 
 
 def client_address(peer: str, forwarded_for: str, trusted_proxies: int) -> str:
@@ -118,7 +118,8 @@ def _address_of(entry: str) -> str | None:
 
 
 @lru_cache(maxsize=4096)
-def _bucket_name(address: str) -> str:
+def bucket_name(address: str) -> str:
+    """Who shares a bucket with this address."""
     # A subscriber holds at least a /64, so single IPv6 addresses would be no limit at all.
     if ":" not in address:
         return address

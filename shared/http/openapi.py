@@ -54,6 +54,7 @@ _ACCEPTS: Final[dict[str, list[dict[str, list[str]]]]] = {
         {"UserToken": []},
         {"StreamToken": []},
     ],
+    "VisitorCaller": [{}, {"ApiKey": []}, {"UserToken": []}],
     "InternalCaller": [{"InternalToken": []}],
     "StaffCaller": [{"UserToken": []}, {"InternalToken": []}],
 }

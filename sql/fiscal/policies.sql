@@ -80,6 +80,13 @@ using (
     and ((select public.outlet_id()) is null or outlet_id = (select public.outlet_id()))
 );
 
+create policy verification_counts_select_own on fiscal.verification_counts
+for select to authenticated
+using (
+    tenant_id = (select public.tenant_id()) and environment = (select public.environment())
+    and ((select public.outlet_id()) is null or outlet_id = (select public.outlet_id()))
+);
+
 create function fiscal.forbid_rewriting()
 returns trigger
 language plpgsql
@@ -110,6 +117,8 @@ grant execute on function fiscal.take_orders, fiscal.issue_order, fiscal.fail_or
 grant execute on function
 fiscal.put_merchant, fiscal.get_merchant, fiscal.create_outlet, fiscal.list_outlets, fiscal.put_operator
 to fn_merchants;
+grant usage on schema fiscal to fn_verify;
+grant execute on function fiscal.verify, fiscal.verify_as_caller, fiscal.count_views to fn_verify;
 
 grant usage on schema fiscal to fn_reports;
 grant execute on function fiscal.close_business_day, fiscal.get_report, fiscal.list_reports to fn_reports;

@@ -297,6 +297,23 @@ create trigger reports_append_only
 before update or delete or truncate on fiscal.reports
 for each statement execute function public.forbid_change();
 
+create table fiscal.verification_counts (
+    fiscal_number text not null references fiscal.fiscal_ledger (fiscal_number),
+    channel text not null check (channel in ('page', 'api', 'qr', 'batch')),
+    tenant_id text not null,
+    environment text not null check (environment in ('sandbox', 'production')),
+    outlet_id text not null,
+    views bigint not null check (views > 0),
+    last_viewed_at timestamptz not null,
+    window_began_at timestamptz not null,
+    window_views bigint not null,
+    primary key (fiscal_number, channel)
+) with (fillfactor = 70);
+comment on table fiscal.verification_counts is
+'How often a document was verified, by channel. Nothing about who did. window_*: the views of the running window of fiscal.verification_spike.';
+alter table fiscal.verification_counts enable row level security;
+create index verification_counts_of_tenant on fiscal.verification_counts (tenant_id, environment);
+
 create type fiscal.sealing as (answer public.answer, work jsonb);
 comment on type fiscal.sealing is
 'The document as it stands, and what a signer must know to sign it; no work: there is nothing to sign.';

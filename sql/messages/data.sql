@@ -113,7 +113,8 @@ values
 ('signing_stalled', 'false', 'Fiscal signatures do not come', 'See whether the key service answers; numbers stay sealed and in order.'),
 ('recon_clearing_failed', 'true', 'The books could not be cleared against a statement', 'Read the reason; clear the session again once its cause is mended.'),
 ('screening_behind', 'false', 'Parties wait for their screening', 'See whether the compliance function runs; the delta of a new list is worked on.'),
-('invoice_not_issued', 'true', 'A paid payment has no invoice', 'Read the reason, mend it and post the invoice yourself with the payment declared; the payment stands.')
+('invoice_not_issued', 'true', 'A paid payment has no invoice', 'Read the reason, mend it and post the invoice yourself with the payment declared; the payment stands.'),
+('invoice.verification_spike', 'true', 'One invoice is verified again and again', 'Ask whether its paper was copied: every copy verifies. Nothing is wrong with the invoice itself.')
 on conflict (kind) do update set
     to_owners = excluded.to_owners,
     title = excluded.title,

@@ -137,6 +137,7 @@ insert into public.function_roles (db_role, may_pass_user)
 values
 ('fn_invoices', 'true'),
 ('fn_reports', 'true'),
+('fn_verify', 'true'),
 ('fn_receipts', 'true'),
 ('fn_alerts', 'true'),
 ('fn_relay', 'false'),
@@ -221,6 +222,7 @@ on conflict (plan, bucket) do update set
     burst = excluded.burst;
 
 -- shared/compliance/public.settings.csv
+-- shared/fiscal/public.settings.csv
 -- shared/ledger/public.settings.csv
 -- shared/messages/public.settings.csv
 -- shared/public.settings.csv
@@ -234,6 +236,7 @@ values
 ('compliance.deny_from', '90', 'Screening score from which a party is refused'),
 ('compliance.stale_after_s', '86400', 'A list that nobody imported for so long raises an alert'),
 ('compliance.unusable_after_s', '259200', 'A list that nobody imported for so long clears nobody any more'),
+('fiscal.verification_spike', '{"views": 200, "window_s": 3600}', 'How often one document may be verified within the window before somebody should look'),
 ('ledger.rules_version', '1', 'Version of ledger.posting_rules that new journals are booked by'),
 ('ledger.hold_lifetime_s', '604800', 'Seconds until an authorisation that was not captured is released'),
 ('messages.daily_budget', '100', 'Mails a day by UTC; what the provider''s plan allows'),

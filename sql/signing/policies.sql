@@ -28,6 +28,9 @@ signing.register_key, signing.keys_to_rotate, signing.plan_rotation, signing.rot
 signing.claim_signatures, signing.record_failure, signing.requeue
 to fn_invoices;
 
+grant usage on schema signing to fn_verify;
+grant execute on function signing.published_keys to fn_verify;
+
 grant usage on schema signing to postgres;
 grant execute on function signing.poke_queue, signing.watch_queue, signing.poke_rotation to postgres;
 
