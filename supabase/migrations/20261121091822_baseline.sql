@@ -35,6 +35,7 @@ begin
             ('fn_refunds', '5s'),
             ('fn_reports', '30s'),
             ('fn_transfers', '5s'),
+            ('fn_verify', '5s'),
             ('stalela_owner', null)
         ) as r (name, statement_timeout)
     loop
@@ -2921,6 +2922,23 @@ create trigger reports_append_only
 before update or delete or truncate on fiscal.reports
 for each statement execute function public.forbid_change();
 
+create table fiscal.verification_counts (
+    fiscal_number text not null references fiscal.fiscal_ledger (fiscal_number),
+    channel text not null check (channel in ('page', 'api', 'qr', 'batch')),
+    tenant_id text not null,
+    environment text not null check (environment in ('sandbox', 'production')),
+    outlet_id text not null,
+    views bigint not null check (views > 0),
+    last_viewed_at timestamptz not null,
+    window_began_at timestamptz not null,
+    window_views bigint not null,
+    primary key (fiscal_number, channel)
+) with (fillfactor = 70);
+comment on table fiscal.verification_counts is
+'How often a document was verified, by channel. Nothing about who did. window_*: the views of the running window of fiscal.verification_spike.';
+alter table fiscal.verification_counts enable row level security;
+create index verification_counts_of_tenant on fiscal.verification_counts (tenant_id, environment);
+
 create type fiscal.sealing as (answer public.answer, work jsonb);
 comment on type fiscal.sealing is
 'The document as it stands, and what a signer must know to sign it; no work: there is nothing to sign.';
@@ -3263,6 +3281,7 @@ insert into public.function_roles (db_role, may_pass_user)
 values
 ('fn_invoices', 'true'),
 ('fn_reports', 'true'),
+('fn_verify', 'true'),
 ('fn_receipts', 'true'),
 ('fn_alerts', 'true'),
 ('fn_relay', 'false'),
@@ -3347,6 +3366,7 @@ on conflict (plan, bucket) do update set
     burst = excluded.burst;
 
 -- shared/compliance/public.settings.csv
+-- shared/fiscal/public.settings.csv
 -- shared/ledger/public.settings.csv
 -- shared/messages/public.settings.csv
 -- shared/public.settings.csv
@@ -3360,6 +3380,7 @@ values
 ('compliance.deny_from', '90', 'Screening score from which a party is refused'),
 ('compliance.stale_after_s', '86400', 'A list that nobody imported for so long raises an alert'),
 ('compliance.unusable_after_s', '259200', 'A list that nobody imported for so long clears nobody any more'),
+('fiscal.verification_spike', '{"views": 200, "window_s": 3600}', 'How often one document may be verified within the window before somebody should look'),
 ('ledger.rules_version', '1', 'Version of ledger.posting_rules that new journals are booked by'),
 ('ledger.hold_lifetime_s', '604800', 'Seconds until an authorisation that was not captured is released'),
 ('messages.daily_budget', '100', 'Mails a day by UTC; what the provider''s plan allows'),
@@ -4579,7 +4600,8 @@ values
 ('signing_stalled', 'false', 'Fiscal signatures do not come', 'See whether the key service answers; numbers stay sealed and in order.'),
 ('recon_clearing_failed', 'true', 'The books could not be cleared against a statement', 'Read the reason; clear the session again once its cause is mended.'),
 ('screening_behind', 'false', 'Parties wait for their screening', 'See whether the compliance function runs; the delta of a new list is worked on.'),
-('invoice_not_issued', 'true', 'A paid payment has no invoice', 'Read the reason, mend it and post the invoice yourself with the payment declared; the payment stands.')
+('invoice_not_issued', 'true', 'A paid payment has no invoice', 'Read the reason, mend it and post the invoice yourself with the payment declared; the payment stands.'),
+('invoice.verification_spike', 'true', 'One invoice is verified again and again', 'Ask whether its paper was copied: every copy verifies. Nothing is wrong with the invoice itself.')
 on conflict (kind) do update set
     to_owners = excluded.to_owners,
     title = excluded.title,
@@ -22746,6 +22768,44 @@ comment on function signing.poke_rotation is
 
 reset role;
 
+-- sql/signing/functions/publication.sql
+
+-- The public halves, for whoever verifies: kept for as long as documents are.
+
+set role stalela_owner;
+
+create function signing.published_key(key signing.keys)
+returns jsonb
+language sql
+immutable
+set search_path = ''
+as $$
+    select jsonb_build_object(
+        'key_id', key.key_id, 'jurisdiction', key.jurisdiction, 'environment', key.environment, 'alg', key.alg,
+        'public_key', jsonb_build_object('spki', key.public_key_spki),
+        'valid_from', key.valid_from, 'valid_until', key.valid_until, 'status', key.status,
+        'revoked_at', key.revoked_at
+    );
+$$;
+comment on function signing.published_key is 'A key as it is published: nothing that says where its private half is.';
+
+create function signing.published_keys()
+returns jsonb
+language plpgsql
+stable
+security definer -- anybody may have public keys, nobody may read the table
+set search_path = ''
+as $$
+begin
+    return coalesce(
+        (select jsonb_agg(signing.published_key(k) order by k.valid_from, k.key_id) from signing.keys as k), '[]'
+    );
+end
+$$;
+comment on function signing.published_keys is 'Every key that ever signed, retired and revoked ones too, oldest first.';
+
+reset role;
+
 -- sql/signing/functions/queue.sql
 
 -- What could not be signed at once. A number once taken is always signed.
@@ -25411,6 +25471,188 @@ comment on function fiscal.attach_signature is
 
 reset role;
 
+-- sql/fiscal/functions/verification.sql
+
+-- Is a document what it claims to be? SQL gives the facts; the function checks hashes, signature and code.
+
+set role stalela_owner;
+
+create function fiscal.verification_facts(fiscal_number text)
+returns jsonb
+language plpgsql
+stable
+security definer -- callers may not read the ledger
+set search_path = ''
+as $$
+#variable_conflict use_column
+declare
+    -- A number nobody has costs what a known one costs: the next in order is looked up in its place.
+    nearest text := coalesce(
+        (
+            select s.fiscal_number from fiscal.signatures as s
+            where s.fiscal_number >= verification_facts.fiscal_number
+            order by s.fiscal_number
+            limit 1
+        ),
+        (select s.fiscal_number from fiscal.signatures as s order by s.fiscal_number desc limit 1)
+    );
+begin
+    return (
+        select jsonb_build_object(
+            'is_known', l.fiscal_number = verification_facts.fiscal_number and i.invoice_id is not null,
+            'tenant_id', l.tenant_id,
+            'outlet_id', l.outlet_id,
+            'environment', l.environment,
+            'seal', jsonb_build_object(
+                'jurisdiction', m.jurisdiction, 'outlet_id', l.outlet_id, 'fiscal_authority_id', o.fiscal_authority_id,
+                'fiscal_number', l.fiscal_number, 'sequence', l.series_no,
+                'canonical_payload_hash', l.canonical_payload_hash, 'previous_hash', l.previous_hash,
+                'sealed_at', l.sealed_at, 'key_id', s.key_id
+            ),
+            'signed', jsonb_build_object(
+                'entry_hash', l.entry_hash, 'signature', s.signature, 'signature_alg', s.signature_alg,
+                'auth_code', s.auth_code
+            ),
+            'key', signing.published_key(k),
+            'payload_hash', encode(sha256(convert_to(i.payload, 'UTF8')), 'hex'),
+            'is_first', l.entry_no = 1,
+            'previous', case when p.entry_no is not null then jsonb_build_object(
+                'fiscal_number', p.fiscal_number, 'canonical_payload_hash', p.canonical_payload_hash,
+                'sealed_at', p.sealed_at, 'previous_hash', p.previous_hash
+            ) end,
+            'next', case when n.entry_no is not null then jsonb_build_object('previous_hash', n.previous_hash) end,
+            'merchant_name', m.legal_name,
+            'outlet_name', o.name,
+            'total', public.format_amount(i.total_minor, i.currency),
+            'currency', i.currency,
+            'invoice_type', i.invoice_type,
+            'credited', case
+                when c.minor is null then 'none'
+                when c.minor < i.total_minor then 'partial'
+                else 'full'
+            end
+        )
+        from fiscal.signatures as s
+        inner join fiscal.fiscal_ledger as l on l.fiscal_number = s.fiscal_number
+        inner join fiscal.outlets as o on o.outlet_id = l.outlet_id
+        inner join fiscal.merchants as m on m.merchant_id = o.merchant_id
+        inner join signing.keys as k on k.key_id = s.key_id
+        left join fiscal.invoices as i on i.invoice_id = l.invoice_id
+        left join fiscal.fiscal_ledger as p on p.outlet_id = l.outlet_id and p.entry_no = l.entry_no - 1
+        left join fiscal.fiscal_ledger as n on n.outlet_id = l.outlet_id and n.entry_no = l.entry_no + 1
+        left join lateral (
+            select sum(credit.total_minor) as minor
+            from fiscal.invoices as credit
+            where credit.original_invoice_id = i.invoice_id
+        ) as c on true
+        where s.fiscal_number = nearest
+    );
+end
+$$;
+comment on function fiscal.verification_facts is
+'What is needed to verify a document, live: entry, neighbours in the chain, signature, key, credits. Of another document, with is_known false, when there is none of this number: never to be shown, but the same work. Null without any document.';
+
+create function fiscal.verify(fiscal_numbers text[])
+returns jsonb
+language plpgsql
+stable
+security definer -- anybody may verify, nobody may read
+set search_path = ''
+as $$
+begin
+    return (
+        select jsonb_agg(fiscal.verification_facts(asked.number) order by asked.place)
+        from unnest(verify.fiscal_numbers) with ordinality as asked (number, place)
+    );
+end
+$$;
+comment on function fiscal.verify is 'The facts about each document, in the order asked, for callers without a name.';
+
+create function fiscal.verify_as_caller(fiscal_numbers text[])
+returns jsonb
+language plpgsql
+volatile
+security definer -- callers may not read the ledger
+set search_path = ''
+as $$
+declare
+    caller public.caller := public.authorize('invoices:read', 'read');
+    outlet_only text := fiscal.caller_outlet(caller);
+begin
+    return jsonb_build_object('rate', caller.rate, 'facts', (
+        select jsonb_agg(
+            found.facts || jsonb_build_object(
+                'is_own',
+                found.facts ->> 'tenant_id' = caller.tenant_id and found.facts ->> 'environment' = caller.environment
+                and found.facts ->> 'outlet_id' = coalesce(outlet_only, found.facts ->> 'outlet_id')
+            )
+            order by found.place
+        )
+        from (
+            select asked.place, fiscal.verification_facts(asked.number) as facts
+            from unnest(verify_as_caller.fiscal_numbers) with ordinality as asked (number, place)
+        ) as found
+    ));
+end
+$$;
+comment on function fiscal.verify_as_caller is
+'The facts about each document, and whether it is the caller''s own: then what is wrong with it is said.';
+
+create function fiscal.count_views(views jsonb)
+returns integer
+language plpgsql
+volatile
+security definer -- callers may not write counts
+set search_path = ''
+as $$
+#variable_conflict use_column
+declare
+    spike jsonb := public.setting('fiscal.verification_spike');
+    since timestamptz := now() - make_interval(secs => (spike ->> 'window_s')::integer);
+    counted integer;
+    suspect record;
+begin
+    -- In one order, so that two instances that count the same documents do not wait for each other.
+    insert into fiscal.verification_counts as k (
+        fiscal_number, channel, tenant_id, environment, outlet_id, views, last_viewed_at, window_began_at, window_views
+    )
+    select l.fiscal_number, v.channel, l.tenant_id, l.environment, l.outlet_id, v.views, now(), now(), v.views
+    from jsonb_to_recordset(count_views.views) as v (fiscal_number text, channel text, views bigint)
+    inner join fiscal.fiscal_ledger as l on l.fiscal_number = v.fiscal_number
+    order by l.fiscal_number, v.channel
+    on conflict (fiscal_number, channel) do update
+    set
+        views = k.views + excluded.views,
+        last_viewed_at = excluded.last_viewed_at,
+        window_began_at = case when k.window_began_at > since then k.window_began_at else excluded.window_began_at end,
+        window_views = case when k.window_began_at > since then k.window_views else 0 end + excluded.window_views;
+    get diagnostics counted = row_count;
+    for suspect in
+        select k.fiscal_number, k.tenant_id, k.environment, sum(k.window_views) as views
+        from fiscal.verification_counts as k
+        where
+            k.window_began_at > since
+            and k.fiscal_number in (
+                select v.fiscal_number from jsonb_to_recordset(count_views.views) as v (fiscal_number text)
+            )
+        group by k.fiscal_number, k.tenant_id, k.environment
+        having sum(k.window_views) >= (spike ->> 'views')::integer
+        order by k.fiscal_number
+    loop
+        -- One paper copied many times looks like this: every copy verifies.
+        perform public.raise_alert(
+            'invoice.verification_spike', 'warning', suspect.fiscal_number, suspect.tenant_id, suspect.environment,
+            jsonb_build_object('views', suspect.views, 'window_s', spike -> 'window_s')
+        );
+    end loop;
+    return counted;
+end
+$$;
+comment on function fiscal.count_views is
+'Adds up how often documents were looked at, by channel, never by whom: [{fiscal_number, channel, views}]. A burst on one raises invoice.verification_spike.';
+
+reset role;
+
 -- sql/recon/views.sql
 
 -- Our side of the comparison.
@@ -25630,6 +25872,13 @@ using (
     and ((select public.outlet_id()) is null or outlet_id = (select public.outlet_id()))
 );
 
+create policy verification_counts_select_own on fiscal.verification_counts
+for select to authenticated
+using (
+    tenant_id = (select public.tenant_id()) and environment = (select public.environment())
+    and ((select public.outlet_id()) is null or outlet_id = (select public.outlet_id()))
+);
+
 create function fiscal.forbid_rewriting()
 returns trigger
 language plpgsql
@@ -25660,6 +25909,8 @@ grant execute on function fiscal.take_orders, fiscal.issue_order, fiscal.fail_or
 grant execute on function
 fiscal.put_merchant, fiscal.get_merchant, fiscal.create_outlet, fiscal.list_outlets, fiscal.put_operator
 to fn_merchants;
+grant usage on schema fiscal to fn_verify;
+grant execute on function fiscal.verify, fiscal.verify_as_caller, fiscal.count_views to fn_verify;
 
 grant usage on schema fiscal to fn_reports;
 grant execute on function fiscal.close_business_day, fiscal.get_report, fiscal.list_reports to fn_reports;
@@ -26095,6 +26346,9 @@ grant execute on function
 signing.register_key, signing.keys_to_rotate, signing.plan_rotation, signing.rotate_key, signing.revoke_key,
 signing.claim_signatures, signing.record_failure, signing.requeue
 to fn_invoices;
+
+grant usage on schema signing to fn_verify;
+grant execute on function signing.published_keys to fn_verify;
 
 grant usage on schema signing to postgres;
 grant execute on function signing.poke_queue, signing.watch_queue, signing.poke_rotation to postgres;
