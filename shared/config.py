@@ -44,6 +44,8 @@ class Settings(BaseSettings):
     fdms_test_url: str = "https://fdmsapitest.zimra.co.zw"
     fdms_production_url: str = "https://fdmsapi.zimra.co.zw"
     fdms_ca_file: str = ""  # what signs FDMS's web server; empty: the system's authorities
+    edef_sandbox_url: str = "https://developper.dgirdc.cd/edef"
+    edef_production_url: str = "https://edef.dgirdc.cd"
     resend_url: str = "https://api.resend.com"
     resend_api_key: SecretStr = SecretStr("")  # none: mail is kept and not sent
     resend_webhook_secrets: list[SecretStr] = Field(default_factory=list, max_length=2)

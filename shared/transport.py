@@ -70,9 +70,9 @@ class Transport(Protocol):
 
 
 class HttpTransport:
-    """Over aiohttp: no redirects, no cookies, no proxies of the environment, no POST repeated.
+    """Over aiohttp: no redirects, no cookies, no proxies of the environment, nothing repeated.
 
-    (aiohttp does repeat a GET, which never moves anything, when a kept connection had died.)
+    (But a GET, which never moves anything: aiohttp repeats it when a kept connection had died.)
     """
 
     def __init__(
@@ -124,5 +124,24 @@ class HttpTransport:
                     connect=self._budgets.connect_s, sock_read=self._budgets.read_s
                 ),
                 trust_env=False,
+                middlewares=(_send_once,),
             )
         return self._session
+
+
+class _Broken(aiohttp.ClientError):
+    """The connection broke under a request."""
+
+
+async def _send_once(
+    request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType
+) -> aiohttp.ClientResponse:
+    """Keep aiohttp from repeating a PUT or DELETE: whatever the name says, it may seal a fate."""
+    try:
+        return await handler(request)
+    except _NOTHING_SENT:
+        raise
+    except (aiohttp.ClientOSError, aiohttp.ServerDisconnectedError) as broken:
+        if request.method == "GET":
+            raise
+        raise _Broken from broken

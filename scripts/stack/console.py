@@ -11,6 +11,7 @@ COLOURS = {
     "pg_net": 35,
     "daraja": 33,
     "resend": 31,
+    "emcf": 31,
     "stack": 1,
 }
 WIDTH = max(map(len, COLOURS))

@@ -17,7 +17,7 @@ class StackError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Ports:
-    """The block of six consecutive ports of one stack."""
+    """The block of consecutive ports of one stack."""
 
     base: int
 
@@ -46,8 +46,12 @@ class Ports:
         return self.base + 5
 
     @property
+    def emcf(self) -> int:
+        return self.base + 6
+
+    @property
     def last(self) -> int:
-        return self.resend
+        return self.emcf
 
 
 def base_port() -> int:

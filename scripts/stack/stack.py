@@ -20,10 +20,10 @@ DEATHS_MAX = 4  # a program that died so often while we waited for it will not c
 
 
 class Stack:
-    """Postgres, PostgREST, pg_net worker, gateway, simulators of Daraja and Resend: six processes.
+    """Postgres, PostgREST, pg_net worker, gateway, and simulators of whom we talk to.
 
-    state: its directory, made when missing. port: the first of six (places.Ports). fsync and cron:
-    off and optional for tests. overrides: settings given to every function, such as
+    state: its directory, made when missing. port: the first of its block (places.Ports). fsync and
+    cron: off and optional for tests. overrides: settings given to every function, such as
     {"log_level": "warning"}. functions: folders to serve, all of them by default. Processes that
     die are started again until stop().
     """
@@ -55,6 +55,8 @@ class Stack:
             self._spawn("gateway", [sys.executable, "-m", "scripts.stack.gateway"])
             self._spawn("daraja", self._daraja())
             self._spawn("resend", self._resend())
+            if self.reports_to_authorities:
+                self._spawn("emcf", self._emcf())
             self.cluster.start(self.log)
             self.children["postgres"] = self.cluster.child
             self.migrate()
@@ -70,7 +72,7 @@ class Stack:
 
     def stop(self) -> None:
         """Stop everything, the callers of the database before the database."""
-        for name in ("gateway", "daraja", "resend", "pg_net", "postgrest"):
+        for name in ("gateway", "daraja", "resend", "emcf", "pg_net", "postgrest"):
             if child := self.children.pop(name, None):
                 child.stop()
         self.children.pop("postgres", None)
@@ -141,6 +143,16 @@ class Stack:
         """The simulator of Resend, and the page with the mail it was given."""
         return f"http://127.0.0.1:{self.ports.resend}"
 
+    @property
+    def emcf_url(self) -> str:
+        """The simulator of the DGI's e-MCF."""
+        return f"http://127.0.0.1:{self.ports.emcf}"
+
+    @property
+    def reports_to_authorities(self) -> bool:
+        """Whether anything here talks to tax authorities, so that their simulators are needed."""
+        return self.functions is None or "authority_sync" in self.functions
+
     def dsn(self, role: str = "postgres") -> str:
         """A URL of the database for `role`."""
         return self.database.dsn(role)
@@ -180,6 +192,10 @@ class Stack:
         module = [sys.executable, "-m", "scripts.stack.resend"]
         module += ["--port", str(self.ports.resend), "--state", str(self.state / "resend")]
         return [*module, "--webhook", f"{self.functions_url}/receipts/resend"]
+
+    def _emcf(self) -> list[str]:
+        module = [sys.executable, "-m", "scripts.stack.emcf"]
+        return [*module, "--port", str(self.ports.emcf), "--state", str(self.state / "emcf")]
 
     def _conninfo(self, role: str) -> str:
         return self.cluster.conninfo(role, DATABASE)
@@ -222,7 +238,12 @@ class Stack:
             "daraja": lambda: self._answers(f"{self.daraja_url}/control/health"),
             "resend": lambda: self._answers(f"{self.mailbox_url}/control/health"),
             "pg_net": self._worker_is_up,
-        }
+        } | self._authorities()
+
+    def _authorities(self) -> dict[str, Callable[[], bool]]:
+        if not self.reports_to_authorities:
+            return {}
+        return {"emcf": lambda: self._answers(f"{self.emcf_url}/control/health")}
 
     def _answers(self, url: str) -> bool:
         try:

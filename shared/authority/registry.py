@@ -8,7 +8,10 @@ from shared.authority.base import Authority, HoldsConnections
 from shared.config import Settings
 
 # Jurisdiction -> module with `create(settings: Settings) -> Authority`.
-MODULES: Mapping[str, str] = {"KE": "shared.authority.ke.etims"}
+MODULES: Mapping[str, str] = {
+    "CD": "shared.authority.cd.adapter",
+    "KE": "shared.authority.ke.etims",
+}
 
 
 class _AuthorityModule(Protocol):

@@ -25,6 +25,17 @@ create table sync.payment_methods (
 comment on table sync.payment_methods is 'What an authority calls a way of paying of ours.';
 alter table sync.payment_methods enable row level security;
 
+create table sync.authority_codes (
+    jurisdiction text not null references sync.authorities (jurisdiction),
+    code text not null,
+    outcome text not null check (outcome in ('accepted', 'rejected', 'not_now', 'device_refused', 'undecided', 'blocked')),
+    meaning text not null,
+    primary key (jurisdiction, code)
+);
+comment on table sync.authority_codes is
+'What an authority''s own answer codes mean for a document. One that is not here is a person''s business, and alarms.';
+alter table sync.authority_codes enable row level security;
+
 create table sync.transitions (
     from_status text not null,
     event text not null,

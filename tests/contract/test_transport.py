@@ -4,6 +4,7 @@ import asyncio
 import socket
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 
 import pytest
 
@@ -146,15 +147,17 @@ async def test_a_connection_reset_before_the_request_was_read_is_silence(
     assert await http.send(charge(peer.url)) is None
 
 
+@pytest.mark.parametrize("method", ["POST", "PUT", "DELETE"])
 async def test_a_kept_connection_that_dies_under_a_charge_is_silence_and_not_repeated(
-    peer: Peer, http: HttpTransport
+    method: str, peer: Peer, http: HttpTransport
 ) -> None:
     async def once(line: Line, heard: wire.Heard) -> None:
         await (wire.reset if line.count > 1 else saying(200, keep=True))(line, heard)
 
     peer.otherwise = once
+    request = replace(charge(peer.url), method=method)
 
-    first, second = await http.send(charge(peer.url)), await http.send(charge(peer.url))
+    first, second = await http.send(request), await http.send(request)
 
     assert (first, second) == (Answer(200, b"{}"), None)
     assert (peer.connections, len(peer.heard)) == (1, 2)

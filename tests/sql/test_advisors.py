@@ -74,6 +74,7 @@ WITHOUT_A_TENANT = {
     "recon.time_zones": "reference rows",
     "signing.keys": "public keys, which verify publishes",
     "sync.authorities": "reference rows",
+    "sync.authority_codes": "reference rows",
     "sync.payment_methods": "reference rows",
     "sync.switches": "the platform's own",
     "sync.transitions": "reference rows",
