@@ -94,6 +94,21 @@ class Sealed(BaseModel):
     ledger_hash: Hash
 
 
+class AuthorityElements(BaseModel):
+    """What the tax authority issued. Its QR, where there is one, is the one that is printed."""
+
+    code: Annotated[str, Field(examples=["X537-E4DB-AJUU-HHXN-FWIS-FEKJ"])]
+    qr: Annotated[
+        str | None,
+        Field(examples=["RDCDEF01;CD01000042;X537E4DBAJUUHHXNFWISFEKJ;A0712345B;20260217050002"]),
+    ]
+    number: Annotated[str | None, Field(examples=[None])]
+    time: Annotated[str | None, Field(examples=["2026-02-17T04:00:02Z"])]
+    counters: Annotated[
+        dict[str, Any], Field(examples=[{"counters": "64/64 FV", "nim": "CD01000042"}])
+    ]
+
+
 class Invoice(BaseModel):
     """A document. `sealed` is null until it is signed: before that it is no receipt."""
 
@@ -109,6 +124,11 @@ class Invoice(BaseModel):
     tax_summary: Summary
     credited_amount: Annotated[str, Field(examples=["0.00"])]
     original_invoice: Annotated[str | None, Field(examples=[None])]
+    authority_sync_status: Annotated[
+        Literal["PENDING", "SUBMITTED", "RETRY", "SYNCED", "FAILED", "REJECTED", "NOT_APPLICABLE"],
+        Field(examples=["SYNCED"]),
+    ]
+    authority: AuthorityElements | None
     environment: Annotated[Literal["sandbox", "production"], Field(examples=["sandbox"])]
     created_at: datetime
 

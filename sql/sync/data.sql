@@ -39,6 +39,29 @@ values
 on conflict (jurisdiction, method) do update set
     authority_code = excluded.authority_code;
 
+-- shared/authority/cd/sync.authority_codes.csv
+insert into sync.authority_codes (jurisdiction, code, outcome, meaning)
+values
+('CD', '1', 'not_now', 'Too many invoices are pending; they expire after two minutes'),
+('CD', '2', 'rejected', 'The invoice is malformed'),
+('CD', '3', 'rejected', 'The invoice type is not valid'),
+('CD', '4', 'rejected', 'The reference of the original invoice is missing'),
+('CD', '5', 'rejected', 'The reference does not have 24 characters'),
+('CD', '6', 'rejected', 'A levy is not valid'),
+('CD', '7', 'rejected', 'A payment is not valid or payments do not cover the total'),
+('CD', '8', 'rejected', 'The invoice has no items'),
+('CD', '9', 'rejected', 'A tax group or the type of an item in it is not valid'),
+('CD', '10', 'not_now', 'The reference cannot be checked now'),
+('CD', '11', 'rejected', 'The original invoice is not known'),
+('CD', '12', 'rejected', 'The credit exceeds the original invoice'),
+('CD', '13', 'rejected', 'The client''s identification is not complete'),
+('CD', '20', 'undecided', 'The pending invoice is not known or was finished already'),
+('CD', '99', 'not_now', 'The request could not be processed'),
+('CD', '21', 'rejected', 'The totals of the confirmation are not those of the invoice')
+on conflict (jurisdiction, code) do update set
+    outcome = excluded.outcome,
+    meaning = excluded.meaning;
+
 -- shared/states/sync.transitions.csv
 insert into sync.transitions (from_status, event, to_status)
 values

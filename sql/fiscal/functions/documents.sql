@@ -15,7 +15,8 @@ begin
         -- The sealed text goes out as it is; what stands beside it is added around it.
         select format(
             '{"id":%s,"object":"invoice","status":%s,"fiscal_number":%s,"sequence":%s,"sealed":%s,"document":%s,'
-            '"tax_summary":%s,"credited_amount":%s,"original_invoice":%s,"environment":%s,"created_at":%s}',
+            '"tax_summary":%s,"credited_amount":%s,"original_invoice":%s,'
+            '"authority_sync_status":%s,"authority":%s,"environment":%s,"created_at":%s}',
             to_json(i.invoice_id), to_json(i.status), to_json(i.fiscal_number), i.sequence,
             coalesce((
                 select json_build_object(
@@ -33,7 +34,8 @@ begin
             to_json(public.format_amount((
                 select coalesce(sum(c.total_minor), 0)::bigint from fiscal.invoices as c where c.original_invoice_id = i.invoice_id
             ), i.currency)),
-            coalesce(to_json(i.original_invoice_id)::text, 'null'), to_json(i.environment), to_json(i.created_at)
+            coalesce(to_json(i.original_invoice_id)::text, 'null'), to_json(sync.status_of(i.invoice_id)),
+            coalesce(sync.elements_of(i.invoice_id)::text, 'null'), to_json(i.environment), to_json(i.created_at)
         )
         from fiscal.invoices as i
         where i.invoice_id = invoice_resource.invoice_id

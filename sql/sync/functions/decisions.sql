@@ -18,6 +18,26 @@ end
 $$;
 comment on function sync.status_of is 'How far a document is at its authority; NOT_APPLICABLE when its outlet had no device.';
 
+create function sync.elements_of(invoice_id text)
+returns json
+language plpgsql
+stable
+security definer -- callers may not read what authorities issued
+set search_path = ''
+as $$
+begin
+    return (
+        select json_build_object(
+            'code', e.code, 'qr', e.qr, 'number', e.authority_number,
+            'time', to_char(e.authority_time at time zone 'utc', 'YYYY-MM-DD"T"HH24:MI:SS"Z"'), 'counters', e.counters
+        )
+        from fiscal.authority_elements as e
+        where e.invoice_id = elements_of.invoice_id
+    );
+end
+$$;
+comment on function sync.elements_of is 'What the authority issued for a document, as the API shows it; null until it has.';
+
 create function sync.get_status()
 returns public.answer
 language plpgsql
