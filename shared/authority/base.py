@@ -298,6 +298,11 @@ class HoldsConnections(Protocol):
 
 
 def rows(jurisdiction: str, table: str) -> Iterator[dict[str, str]]:
-    """Reference rows of one authority, the ones SQL has: rows("cd", "sync.payment_methods")."""
+    """The rows of `{table}.csv` in the authority's folder."""
     with (_HERE / jurisdiction.lower() / f"{table}.csv").open(newline="") as lines:
         yield from csv.DictReader(lines)
+
+
+def sync_rows(jurisdiction: str, table: str) -> Iterator[dict[str, str]]:
+    """Rows that SQL has, too, in schema sync: sync_rows("cd", "payment_methods")."""
+    return rows(jurisdiction, f"sync.{table}")

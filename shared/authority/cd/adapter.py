@@ -31,7 +31,7 @@ from shared.authority.base import (
     Undecided,
     Unknown,
     Unreachable,
-    rows,
+    sync_rows,
 )
 from shared.authority.cd.request import Expected, build
 from shared.authority.wire import Wire, from_json, to_json
@@ -242,7 +242,7 @@ def _verdict(code: str, words: str) -> NotAccepted:
 
 @cache
 def _codes() -> Mapping[str, str]:
-    return {row["code"]: row["outcome"] for row in rows("CD", "sync.authority_codes")}
+    return {row["code"]: row["outcome"] for row in sync_rows("CD", "authority_codes")}
 
 
 def _submitted(said: Mapping[str, Any]) -> _Submitted:

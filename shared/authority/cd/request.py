@@ -13,7 +13,7 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Any, Final
 
-from shared.authority.base import Blocked, SealedDocument, rows
+from shared.authority.base import Blocked, SealedDocument, sync_rows
 from shared.fiscal.decimals import EXACT, ZERO, rounded, shortest
 from shared.fiscal.rules import AuthorityGroup, Jurisdiction, Manifest, jurisdiction
 
@@ -198,7 +198,7 @@ def _client(client: Mapping[str, Any], rules: Jurisdiction) -> dict[str, Any]:
 
 def _payments(payload: Mapping[str, Any], total: Decimal) -> list[dict[str, Any]]:
     """Each in CDF; the last one takes what conversion left over, so that they come to the total."""
-    names = {row["method"]: row["authority_code"] for row in rows("CD", "sync.payment_methods")}
+    names = {row["method"]: row["authority_code"] for row in sync_rows("CD", "payment_methods")}
     paid = []
     for payment in payload["payments"]:
         rate = _payment_rate(payment, payload)
