@@ -77,9 +77,21 @@ on conflict (country) do update set
     language = excluded.language,
     time_zone = excluded.time_zone;
 
+-- shared/authority/messages.alert_kinds.csv
 -- shared/messages/messages.alert_kinds.csv
 insert into messages.alert_kinds (kind, to_owners, title, advice)
 values
+('authority_accepted_twice', 'false', 'The authority has one document twice', 'Cancel the second one with the authority; both codes are in the details.'),
+('authority_code_unknown', 'false', 'An authority answered with a code nobody knows', 'Find its meaning in the authority''s manual and add a row for it; then retry the document.'),
+('authority_device_refused', 'true', 'The tax authority refuses the device of an outlet', 'Register the outlet again with the credentials the authority issues; documents wait meanwhile.'),
+('authority_mapping_missing', 'true', 'A document has a tax group that its authority does not know', 'Ask the authority under which group it wants it; withdraw the document once it is reported by hand.'),
+('authority_original_missing', 'true', 'A credit credits a document its authority never got', 'Report the original by hand and withdraw the credit or have the original sent first.'),
+('authority_outcome_unknown', 'true', 'Nobody can say whether the authority has a document', 'Look in the authority''s own list; then retry it with known_absent or withdraw it.'),
+('authority_rates_differ', 'false', 'The authority''s rates are not those we have', 'Compare its notice with the manifest and publish a new version; nothing was changed.'),
+('authority_rejected', 'true', 'The tax authority rejected a document', 'Read its reason and issue a correcting document.'),
+('authority_sync_failed', 'true', 'A document did not reach the tax authority in time', 'See what the status says of the outlet; then retry it or report it by hand.'),
+('authority_token_expiring', 'true', 'The credentials of a fiscal device end soon', 'Ask the authority for new ones and register the outlet again.'),
+('authority_unavailable', 'true', 'The tax authority cannot be reached', 'Nothing to do: documents wait and go when it answers; sealing goes on.'),
 ('callback_parked', 'true', 'A callback of a rail was kept but not believed', 'Compare it with the rail''s statement and decide in the reviews; an unmatched one is closed by resolving its alert.'),
 ('callbacks_not_kept', 'false', 'Callbacks arrive faster than they are kept', 'Find the source address in the details and block it; ask the rail about the transfers meanwhile.'),
 ('cron_task_failing', 'false', 'A scheduled task fails again and again', 'Read the error in the details; the task keeps its beat and tries again.'),

@@ -25,12 +25,14 @@ on conflict (app_role) do update set
     description = excluded.description,
     is_platform = excluded.is_platform;
 
+-- shared/authority/public.scopes.csv
 -- shared/fiscal/reporting/public.scopes.csv
 -- shared/ledger/public.scopes.csv
 -- shared/public.scopes.csv
 -- shared/recon/public.scopes.csv
 insert into public.scopes (scope, included_in, key_kinds, description)
 values
+('authority:manage', null, '{}', 'Decide about documents that did not reach the tax authority'),
 ('reports:write', null, '{secret}', 'Close business days'),
 ('ledger:adjust', null, '{}', 'Adjust the books by hand and close periods; what one person writes another approves'),
 ('*', null, '{secret}', 'Everything a tenant may do'),
@@ -61,12 +63,15 @@ on conflict (scope) do update set
     key_kinds = excluded.key_kinds,
     description = excluded.description;
 
+-- shared/authority/public.role_scopes.csv
 -- shared/fiscal/reporting/public.role_scopes.csv
 -- shared/ledger/public.role_scopes.csv
 -- shared/public.role_scopes.csv
 -- shared/recon/public.role_scopes.csv
 insert into public.role_scopes (app_role, scope)
 values
+('admin', 'authority:manage'),
+('finance', 'authority:manage'),
 ('admin', 'reports:write'),
 ('finance', 'reports:write'),
 ('finance', 'ledger:adjust'),
@@ -130,11 +135,13 @@ values
 ('auditor', 'recon:read')
 on conflict (app_role, scope) do nothing;
 
+-- shared/authority/public.function_roles.csv
 -- shared/fiscal/public.function_roles.csv
 -- shared/messages/public.function_roles.csv
 -- shared/public.function_roles.csv
 insert into public.function_roles (db_role, may_pass_user)
 values
+('fn_authority_sync', 'true'),
 ('fn_invoices', 'true'),
 ('fn_reports', 'true'),
 ('fn_verify', 'true'),
@@ -375,6 +382,7 @@ on conflict (pattern, destination) do update set
     enabled = excluded.enabled,
     description = excluded.description;
 
+-- shared/authority/public.cron_tasks.csv
 -- shared/compliance/public.cron_tasks.csv
 -- shared/fiscal/reporting/public.cron_tasks.csv
 -- shared/ledger/public.cron_tasks.csv
@@ -385,6 +393,9 @@ on conflict (pattern, destination) do update set
 -- shared/webhooks/public.cron_tasks.csv
 insert into public.cron_tasks (task, lane, interval_s, lease_s, routine, enabled, description)
 values
+('authority.poke', 'fast', '5', '60', 'sync.poke_due', 'true', 'Wakes authority_sync when a document may go to its authority'),
+('authority.beat', 'slow', '300', '120', 'sync.beat', 'true', 'Gives up what is late and wakes authority_sync for work and for devices'),
+('authority.reseal', 'slow', '3600', '60', 'sync.poke_reseal', 'true', 'Wakes authority_sync to seal credentials again that are under an older master key'),
 ('compliance.fold', 'fast', '30', '60', 'compliance.fold_releases', 'true', 'Takes what failed transfers gave back into the counters of limits'),
 ('compliance.purge', 'slow', '3600', '120', 'compliance.purge_velocity', 'true', 'Removes counters that no window reaches any more'),
 ('compliance.screen', 'fast', '5', '60', 'compliance.poke_screening', 'true', 'Wakes compliance when a party waits for its first screening or for one against a new list'),

@@ -21,6 +21,7 @@ begin
             ('fn_deliveries', '5s'),
             ('fn_invoices', '5s'),
             ('fn_alerts', '10s'),
+            ('fn_authority_sync', '10s'),
             ('fn_merchants', '5s'),
             ('fn_momo_callback', '5s'),
             ('fn_payment_intents', '5s'),
@@ -2974,6 +2975,17 @@ create table sync.payment_methods (
 comment on table sync.payment_methods is 'What an authority calls a way of paying of ours.';
 alter table sync.payment_methods enable row level security;
 
+create table sync.authority_codes (
+    jurisdiction text not null references sync.authorities (jurisdiction),
+    code text not null,
+    outcome text not null check (outcome in ('accepted', 'rejected', 'not_now', 'device_refused', 'undecided', 'blocked')),
+    meaning text not null,
+    primary key (jurisdiction, code)
+);
+comment on table sync.authority_codes is
+'What an authority''s own answer codes mean for a document. One that is not here is a person''s business, and alarms.';
+alter table sync.authority_codes enable row level security;
+
 create table sync.transitions (
     from_status text not null,
     event text not null,
@@ -3169,12 +3181,14 @@ on conflict (app_role) do update set
     description = excluded.description,
     is_platform = excluded.is_platform;
 
+-- shared/authority/public.scopes.csv
 -- shared/fiscal/reporting/public.scopes.csv
 -- shared/ledger/public.scopes.csv
 -- shared/public.scopes.csv
 -- shared/recon/public.scopes.csv
 insert into public.scopes (scope, included_in, key_kinds, description)
 values
+('authority:manage', null, '{}', 'Decide about documents that did not reach the tax authority'),
 ('reports:write', null, '{secret}', 'Close business days'),
 ('ledger:adjust', null, '{}', 'Adjust the books by hand and close periods; what one person writes another approves'),
 ('*', null, '{secret}', 'Everything a tenant may do'),
@@ -3205,12 +3219,15 @@ on conflict (scope) do update set
     key_kinds = excluded.key_kinds,
     description = excluded.description;
 
+-- shared/authority/public.role_scopes.csv
 -- shared/fiscal/reporting/public.role_scopes.csv
 -- shared/ledger/public.role_scopes.csv
 -- shared/public.role_scopes.csv
 -- shared/recon/public.role_scopes.csv
 insert into public.role_scopes (app_role, scope)
 values
+('admin', 'authority:manage'),
+('finance', 'authority:manage'),
 ('admin', 'reports:write'),
 ('finance', 'reports:write'),
 ('finance', 'ledger:adjust'),
@@ -3274,11 +3291,13 @@ values
 ('auditor', 'recon:read')
 on conflict (app_role, scope) do nothing;
 
+-- shared/authority/public.function_roles.csv
 -- shared/fiscal/public.function_roles.csv
 -- shared/messages/public.function_roles.csv
 -- shared/public.function_roles.csv
 insert into public.function_roles (db_role, may_pass_user)
 values
+('fn_authority_sync', 'true'),
 ('fn_invoices', 'true'),
 ('fn_reports', 'true'),
 ('fn_verify', 'true'),
@@ -3519,6 +3538,7 @@ on conflict (pattern, destination) do update set
     enabled = excluded.enabled,
     description = excluded.description;
 
+-- shared/authority/public.cron_tasks.csv
 -- shared/compliance/public.cron_tasks.csv
 -- shared/fiscal/reporting/public.cron_tasks.csv
 -- shared/ledger/public.cron_tasks.csv
@@ -3529,6 +3549,9 @@ on conflict (pattern, destination) do update set
 -- shared/webhooks/public.cron_tasks.csv
 insert into public.cron_tasks (task, lane, interval_s, lease_s, routine, enabled, description)
 values
+('authority.poke', 'fast', '5', '60', 'sync.poke_due', 'true', 'Wakes authority_sync when a document may go to its authority'),
+('authority.beat', 'slow', '300', '120', 'sync.beat', 'true', 'Gives up what is late and wakes authority_sync for work and for devices'),
+('authority.reseal', 'slow', '3600', '60', 'sync.poke_reseal', 'true', 'Wakes authority_sync to seal credentials again that are under an older master key'),
 ('compliance.fold', 'fast', '30', '60', 'compliance.fold_releases', 'true', 'Takes what failed transfers gave back into the counters of limits'),
 ('compliance.purge', 'slow', '3600', '120', 'compliance.purge_velocity', 'true', 'Removes counters that no window reaches any more'),
 ('compliance.screen', 'fast', '5', '60', 'compliance.poke_screening', 'true', 'Wakes compliance when a party waits for its first screening or for one against a new list'),
@@ -4564,9 +4587,21 @@ on conflict (country) do update set
     language = excluded.language,
     time_zone = excluded.time_zone;
 
+-- shared/authority/messages.alert_kinds.csv
 -- shared/messages/messages.alert_kinds.csv
 insert into messages.alert_kinds (kind, to_owners, title, advice)
 values
+('authority_accepted_twice', 'false', 'The authority has one document twice', 'Cancel the second one with the authority; both codes are in the details.'),
+('authority_code_unknown', 'false', 'An authority answered with a code nobody knows', 'Find its meaning in the authority''s manual and add a row for it; then retry the document.'),
+('authority_device_refused', 'true', 'The tax authority refuses the device of an outlet', 'Register the outlet again with the credentials the authority issues; documents wait meanwhile.'),
+('authority_mapping_missing', 'true', 'A document has a tax group that its authority does not know', 'Ask the authority under which group it wants it; withdraw the document once it is reported by hand.'),
+('authority_original_missing', 'true', 'A credit credits a document its authority never got', 'Report the original by hand and withdraw the credit or have the original sent first.'),
+('authority_outcome_unknown', 'true', 'Nobody can say whether the authority has a document', 'Look in the authority''s own list; then retry it with known_absent or withdraw it.'),
+('authority_rates_differ', 'false', 'The authority''s rates are not those we have', 'Compare its notice with the manifest and publish a new version; nothing was changed.'),
+('authority_rejected', 'true', 'The tax authority rejected a document', 'Read its reason and issue a correcting document.'),
+('authority_sync_failed', 'true', 'A document did not reach the tax authority in time', 'See what the status says of the outlet; then retry it or report it by hand.'),
+('authority_token_expiring', 'true', 'The credentials of a fiscal device end soon', 'Ask the authority for new ones and register the outlet again.'),
+('authority_unavailable', 'true', 'The tax authority cannot be reached', 'Nothing to do: documents wait and go when it answers; sealing goes on.'),
 ('callback_parked', 'true', 'A callback of a rail was kept but not believed', 'Compare it with the rail''s statement and decide in the reviews; an unmatched one is closed by resolving its alert.'),
 ('callbacks_not_kept', 'false', 'Callbacks arrive faster than they are kept', 'Find the source address in the details and block it; ask the rail about the transfers meanwhile.'),
 ('cron_task_failing', 'false', 'A scheduled task fails again and again', 'Read the error in the details; the task keeps its beat and tries again.'),
@@ -4744,6 +4779,29 @@ values
 ('KE', 'other', '07')
 on conflict (jurisdiction, method) do update set
     authority_code = excluded.authority_code;
+
+-- shared/authority/cd/sync.authority_codes.csv
+insert into sync.authority_codes (jurisdiction, code, outcome, meaning)
+values
+('CD', '1', 'not_now', 'Too many invoices are pending; they expire after two minutes'),
+('CD', '2', 'rejected', 'The invoice is malformed'),
+('CD', '3', 'rejected', 'The invoice type is not valid'),
+('CD', '4', 'rejected', 'The reference of the original invoice is missing'),
+('CD', '5', 'rejected', 'The reference does not have 24 characters'),
+('CD', '6', 'rejected', 'A levy is not valid'),
+('CD', '7', 'rejected', 'A payment is not valid or payments do not cover the total'),
+('CD', '8', 'rejected', 'The invoice has no items'),
+('CD', '9', 'rejected', 'A tax group or the type of an item in it is not valid'),
+('CD', '10', 'not_now', 'The reference cannot be checked now'),
+('CD', '11', 'rejected', 'The original invoice is not known'),
+('CD', '12', 'rejected', 'The credit exceeds the original invoice'),
+('CD', '13', 'rejected', 'The client''s identification is not complete'),
+('CD', '20', 'undecided', 'The pending invoice is not known or was finished already'),
+('CD', '99', 'not_now', 'The request could not be processed'),
+('CD', '21', 'rejected', 'The totals of the confirmation are not those of the invoice')
+on conflict (jurisdiction, code) do update set
+    outcome = excluded.outcome,
+    meaning = excluded.meaning;
 
 -- shared/states/sync.transitions.csv
 insert into sync.transitions (from_status, event, to_status)
@@ -23201,7 +23259,8 @@ begin
         -- The sealed text goes out as it is; what stands beside it is added around it.
         select format(
             '{"id":%s,"object":"invoice","status":%s,"fiscal_number":%s,"sequence":%s,"sealed":%s,"document":%s,'
-            '"tax_summary":%s,"credited_amount":%s,"original_invoice":%s,"environment":%s,"created_at":%s}',
+            '"tax_summary":%s,"credited_amount":%s,"original_invoice":%s,'
+            '"authority_sync_status":%s,"authority":%s,"environment":%s,"created_at":%s}',
             to_json(i.invoice_id), to_json(i.status), to_json(i.fiscal_number), i.sequence,
             coalesce((
                 select json_build_object(
@@ -23219,7 +23278,8 @@ begin
             to_json(public.format_amount((
                 select coalesce(sum(c.total_minor), 0)::bigint from fiscal.invoices as c where c.original_invoice_id = i.invoice_id
             ), i.currency)),
-            coalesce(to_json(i.original_invoice_id)::text, 'null'), to_json(i.environment), to_json(i.created_at)
+            coalesce(to_json(i.original_invoice_id)::text, 'null'), to_json(sync.status_of(i.invoice_id)),
+            coalesce(sync.elements_of(i.invoice_id)::text, 'null'), to_json(i.environment), to_json(i.created_at)
         )
         from fiscal.invoices as i
         where i.invoice_id = invoice_resource.invoice_id
@@ -25653,6 +25713,1445 @@ comment on function fiscal.count_views is
 
 reset role;
 
+-- sql/sync/functions/attempts.sql
+
+-- How an attempt ended, and what follows from it.
+
+set role stalela_owner;
+
+create function sync.record_attempt(
+    sync_id bigint, attempt integer, device_id text, outcome text, code text, message text, retry_after_s integer,
+    exchanges jsonb, acceptance jsonb
+)
+returns text
+language plpgsql
+volatile
+security definer -- callers may not write the queue
+set search_path = ''
+as $$
+#variable_conflict use_column
+declare
+    item sync.authority_sync_queue;
+begin
+    -- The device first, as sync.claim does, when it changes.
+    perform from sync.authority_devices as d
+    where
+        d.device_id = record_attempt.device_id
+        and (
+            record_attempt.outcome in ('unreachable', 'device_refused') or d.failures > 0
+            or jsonb_typeof(record_attempt.acceptance -> 'device_state') = 'object'
+        )
+    for no key update;
+    select q.* into strict item
+    from sync.authority_sync_queue as q
+    where q.sync_id = record_attempt.sync_id
+    for no key update;
+    perform sync.log_attempt(
+        item, record_attempt.attempt, record_attempt.exchanges, record_attempt.outcome, record_attempt.code,
+        record_attempt.message
+    );
+    -- News that the authority has it are true whoever brings them; all else only from who holds the lease.
+    if record_attempt.outcome = 'accepted' then
+        return sync.conclude_accepted(item, record_attempt.device_id, record_attempt.acceptance);
+    elsif item.attempts <> record_attempt.attempt or item.status <> 'SUBMITTED' then
+        return item.status;
+    end if;
+    return case
+        when record_attempt.outcome = 'rejected'
+            then sync.conclude_rejected(item, record_attempt.code, record_attempt.message)
+        when record_attempt.outcome in ('blocked', 'undecided')
+            then sync.conclude_failed(item, record_attempt.outcome, record_attempt.code, record_attempt.message)
+        when record_attempt.outcome in ('unreachable', 'device_refused')
+            then sync.conclude_held(
+                item, record_attempt.device_id, record_attempt.outcome, record_attempt.code, record_attempt.message
+            )
+        else sync.conclude_postponed(
+            item, record_attempt.code, record_attempt.message, record_attempt.retry_after_s
+        )
+    end;
+end
+$$;
+comment on function sync.record_attempt is
+'Concludes one attempt and logs its requests; the row''s status afterwards. outcome: accepted, rejected, blocked, undecided, unreachable, device_refused, not_now, unknown.';
+
+create function sync.log_attempt(
+    item sync.authority_sync_queue, attempt integer, exchanges jsonb, outcome text, code text, message text
+)
+returns void
+language plpgsql
+volatile
+security definer -- callers may not write the log
+set search_path = ''
+as $$
+#variable_conflict use_column
+begin
+    insert into sync.authority_ack_log (
+        sync_id, tenant_id, environment, outlet_id, attempt, step, request_hash, http_status, answer, latency_ms
+    )
+    select
+        item.sync_id, item.tenant_id, item.environment, item.outlet_id, log_attempt.attempt, e.step, e.request_hash,
+        e.http_status, e.answer, e.latency_ms
+    from jsonb_to_recordset(log_attempt.exchanges) as e (
+        step text, request_hash text, http_status integer, answer text, latency_ms integer
+    );
+    insert into sync.authority_ack_log (
+        sync_id, tenant_id, environment, outlet_id, attempt, step, outcome, code, message
+    ) values (
+        item.sync_id, item.tenant_id, item.environment, item.outlet_id, log_attempt.attempt, 'outcome',
+        log_attempt.outcome, left(log_attempt.code, 100), left(log_attempt.message, 500)
+    );
+end
+$$;
+comment on function sync.log_attempt is 'Keeps every request of an attempt, then its outcome.';
+
+create function sync.conclude_accepted(item sync.authority_sync_queue, device_id text, acceptance jsonb)
+returns text
+language plpgsql
+volatile
+security definer -- callers may not write the queue
+set search_path = ''
+as $$
+#variable_conflict use_column
+declare
+    known text;
+    moved sync.authority_sync_queue;
+begin
+    if item.kind = 'document' then
+        insert into fiscal.authority_elements (
+            invoice_id, tenant_id, environment, outlet_id, jurisdiction, device_id, code, qr, authority_number,
+            authority_time, counters, raw
+        ) values (
+            item.invoice_id, item.tenant_id, item.environment, item.outlet_id, item.jurisdiction,
+            conclude_accepted.device_id, acceptance ->> 'code', acceptance ->> 'qr',
+            acceptance ->> 'authority_number', (acceptance ->> 'authority_time')::timestamptz,
+            acceptance -> 'counters', acceptance ->> 'raw'
+        )
+        on conflict (invoice_id) do nothing;
+        select e.code into strict known
+        from fiscal.authority_elements as e
+        where e.invoice_id = item.invoice_id;
+        if known <> acceptance ->> 'code' then
+            perform public.raise_alert(
+                'authority_accepted_twice', 'critical', item.subject, item.tenant_id, item.environment,
+                jsonb_build_object('kept', known, 'other', acceptance ->> 'code')
+            );
+        end if;
+    end if;
+    update sync.authority_devices as d
+    set
+        state = case
+            when jsonb_typeof(acceptance -> 'device_state') = 'object' then acceptance -> 'device_state' else d.state
+        end,
+        failures = 0, held_until = least(d.held_until, now()), last_error_code = null, last_error = null,
+        updated_at = now()
+    where
+        d.device_id = conclude_accepted.device_id
+        -- A busy outlet's row is written only when something is to be written.
+        and (d.failures > 0 or jsonb_typeof(acceptance -> 'device_state') = 'object');
+    moved := sync.advance(item.sync_id, 'accept', null, null, null);
+    if moved.sync_id is null then
+        return item.status;
+    end if;
+    if item.last_error_code is not null then
+        perform public.resolve_alert('authority_outcome_unknown', item.subject, 'the authority has it');
+        perform public.resolve_alert('authority_sync_failed', item.subject, 'the authority has it');
+        perform public.resolve_alert('authority_unavailable', conclude_accepted.device_id, 'it takes documents again');
+        perform public.resolve_alert('authority_device_refused', conclude_accepted.device_id, 'it is taken again');
+    end if;
+    perform sync.tell(moved, item.status, 'invoice.sync.success', acceptance);
+    return moved.status;
+end
+$$;
+comment on function sync.conclude_accepted is
+'Keeps what the authority issued beside the document, once; the first acceptance is the document''s, another one is an alarm.';
+
+create function sync.conclude_rejected(item sync.authority_sync_queue, code text, message text)
+returns text
+language plpgsql
+volatile
+security definer -- callers may not write the queue
+set search_path = ''
+as $$
+#variable_conflict use_column
+declare
+    moved sync.authority_sync_queue := sync.advance(item.sync_id, 'reject', null, code, message);
+begin
+    perform public.raise_alert(
+        'authority_rejected', 'warning', item.subject, item.tenant_id, item.environment,
+        jsonb_build_object('code', conclude_rejected.code, 'message', left(conclude_rejected.message, 200))
+    );
+    perform sync.tell(moved, item.status, 'invoice.sync.rejected', null);
+    return moved.status;
+end
+$$;
+comment on function sync.conclude_rejected is 'The authority judged it and said no: it needs a correcting document, or an operator''s retry.';
+
+create function sync.conclude_failed(item sync.authority_sync_queue, outcome text, code text, message text)
+returns text
+language plpgsql
+volatile
+security definer -- callers may not write the queue
+set search_path = ''
+as $$
+#variable_conflict use_column
+declare
+    moved sync.authority_sync_queue := sync.advance(item.sync_id, 'fail', null, code, message);
+begin
+    if conclude_failed.outcome = 'undecided' then
+        perform public.raise_alert(
+            'authority_outcome_unknown', 'critical', item.subject, item.tenant_id, item.environment,
+            jsonb_build_object('message', left(conclude_failed.message, 200), 'noted', item.progress)
+        );
+    else
+        -- Which alert it is, the adapter says: its code is a kind of alert.
+        perform public.raise_alert(
+            conclude_failed.code, 'warning', item.subject, item.tenant_id, item.environment,
+            jsonb_build_object('message', left(conclude_failed.message, 200))
+        );
+    end if;
+    perform sync.tell(moved, item.status, 'invoice.sync.failed', null);
+    return moved.status;
+end
+$$;
+comment on function sync.conclude_failed is 'It cannot be sent, or nobody can say whether it arrived: a person must act.';
+
+create function sync.conclude_held(
+    item sync.authority_sync_queue, device_id text, outcome text, code text, message text
+)
+returns text
+language plpgsql
+volatile
+security definer -- callers may not write the queue
+set search_path = ''
+as $$
+#variable_conflict use_column
+declare
+    device sync.authority_devices;
+begin
+    update sync.authority_devices as d
+    set
+        failures = d.failures + 1,
+        held_until = now() + case
+            when conclude_held.outcome = 'device_refused' then interval '5 minutes' else sync.backoff(d.failures + 1)
+        end,
+        last_error_code = conclude_held.code, last_error = left(conclude_held.message, 500), updated_at = now()
+    where d.device_id = conclude_held.device_id
+    returning d.* into strict device;
+    if conclude_held.outcome = 'device_refused' then
+        perform public.raise_alert(
+            'authority_device_refused', 'warning', device.device_id, device.tenant_id, device.environment,
+            jsonb_build_object('code', conclude_held.code, 'message', left(conclude_held.message, 200))
+        );
+    elsif device.failures >= 5 then
+        perform public.raise_alert(
+            'authority_unavailable', 'warning', device.device_id, device.tenant_id, device.environment,
+            jsonb_build_object('failures', device.failures, 'message', left(conclude_held.message, 200))
+        );
+    end if;
+    -- The document did nothing wrong: it is due as soon as its device is.
+    item := sync.advance(item.sync_id, 'postpone', device.held_until, code, message);
+    return item.status;
+end
+$$;
+comment on function sync.conclude_held is
+'Nothing was sent, or the device is refused: the whole device pauses, so that a hundred documents do not find out one by one.';
+
+create function sync.conclude_postponed(item sync.authority_sync_queue, code text, message text, retry_after_s integer)
+returns text
+language plpgsql
+volatile
+security definer -- callers may not write the queue
+set search_path = ''
+as $$
+#variable_conflict use_column
+declare
+    due timestamptz := now() + greatest(
+        sync.backoff(item.quick_attempts + 1), make_interval(secs => coalesce(retry_after_s, 0))
+    );
+begin
+    update sync.authority_sync_queue as q
+    set quick_attempts = q.quick_attempts + 1
+    where q.sync_id = item.sync_id;
+    item := sync.advance(item.sync_id, 'postpone', due, code, message);
+    return item.status;
+end
+$$;
+comment on function sync.conclude_postponed is 'Later again: as the authority asks, and never sooner than the ladder says.';
+
+create function sync.backoff(attempts integer)
+returns interval
+language plpgsql
+volatile
+set search_path = ''
+as $$
+begin
+    -- 1, 2, 4, 8, 16 s, give or take a half, then every five minutes.
+    return case
+        when attempts <= 5 then make_interval(secs => 2 ^ (attempts - 1) * (0.5 + random()))
+        else interval '5 minutes'
+    end;
+end
+$$;
+comment on function sync.backoff is 'How long to wait after so many attempts: five quick ones with jitter, then the five-minute beat.';
+
+create function sync.tell(
+    item sync.authority_sync_queue, from_status text, type text, acceptance jsonb
+)
+returns void
+language plpgsql
+volatile
+security definer -- callers may not write events
+set search_path = ''
+as $$
+#variable_conflict use_column
+declare
+    invoice fiscal.invoices;
+begin
+    select i.* into invoice from fiscal.invoices as i where i.invoice_id = item.invoice_id;
+    if not found then
+        return; -- a day has no merchant's document to speak of
+    end if;
+    perform fiscal.record_event(
+        item.tenant_id, item.environment, item.invoice_id, tell.type,
+        fiscal.invoice_facts(invoice) || jsonb_strip_nulls(jsonb_build_object(
+            'authority_sync_status', item.status,
+            'authority_code', acceptance ->> 'code',
+            'authority_time', to_char(
+                (acceptance ->> 'authority_time')::timestamptz at time zone 'utc', 'YYYY-MM-DD"T"HH24:MI:SS"Z"'
+            ),
+            'error_code', item.last_error_code, 'error', item.last_error
+        )),
+        'authority', tell.from_status, item.status
+    );
+end
+$$;
+comment on function sync.tell is 'Puts a move of a document at its authority on record, and its merchant hears of it.';
+
+reset role;
+
+-- sql/sync/functions/beat.sql
+
+-- The five-minute beat and the quick one.
+
+set role stalela_owner;
+
+create function sync.poke_due()
+returns boolean
+language plpgsql
+volatile
+security definer -- cron may not read the queue
+set search_path = ''
+as $$
+begin
+    if not exists (
+        select from sync.authority_devices as d
+        where d.status = 'active' and d.held_until <= now() and sync.due_since(d.outlet_id) is not null
+    ) then
+        return false;
+    end if;
+    perform public.poke('authority_sync');
+    return true;
+end
+$$;
+comment on function sync.poke_due is 'Wakes authority_sync when a document may go to its authority. A cron task.';
+
+create function sync.beat()
+returns integer
+language plpgsql
+volatile
+security definer -- cron may not write the queue
+set search_path = ''
+as $$
+declare
+    given_up integer := sync.give_up_late();
+begin
+    perform sync.poke_due();
+    if exists (select from sync.authority_devices as d where sync.is_check_due(d)) then
+        perform public.poke('authority_sync/checks');
+    end if;
+    return given_up;
+end
+$$;
+comment on function sync.beat is
+'Every five minutes: gives up what did not arrive in its time of grace, wakes whoever has work, has devices looked after. A cron task.';
+
+create function sync.give_up_late()
+returns integer
+language plpgsql
+volatile
+security definer -- cron may not write the queue
+set search_path = ''
+as $$
+#variable_conflict use_column
+declare
+    late sync.authority_sync_queue;
+    moved sync.authority_sync_queue;
+    given_up integer := 0;
+begin
+    for late in
+        select q.*
+        from sync.authority_sync_queue as q
+        inner join sync.authorities as a on a.jurisdiction = q.jurisdiction
+        inner join sync.consents as c on c.tenant_id = q.tenant_id and c.environment = q.environment and c.is_given
+        where
+            q.status in ('PENDING', 'RETRY') and q.next_attempt_at < 'infinity'
+            and q.grace_from < now() - make_interval(hours => a.grace_h)
+            and not exists (
+                select from sync.switches as s
+                where s.jurisdiction = q.jurisdiction and s.environment = q.environment and s.mode <> 'on'
+            )
+        order by q.sync_id
+        limit 500
+        for update of q skip locked
+    loop
+        moved := sync.advance(late.sync_id, 'give_up', null, null, null);
+        perform public.raise_alert(
+            'authority_sync_failed', 'warning', late.subject, late.tenant_id, late.environment,
+            jsonb_build_object('attempts', late.attempts, 'code', late.last_error_code, 'since', late.grace_from)
+        );
+        perform sync.tell(moved, late.status, 'invoice.sync.failed', null);
+        given_up := given_up + 1;
+    end loop;
+    return given_up;
+end
+$$;
+comment on function sync.give_up_late is
+'Documents that did not reach the authority within its time of grace fail, and a person hears of each. Waiting for a signature, a consent or a switch does not count.';
+
+create function sync.poke_reseal()
+returns boolean
+language plpgsql
+volatile
+security definer -- cron may not read devices
+set search_path = ''
+as $$
+begin
+    -- Which master key is current only the function knows; it answers in one call when nothing is old.
+    if not exists (select from sync.authority_devices) then
+        return false;
+    end if;
+    perform public.poke('authority_sync/reseal');
+    return true;
+end
+$$;
+comment on function sync.poke_reseal is 'Wakes authority_sync to seal credentials again that are under an older master key. A cron task.';
+
+reset role;
+
+-- sql/sync/functions/decisions.sql
+
+-- What people see of the queue and decide: status, lists, retry, withdrawal, the switches.
+
+set role stalela_owner;
+
+create function sync.status_of(invoice_id text)
+returns text
+language plpgsql
+stable
+security definer -- callers may not read the queue
+set search_path = ''
+as $$
+begin
+    return coalesce((
+        select q.status from sync.authority_sync_queue as q
+        where q.kind = 'document' and q.subject = status_of.invoice_id
+    ), 'NOT_APPLICABLE');
+end
+$$;
+comment on function sync.status_of is 'How far a document is at its authority; NOT_APPLICABLE when its outlet had no device.';
+
+create function sync.elements_of(invoice_id text)
+returns json
+language plpgsql
+stable
+security definer -- callers may not read what authorities issued
+set search_path = ''
+as $$
+begin
+    return (
+        select json_build_object(
+            'code', e.code, 'qr', e.qr, 'number', e.authority_number,
+            'time', to_char(e.authority_time at time zone 'utc', 'YYYY-MM-DD"T"HH24:MI:SS"Z"'), 'counters', e.counters
+        )
+        from fiscal.authority_elements as e
+        where e.invoice_id = elements_of.invoice_id
+    );
+end
+$$;
+comment on function sync.elements_of is 'What the authority issued for a document, as the API shows it; null until it has.';
+
+create function sync.get_status()
+returns public.answer
+language plpgsql
+volatile
+security definer -- callers may not read the queue
+set search_path = ''
+as $$
+#variable_conflict use_column
+declare
+    caller public.caller := public.authorize('invoices:read', 'read');
+    outlet_only text := fiscal.caller_outlet(caller);
+begin
+    return public.reply(caller, 200, json_build_object(
+        'object', 'authority_sync_status',
+        'environment', caller.environment,
+        'consent', coalesce((
+            select c.is_given from sync.consents as c
+            where c.tenant_id = caller.tenant_id and c.environment = caller.environment
+        ), false),
+        'outlets', (
+            select coalesce(json_agg(sync.outlet_status(d) order by d.outlet_id), '[]')
+            from sync.authority_devices as d
+            where
+                d.tenant_id = caller.tenant_id and d.environment = caller.environment and d.status = 'active'
+                and d.outlet_id = coalesce(outlet_only, d.outlet_id)
+        )
+    ));
+end
+$$;
+comment on function sync.get_status is 'Backlog, oldest age and next attempt of every outlet that reports to an authority.';
+
+create function sync.outlet_status(device sync.authority_devices)
+returns json
+language plpgsql
+stable
+security definer -- callers may not read the queue
+set search_path = ''
+as $$
+#variable_conflict use_column
+begin
+    return (
+        select json_build_object(
+            'outlet_id', device.outlet_id, 'device_id', device.device_id, 'jurisdiction', device.jurisdiction,
+            'mode', coalesce((
+                select s.mode from sync.switches as s
+                where s.jurisdiction = device.jurisdiction and s.environment = device.environment
+            ), 'on'),
+            'backlog', count(*) filter (where q.status in ('PENDING', 'SUBMITTED', 'RETRY')),
+            'oldest_age_s', extract(epoch from now() - min(q.created_at) filter (
+                where q.status in ('PENDING', 'SUBMITTED', 'RETRY')
+            ))::bigint,
+            'next_attempt_at', greatest(nullif(min(q.next_attempt_at) filter (
+                where q.status in ('PENDING', 'RETRY')
+            ), 'infinity'), case when device.held_until > now() then device.held_until end),
+            'failed', count(*) filter (where q.status = 'FAILED'),
+            'rejected', count(*) filter (where q.status = 'REJECTED'),
+            'last_synced_at', (
+                select max(e.created_at) from fiscal.authority_elements as e where e.device_id = device.device_id
+            ),
+            'held_until', case when device.held_until > now() then device.held_until end,
+            'last_error_code', device.last_error_code, 'last_error', device.last_error
+        )
+        from sync.authority_sync_queue as q
+        where q.outlet_id = device.outlet_id and q.status in ('PENDING', 'SUBMITTED', 'RETRY', 'FAILED', 'REJECTED')
+    );
+end
+$$;
+comment on function sync.outlet_status is 'One outlet at its authority: what waits, since when, and what went wrong.';
+
+create function sync.list_open(filters jsonb, page_size integer, after_id bigint)
+returns public.answer
+language plpgsql
+volatile
+security definer -- callers may not read the queue
+set search_path = ''
+as $$
+#variable_conflict use_column
+declare
+    caller public.caller := public.authorize('invoices:read', 'read');
+    outlet_only text := fiscal.caller_outlet(caller);
+begin
+    return public.reply(caller, 200, (
+        select json_build_object(
+            'data', coalesce(json_agg(page.shown order by page.sync_id) filter (where page.place <= page_size), '[]'),
+            'pagination', json_build_object(
+                'limit', list_open.page_size, 'has_more', count(*) > list_open.page_size,
+                'next_cursor', (
+                    case when count(*) > list_open.page_size
+                        then max(page.sync_id) filter (where page.place <= page_size)
+                    end
+                )::text
+            )
+        )
+        from (
+            select q.sync_id, sync.row_resource(q) as shown, row_number() over (order by q.sync_id) as place
+            from sync.authority_sync_queue as q
+            where
+                q.tenant_id = caller.tenant_id and q.environment = caller.environment
+                and q.outlet_id = coalesce(outlet_only, filters ->> 'outlet_id', q.outlet_id)
+                and q.status <> 'SYNCED' and q.status = coalesce(filters ->> 'status', q.status)
+                and q.sync_id > coalesce(list_open.after_id, 0)
+            order by q.sync_id
+            limit list_open.page_size + 1
+        ) as page
+    ));
+end
+$$;
+comment on function sync.list_open is
+'What is not at the authority, in the order it was sealed. filters: outlet_id, status.';
+
+create function sync.row_resource(item sync.authority_sync_queue)
+returns json
+language plpgsql
+stable
+security definer -- callers may not read documents
+set search_path = ''
+as $$
+#variable_conflict use_column
+begin
+    return (
+        select json_build_object(
+            'id', item.sync_id::text, 'object', 'authority_submission', 'kind', item.kind,
+            'outlet_id', item.outlet_id, 'jurisdiction', item.jurisdiction, 'invoice_id', item.invoice_id,
+            'fiscal_number', i.fiscal_number, 'invoice_type', i.invoice_type, 'currency', i.currency,
+            'total', public.format_amount(i.total_minor, i.currency),
+            'total_tax', public.format_amount(i.tax_minor, i.currency),
+            'status', item.status, 'attempts', item.attempts,
+            'next_attempt_at', case
+                when item.status in ('PENDING', 'RETRY') then nullif(item.next_attempt_at, 'infinity')
+            end,
+            'last_error_code', item.last_error_code, 'last_error', item.last_error, 'created_at', item.created_at
+        )
+        from (values (1)) as one (row_no)
+        left join fiscal.invoices as i on i.invoice_id = item.invoice_id
+    );
+end
+$$;
+comment on function sync.row_resource is 'A row of the queue as the API shows it.';
+
+create function sync.own_row(caller public.caller, invoice_id text)
+returns sync.authority_sync_queue
+language plpgsql
+volatile
+security definer -- callers may not read the queue
+set search_path = ''
+as $$
+#variable_conflict use_column
+declare
+    item sync.authority_sync_queue;
+begin
+    select q.* into item
+    from sync.authority_sync_queue as q
+    where
+        q.kind = 'document' and q.subject = own_row.invoice_id and q.tenant_id = (own_row.caller).tenant_id
+        and q.environment = (own_row.caller).environment
+        and q.outlet_id = coalesce(fiscal.caller_outlet(own_row.caller), q.outlet_id)
+    for no key update;
+    if not found then
+        perform public.refuse('40401', format('No authority is to hear of an invoice %s here.', own_row.invoice_id));
+    end if;
+    return item;
+end
+$$;
+comment on function sync.own_row is 'The queue''s row of one of the caller''s documents, locked; 40401 for anybody else''s.';
+
+create function sync.decide(invoice_id text, decision text, reason text, is_known_absent boolean)
+returns public.answer
+language plpgsql
+volatile
+security definer -- callers may not write the queue
+set search_path = ''
+as $$
+#variable_conflict use_column
+declare
+    caller public.caller := public.authorize('authority:manage', 'manage');
+    item sync.authority_sync_queue := sync.own_row(caller, decide.invoice_id);
+    moved sync.authority_sync_queue;
+begin
+    -- Which of the two kinds of news is true only a person with the authority's own list can say.
+    if decide.is_known_absent then
+        update sync.authority_sync_queue as q set progress = '{}' where q.sync_id = item.sync_id and q.status <> 'SUBMITTED';
+    end if;
+    moved := sync.advance(item.sync_id, decide.decision, now(), null, null);
+    if moved.sync_id is null then
+        perform public.refuse('40911', format('A document that is %s takes no %s.', item.status, decide.decision),
+            jsonb_build_object('current_state', item.status, 'allowed', (
+                select coalesce(jsonb_agg(x.event order by x.event), '[]') from sync.transitions as x
+                where x.from_status = item.status and x.event in ('retry', 'withdraw')
+            )));
+    end if;
+    update sync.authority_sync_queue as q
+    set quick_attempts = 0, grace_from = now()
+    where q.sync_id = item.sync_id;
+    perform sync.log_attempt(item, item.attempts, '[]', decide.decision, caller.actor, decide.reason);
+    perform fiscal.record_event(
+        item.tenant_id, item.environment, item.invoice_id, null, '{}', caller.actor, item.status, moved.status, decide.reason
+    );
+    perform public.audit(caller, 'authority_sync.' || decide.decision, item.invoice_id, jsonb_build_object(
+        'reason', decide.reason, 'was', item.status, 'known_absent', decide.is_known_absent
+    ));
+    perform sync.close_alerts(item.subject, decide.reason);
+    if decide.decision = 'retry' then
+        perform public.poke('authority_sync');
+    end if;
+    return public.reply(caller, 200, sync.row_resource(moved));
+end
+$$;
+comment on function sync.decide is
+'A person has a document tried again, or withdraws it from reporting, and says why. is_known_absent: the authority''s own list does not have it, so it is sent anew instead of asked about.';
+
+create function sync.close_alerts(subject text, resolution text)
+returns void
+language plpgsql
+volatile
+security definer -- callers may not write alerts
+set search_path = ''
+as $$
+#variable_conflict use_column
+begin
+    update public.alerts as a
+    set status = 'resolved', resolved_at = now(), resolution = close_alerts.resolution
+    where a.kind like 'authority\_%' and a.subject = close_alerts.subject and a.status = 'open';
+end
+$$;
+comment on function sync.close_alerts is 'A person decided about this document: its alerts are dealt with.';
+
+create function sync.set_switch(jurisdiction text, environment text, mode text, reason text)
+returns public.answer
+language plpgsql
+volatile
+security definer -- callers may not write switches
+set search_path = ''
+as $$
+#variable_conflict use_column
+declare
+    caller public.caller := public.authorize('platform:operate', 'manage');
+    kept sync.switches;
+begin
+    if not exists (select from sync.authorities as a where a.jurisdiction = set_switch.jurisdiction) then
+        perform public.refuse('40401', format('The authority of %s is not connected.', set_switch.jurisdiction));
+    end if;
+    insert into sync.switches (jurisdiction, environment, mode, reason, changed_by)
+    values (set_switch.jurisdiction, set_switch.environment, set_switch.mode, set_switch.reason, caller.actor)
+    on conflict (jurisdiction, environment) do update
+    set mode = excluded.mode, reason = excluded.reason, changed_by = excluded.changed_by, changed_at = now()
+    returning * into kept;
+    -- Time while it was switched off is not the authority's delay.
+    update sync.authority_sync_queue as q
+    set grace_from = now()
+    where
+        q.jurisdiction = kept.jurisdiction and q.environment = kept.environment and kept.mode = 'on'
+        and q.status in ('PENDING', 'RETRY');
+    perform public.audit(caller, 'authority_sync.switched', kept.jurisdiction, jsonb_build_object(
+        'environment', kept.environment, 'mode', kept.mode, 'reason', kept.reason
+    ));
+    return public.reply(caller, 200, json_build_object(
+        'object', 'authority_switch', 'jurisdiction', kept.jurisdiction, 'environment', kept.environment,
+        'mode', kept.mode, 'reason', kept.reason, 'changed_at', kept.changed_at
+    ));
+end
+$$;
+comment on function sync.set_switch is 'The kill switch and the read-only mode of an authority; operators of the platform alone.';
+
+reset role;
+
+-- sql/sync/functions/devices.sql
+
+-- Devices: what an outlet speaks to its authority as. Credentials are stored sealed and shown masked.
+
+set role stalela_owner;
+
+create function sync.device_resource(device sync.authority_devices)
+returns json
+language plpgsql
+stable
+set search_path = ''
+as $$
+begin
+    return json_build_object(
+        'id', device.device_id, 'object', 'authority_device', 'outlet_id', device.outlet_id,
+        'jurisdiction', device.jurisdiction, 'authority_ref', device.authority_ref, 'credentials', device.masked,
+        'status', device.status, 'expires_at', device.expires_at, 'checked_at', device.checked_at,
+        'last_error_code', device.last_error_code, 'last_error', device.last_error,
+        'environment', device.environment, 'created_at', device.created_at, 'updated_at', device.updated_at
+    );
+end
+$$;
+comment on function sync.device_resource is 'A device as the API shows it: masked, never the values.';
+
+create function sync.begin_registration(outlet_id text)
+returns jsonb
+language plpgsql
+volatile
+security definer -- callers may not read outlets
+set search_path = ''
+as $$
+#variable_conflict use_column
+declare
+    caller public.caller := public.authorize('credentials:manage', 'manage');
+    merchant fiscal.merchants := fiscal.merchant_of(caller);
+    outlet fiscal.outlets := fiscal.outlet_of(caller, begin_registration.outlet_id);
+begin
+    if not exists (select from sync.authorities as a where a.jurisdiction = merchant.jurisdiction) then
+        perform public.refuse('40401', format('The authority of %s is not connected.', merchant.jurisdiction));
+    end if;
+    return jsonb_build_object(
+        'tenant_id', caller.tenant_id, 'environment', caller.environment, 'jurisdiction', merchant.jurisdiction,
+        'outlet', sync.outlet_item(outlet.outlet_id)
+    );
+end
+$$;
+comment on function sync.begin_registration is 'Whether the caller may register a device for this outlet, and what the authority is to be told of it.';
+
+create function sync.put_device(
+    tenant_id text, environment text, outlet_id text, jurisdiction text, authority_ref text, sealed text,
+    key_version integer, masked jsonb, state jsonb, expires_at timestamptz
+)
+returns public.answer
+language plpgsql
+volatile
+security definer -- callers may not write devices
+set search_path = ''
+as $$
+#variable_conflict use_column
+declare
+    caller public.caller := public.authorize('credentials:manage', 'manage');
+    outlet fiscal.outlets := fiscal.outlet_of(caller, put_device.outlet_id);
+    device sync.authority_devices;
+begin
+    -- The seal is bound to these; a mismatch would store something nobody can open.
+    if put_device.tenant_id <> caller.tenant_id or put_device.environment <> caller.environment then
+        perform public.refuse('40401', 'This device belongs to another tenant or environment.');
+    end if;
+    perform fiscal.lock_outlet(outlet.outlet_id);
+    select d.* into device
+    from sync.authority_devices as d
+    where d.outlet_id = outlet.outlet_id and d.status = 'active'
+    for update;
+    if device.authority_ref <> put_device.authority_ref then
+        perform public.refuse('40914', format(
+            'This outlet already speaks as %s; retire that device first.', device.authority_ref
+        ));
+    elsif exists (
+        select from sync.authority_devices as d
+        where
+            d.jurisdiction = put_device.jurisdiction and d.environment = caller.environment and d.status = 'active'
+            and d.authority_ref = put_device.authority_ref and d.outlet_id <> outlet.outlet_id
+    ) then
+        perform public.refuse('40914', format('%s belongs to another outlet.', put_device.authority_ref));
+    elsif device.device_id is not null then
+        -- A renewed token of the same device: its state goes on, and whatever held it is looked at anew.
+        update sync.authority_devices as d
+        set
+            sealed = put_device.sealed, key_version = put_device.key_version, masked = put_device.masked,
+            state = d.state || put_device.state, expires_at = put_device.expires_at, held_until = now(), failures = 0,
+            last_error_code = null, last_error = null, updated_at = now()
+        where d.device_id = device.device_id
+        returning d.* into device;
+        perform public.resolve_alert('authority_device_refused', device.device_id, 'it was registered again');
+        perform public.audit(caller, 'authority_device.renewed', device.device_id, '{}');
+        return public.reply(caller, 200, sync.device_resource(device));
+    end if;
+    insert into sync.authority_devices (
+        device_id, tenant_id, environment, outlet_id, jurisdiction, authority_ref, sealed, key_version, masked, state,
+        expires_at, checked_at, created_by
+    ) values (
+        public.new_id('dev'), caller.tenant_id, caller.environment, outlet.outlet_id, put_device.jurisdiction,
+        put_device.authority_ref, put_device.sealed, put_device.key_version, put_device.masked, put_device.state,
+        put_device.expires_at, now(), caller.actor
+    )
+    returning * into device;
+    perform public.audit(caller, 'authority_device.registered', device.device_id, jsonb_build_object(
+        'outlet_id', outlet.outlet_id, 'authority_ref', device.authority_ref
+    ));
+    return public.reply(caller, 201, sync.device_resource(device));
+end
+$$;
+comment on function sync.put_device is
+'Stores the device an outlet speaks as; documents sealed from now on are reported. 201 first; 200 for renewed credentials of the same device. 40914.';
+
+create function sync.list_devices()
+returns public.answer
+language plpgsql
+volatile
+security definer -- callers may not read devices
+set search_path = ''
+as $$
+#variable_conflict use_column
+declare
+    caller public.caller := public.authorize('invoices:read', 'read');
+    outlet_only text := fiscal.caller_outlet(caller);
+begin
+    return public.reply(caller, 200, json_build_object('data', (
+        select coalesce(json_agg(sync.device_resource(d) order by d.device_id), '[]')
+        from sync.authority_devices as d
+        where
+            d.tenant_id = caller.tenant_id and d.environment = caller.environment
+            and d.outlet_id = coalesce(outlet_only, d.outlet_id)
+    )));
+end
+$$;
+comment on function sync.list_devices is 'The devices of the caller''s outlets, retired ones too.';
+
+create function sync.retire_device(outlet_id text)
+returns public.answer
+language plpgsql
+volatile
+security definer -- callers may not write devices
+set search_path = ''
+as $$
+#variable_conflict use_column
+declare
+    caller public.caller := public.authorize('credentials:manage', 'manage');
+    outlet fiscal.outlets := fiscal.outlet_of(caller, retire_device.outlet_id);
+    device sync.authority_devices;
+begin
+    perform fiscal.lock_outlet(outlet.outlet_id);
+    if exists (
+        select from sync.authority_sync_queue as q
+        where q.outlet_id = outlet.outlet_id and q.status in ('PENDING', 'SUBMITTED', 'RETRY')
+    ) then
+        perform public.refuse('40911', 'Documents are on their way to the authority; only this device can finish them.',
+            '{"current_state": "active", "allowed": []}');
+    end if;
+    update sync.authority_devices as d
+    set status = 'retired', updated_at = now()
+    where d.outlet_id = outlet.outlet_id and d.status = 'active'
+    returning d.* into device;
+    if not found then
+        perform public.refuse('40401', format('The outlet %s has no device.', outlet.outlet_id));
+    end if;
+    perform public.audit(caller, 'authority_device.retired', device.device_id, '{}');
+    return public.reply(caller, 200, sync.device_resource(device));
+end
+$$;
+comment on function sync.retire_device is
+'Ends an outlet''s device; documents sealed afterwards are not reported. 40911 while documents are on their way.';
+
+create function sync.set_consent(is_given boolean)
+returns public.answer
+language plpgsql
+volatile
+security definer -- callers may not write consents
+set search_path = ''
+as $$
+#variable_conflict use_column
+declare
+    caller public.caller := public.authorize('credentials:manage', 'manage');
+    merchant fiscal.merchants := fiscal.merchant_of(caller);
+    consent sync.consents;
+begin
+    insert into sync.consents as c (tenant_id, environment, is_given, changed_by)
+    values (caller.tenant_id, caller.environment, set_consent.is_given, caller.actor)
+    on conflict (tenant_id, environment) do update
+    set is_given = excluded.is_given, changed_by = excluded.changed_by, changed_at = now()
+    returning * into consent;
+    -- Time without consent is not the authority's delay.
+    update sync.authority_sync_queue as q
+    set grace_from = now()
+    where
+        q.tenant_id = caller.tenant_id and q.environment = caller.environment and set_consent.is_given
+        and q.status in ('PENDING', 'RETRY');
+    perform public.audit(caller, case when set_consent.is_given then 'authority_consent.given' else 'authority_consent.withdrawn' end,
+        merchant.merchant_id, '{}');
+    if set_consent.is_given then
+        perform public.poke('authority_sync');
+    end if;
+    return public.reply(caller, 200, json_build_object(
+        'object', 'authority_consent', 'is_given', consent.is_given, 'changed_by', consent.changed_by,
+        'changed_at', consent.changed_at, 'environment', consent.environment
+    ));
+end
+$$;
+comment on function sync.set_consent is
+'The taxpayer agrees, or no longer agrees, that we submit its tax data. Without it documents wait; sealing goes on.';
+
+create function sync.claim_checks(max_rows integer)
+returns setof jsonb
+language plpgsql
+volatile
+security definer -- callers may not write devices
+set search_path = ''
+as $$
+#variable_conflict use_column
+begin
+    return query
+    update sync.authority_devices as d
+    set check_lease_until = now() + interval '5 minutes'
+    where d.device_id = any(array(
+        select o.device_id
+        from sync.authority_devices as o
+        where sync.is_check_due(o)
+        order by o.checked_at nulls first
+        limit claim_checks.max_rows
+        for update skip locked
+    ))
+    returning sync.device_item(d);
+end
+$$;
+comment on function sync.claim_checks is 'Devices whose daily look is due, each for one worker for five minutes.';
+
+create function sync.is_check_due(device sync.authority_devices)
+returns boolean
+language plpgsql
+stable
+set search_path = ''
+as $$
+begin
+    return device.status = 'active' and coalesce(device.checked_at, '-infinity') <= now() - interval '24 hours'
+        and coalesce(device.check_lease_until, '-infinity') <= now()
+        and not exists (
+            select from sync.switches as s
+            where s.jurisdiction = device.jurisdiction and s.environment = device.environment and s.mode = 'off'
+        );
+end
+$$;
+comment on function sync.is_check_due is 'Whether an active device was not looked after for a day, and nobody is at it.';
+
+create function sync.record_check(
+    device_id text, outcome text, message text, findings jsonb, expires_at timestamptz, state jsonb, sealed text,
+    key_version integer
+)
+returns void
+language plpgsql
+volatile
+security definer -- callers may not write devices
+set search_path = ''
+as $$
+#variable_conflict use_column
+declare
+    device sync.authority_devices;
+    finding record;
+    known text;
+begin
+    update sync.authority_devices as d
+    set
+        -- One that could not be asked is asked again in an hour.
+        checked_at = case
+            when record_check.outcome = 'checked' then now() else now() - interval '23 hours'
+        end,
+        check_lease_until = null,
+        expires_at = coalesce(record_check.expires_at, d.expires_at),
+        state = case when jsonb_typeof(record_check.state) = 'object' then d.state || record_check.state else d.state end,
+        sealed = coalesce(record_check.sealed, d.sealed),
+        key_version = coalesce(record_check.key_version, d.key_version),
+        updated_at = now()
+    where d.device_id = record_check.device_id
+    returning d.* into strict device;
+    if record_check.outcome = 'device_refused' then
+        perform public.raise_alert(
+            'authority_device_refused', 'warning', device.device_id, device.tenant_id, device.environment,
+            jsonb_build_object('message', left(record_check.message, 200))
+        );
+    end if;
+    if record_check.outcome <> 'checked' then
+        return;
+    end if;
+    for finding in
+        select f.kind, f.severity, f.details
+        from jsonb_to_recordset(record_check.findings) as f (kind text, severity text, details jsonb)
+    loop
+        perform public.raise_alert(
+            finding.kind, finding.severity, device.device_id, device.tenant_id, device.environment, finding.details
+        );
+    end loop;
+    foreach known in array array['authority_token_expiring', 'authority_rates_differ'] loop
+        if not exists (
+            select from jsonb_to_recordset(record_check.findings) as f (kind text) where f.kind = known
+        ) then
+            perform public.resolve_alert(known, device.device_id, 'the daily look found it well');
+        end if;
+    end loop;
+end
+$$;
+comment on function sync.record_check is
+'What a look after a device found: alerts open and close, never a rate or a document changes.';
+
+create function sync.claim_reseal(below_version integer, max_rows integer)
+returns setof jsonb
+language plpgsql
+stable
+security definer -- callers may not read devices
+set search_path = ''
+as $$
+#variable_conflict use_column
+begin
+    return query
+    select jsonb_build_object(
+        'device_id', d.device_id, 'tenant_id', d.tenant_id, 'environment', d.environment, 'outlet_id', d.outlet_id,
+        'jurisdiction', d.jurisdiction, 'sealed', d.sealed
+    )
+    from sync.authority_devices as d
+    where d.key_version < claim_reseal.below_version
+    order by d.key_version, d.device_id
+    limit claim_reseal.max_rows;
+end
+$$;
+comment on function sync.claim_reseal is 'Devices whose credentials are under a master key older than the given version.';
+
+create function sync.record_reseal(device_id text, former text, sealed text, key_version integer)
+returns boolean
+language plpgsql
+volatile
+security definer -- callers may not write devices
+set search_path = ''
+as $$
+#variable_conflict use_column
+begin
+    -- Credentials that were replaced meanwhile are not put back.
+    update sync.authority_devices as d
+    set sealed = record_reseal.sealed, key_version = record_reseal.key_version, updated_at = now()
+    where d.device_id = record_reseal.device_id and d.sealed = record_reseal.former;
+    return found;
+end
+$$;
+comment on function sync.record_reseal is 'Stores the same credentials under a newer master key; false when they were replaced meanwhile.';
+
+reset role;
+
+-- sql/sync/functions/queue.sql
+
+-- The queue: written with the document, claimed under a lease, moved by one function.
+
+set role stalela_owner;
+
+create function sync.enqueue_document()
+returns trigger
+language plpgsql
+security definer -- whoever seals may not write the queue
+set search_path = ''
+as $$
+begin
+    -- Under the outlet's lock, so sync_id follows the outlet's order. Sealing waits for nobody: this is one look.
+    insert into sync.authority_sync_queue (
+        tenant_id, environment, outlet_id, jurisdiction, kind, subject, invoice_id, original_invoice_id, next_attempt_at
+    )
+    select
+        new.tenant_id, new.environment, new.outlet_id, d.jurisdiction, 'document', new.invoice_id, new.invoice_id,
+        new.original_invoice_id, case when new.status = 'fiscalized' then now() else 'infinity' end
+    from sync.authority_devices as d
+    where d.outlet_id = new.outlet_id and d.status = 'active';
+    return null;
+end
+$$;
+comment on function sync.enqueue_document is
+'A document of an outlet with a device waits for its authority from the moment it has its number.';
+
+create trigger invoices_are_reported
+after insert on fiscal.invoices
+for each row execute function sync.enqueue_document();
+
+create function sync.release_document()
+returns trigger
+language plpgsql
+security definer -- whoever signs may not write the queue
+set search_path = ''
+as $$
+begin
+    update sync.authority_sync_queue as q
+    set next_attempt_at = now(), updated_at = now()
+    where q.kind = 'document' and q.subject = new.invoice_id and q.next_attempt_at = 'infinity';
+    if found then
+        perform public.poke('authority_sync');
+    end if;
+    return null;
+end
+$$;
+comment on function sync.release_document is 'A document may go to its authority once it is signed: what is sent is final.';
+
+create trigger invoices_are_released
+after update of status on fiscal.invoices
+for each row when (old.status <> 'fiscalized' and new.status = 'fiscalized')
+execute function sync.release_document();
+
+create function sync.advance(sync_id bigint, event text, due timestamptz, code text, message text)
+returns sync.authority_sync_queue
+language plpgsql
+volatile
+security definer -- callers may not write the queue
+set search_path = ''
+as $$
+#variable_conflict use_column
+declare
+    moved sync.authority_sync_queue;
+begin
+    update sync.authority_sync_queue as q
+    set
+        status = x.to_status,
+        attempts = q.attempts + (x.event = 'claim')::integer,
+        lease_until = case when x.to_status = 'SUBMITTED' then advance.due end,
+        next_attempt_at = case when x.to_status = 'RETRY' then advance.due else q.next_attempt_at end,
+        synced_at = case when x.to_status = 'SYNCED' then now() end,
+        -- Nothing is open there any more.
+        progress = case when x.to_status in ('SYNCED', 'REJECTED') then '{}' else q.progress end,
+        -- Why it is not there is kept while it is tried again.
+        last_error_code = case when x.to_status = 'SYNCED' then null else coalesce(advance.code, q.last_error_code) end,
+        last_error = case
+            when x.to_status = 'SYNCED' then null else coalesce(left(advance.message, 500), q.last_error)
+        end,
+        updated_at = now()
+    from sync.transitions as x
+    where q.sync_id = advance.sync_id and x.from_status = q.status and x.event = advance.event
+    returning q.* into moved;
+    return moved;
+end
+$$;
+comment on function sync.advance is
+'Moves a row as sync.transitions allows; all null when it does not. due: the end of the lease of a claim, or the next attempt. Nothing else writes a status.';
+
+create function sync.claim(max_rows integer)
+returns setof jsonb
+language plpgsql
+volatile
+security definer -- callers may not write the queue
+set search_path = ''
+as $$
+#variable_conflict use_column
+declare
+    place record;
+    claimed bigint;
+    left_over integer := claim.max_rows;
+begin
+    for place in
+        select d.device_id, d.outlet_id, a.is_ordered, a.in_flight, a.lease_s, coalesce(s.mode, 'on') as mode
+        from sync.authority_devices as d
+        inner join sync.authorities as a on a.jurisdiction = d.jurisdiction
+        -- Whose oldest work is due longest comes first, so that no outlet starves another.
+        cross join lateral sync.due_since(d.outlet_id) as work (since)
+        left join sync.switches as s on s.jurisdiction = d.jurisdiction and s.environment = d.environment
+        where
+            d.status = 'active' and d.held_until <= now() and work.since is not null and coalesce(s.mode, 'on') <> 'off'
+            and exists (
+                select from sync.consents as c
+                where c.tenant_id = d.tenant_id and c.environment = d.environment and c.is_given
+            )
+        order by work.since
+        limit 200
+        -- Two workers never count the same outlet's open documents at once.
+        for update of d skip locked
+    loop
+        exit when left_over <= 0;
+        for claimed in
+            select c.sync_id from sync.claimable(place.outlet_id, place.is_ordered, place.mode) as c (sync_id)
+            limit least(left_over, place.in_flight - (
+                select count(*)::integer from sync.authority_sync_queue as q
+                where q.outlet_id = place.outlet_id and q.status = 'SUBMITTED' and q.lease_until > now()
+            ))
+        loop
+            perform sync.advance(claimed, 'claim', now() + make_interval(secs => place.lease_s), null, null);
+            left_over := left_over - 1;
+            return next sync.work_item(claimed, place.device_id);
+        end loop;
+    end loop;
+end
+$$;
+comment on function sync.claim is
+'Takes work that is due, each row for one worker until its lease ends: an outlet''s in its order, never more of it than its authority takes at once; nothing without consent, nothing while the authority is switched off or held.';
+
+create function sync.due_since(outlet_id text)
+returns timestamptz
+language plpgsql
+stable
+set search_path = ''
+as $$
+begin
+    return (
+        select min(work.since)
+        from (
+            select min(q.next_attempt_at) as since
+            from sync.authority_sync_queue as q
+            where
+                q.outlet_id = due_since.outlet_id and q.status in ('PENDING', 'RETRY') and q.next_attempt_at <= now()
+            union all
+            select min(q.lease_until)
+            from sync.authority_sync_queue as q
+            where q.outlet_id = due_since.outlet_id and q.status = 'SUBMITTED' and q.lease_until <= now()
+        ) as work
+    );
+end
+$$;
+comment on function sync.due_since is 'Since when an outlet has work that is due; null: it has none.';
+
+create function sync.claimable(outlet_id text, is_ordered boolean, mode text)
+returns setof bigint
+language plpgsql
+stable
+set search_path = ''
+as $$
+#variable_conflict use_column
+begin
+    return query
+    select q.sync_id
+    from sync.authority_sync_queue as q
+    where
+        q.outlet_id = claimable.outlet_id
+        and (
+            q.status in ('PENDING', 'RETRY') and q.next_attempt_at <= now()
+            or q.status = 'SUBMITTED' and q.lease_until <= now()
+        )
+        -- Read only: what was begun is asked about, nothing is begun.
+        and (claimable.mode = 'on' or q.progress <> '{}')
+        -- In order, or after everything a day is to contain: whatever came before is there, or was refused there.
+        and not (
+            (claimable.is_ordered or q.kind = 'day_close')
+            and exists (
+                select from sync.authority_sync_queue as earlier
+                where
+                    earlier.outlet_id = q.outlet_id and earlier.sync_id < q.sync_id
+                    and earlier.status in ('PENDING', 'SUBMITTED', 'RETRY', 'FAILED')
+            )
+        )
+        -- A credit names what the authority said of its original.
+        and not exists (
+            select from sync.authority_sync_queue as original
+            where
+                original.kind = 'document' and original.subject = q.original_invoice_id
+                and original.status in ('PENDING', 'SUBMITTED', 'RETRY')
+        )
+    order by q.sync_id;
+end
+$$;
+comment on function sync.claimable is 'The rows of an outlet that may go now, in its order.';
+
+create function sync.work_item(sync_id bigint, device_id text)
+returns jsonb
+language plpgsql
+stable
+security definer -- callers may not read documents and devices
+set search_path = ''
+as $$
+#variable_conflict use_column
+begin
+    return (
+        select jsonb_build_object(
+            'sync_id', q.sync_id, 'attempt', q.attempts, 'kind', q.kind, 'subject', q.subject,
+            'progress', q.progress,
+            'may_begin', not exists (
+                select from sync.switches as s
+                where s.jurisdiction = q.jurisdiction and s.environment = q.environment and s.mode <> 'on'
+            ),
+            'device', sync.device_item(d),
+            'document', sync.document_item(q.invoice_id),
+            'original', sync.original_item(q.original_invoice_id)
+        )
+        from sync.authority_sync_queue as q
+        inner join sync.authority_devices as d on d.device_id = work_item.device_id
+        where q.sync_id = work_item.sync_id
+    );
+end
+$$;
+comment on function sync.work_item is 'Everything a worker needs to tell the authority of one row; credentials stay sealed.';
+
+create function sync.device_item(device sync.authority_devices)
+returns jsonb
+language plpgsql
+stable
+security definer -- callers may not read devices
+set search_path = ''
+as $$
+#variable_conflict use_column
+begin
+    return jsonb_build_object(
+        'device_id', device.device_id, 'tenant_id', device.tenant_id, 'environment', device.environment,
+        'jurisdiction', device.jurisdiction, 'sealed', device.sealed, 'state', device.state,
+        'outlet', sync.outlet_item(device.outlet_id)
+    );
+end
+$$;
+comment on function sync.device_item is 'A device with its sealed credentials, for the worker that speaks as it.';
+
+create function sync.outlet_item(outlet_id text)
+returns jsonb
+language plpgsql
+stable
+security definer -- callers may not read outlets
+set search_path = ''
+as $$
+#variable_conflict use_column
+begin
+    return (
+        select jsonb_build_object(
+            'outlet_id', o.outlet_id, 'outlet_code', o.outlet_code, 'name', o.name, 'address', o.address,
+            'time_zone', o.time_zone, 'tin', m.tin, 'legal_name', m.legal_name,
+            'registration_number', m.registration_number, 'vat_status', m.vat_status
+        )
+        from fiscal.outlets as o
+        inner join fiscal.merchants as m on m.merchant_id = o.merchant_id
+        where o.outlet_id = outlet_item.outlet_id
+    );
+end
+$$;
+comment on function sync.outlet_item is 'An outlet and its taxpayer, as shared/authority/base.py has them.';
+
+create function sync.document_item(invoice_id text)
+returns jsonb
+language plpgsql
+stable
+security definer -- callers may not read documents
+set search_path = ''
+as $$
+#variable_conflict use_column
+begin
+    return (
+        select jsonb_build_object(
+            'invoice_id', i.invoice_id, 'fiscal_number', i.fiscal_number, 'sequence', i.sequence,
+            'sealed_at', l.sealed_at, 'auth_code', s.auth_code, 'payload', i.payload::jsonb
+        )
+        from fiscal.invoices as i
+        inner join fiscal.fiscal_ledger as l on l.fiscal_number = i.fiscal_number
+        inner join fiscal.signatures as s on s.fiscal_number = i.fiscal_number
+        where i.invoice_id = document_item.invoice_id
+    );
+end
+$$;
+comment on function sync.document_item is 'A signed document as it was sealed; null when it is not signed.';
+
+create function sync.original_item(invoice_id text)
+returns jsonb
+language plpgsql
+stable
+security definer -- callers may not read documents
+set search_path = ''
+as $$
+#variable_conflict use_column
+begin
+    return (
+        select jsonb_build_object(
+            'fiscal_number', i.fiscal_number, 'payload', i.payload::jsonb,
+            'acceptance', (
+                select jsonb_build_object(
+                    'code', e.code, 'qr', e.qr, 'authority_number', e.authority_number,
+                    'authority_time', e.authority_time, 'counters', e.counters, 'raw', e.raw
+                )
+                from fiscal.authority_elements as e
+                where e.invoice_id = i.invoice_id
+            )
+        )
+        from fiscal.invoices as i
+        where i.invoice_id = original_item.invoice_id
+    );
+end
+$$;
+comment on function sync.original_item is 'The document that a credit credits, with what the authority said of it.';
+
+create function sync.note_progress(sync_id bigint, attempt integer, progress jsonb)
+returns void
+language plpgsql
+volatile
+security definer -- callers may not write the queue
+set search_path = ''
+as $$
+#variable_conflict use_column
+begin
+    update sync.authority_sync_queue as q
+    set
+        progress = note_progress.progress, updated_at = now(),
+        lease_until = now() + make_interval(secs => (
+            select a.lease_s from sync.authorities as a where a.jurisdiction = q.jurisdiction
+        ))
+    where
+        q.sync_id = note_progress.sync_id and q.attempts = note_progress.attempt and q.status = 'SUBMITTED';
+    if not found then
+        perform public.refuse('40911', 'Another worker has this row: begin nothing.',
+            '{"current_state": "leased", "allowed": []}');
+    end if;
+end
+$$;
+comment on function sync.note_progress is
+'Notes what the adapter is about to do, and renews its lease. 40911 stops a worker whose lease went to another one, before it does anything that cannot be taken back.';
+
+reset role;
+
 -- sql/recon/views.sql
 
 -- Our side of the comparison.
@@ -26392,6 +27891,13 @@ using (
     tenant_id = (select public.tenant_id()) and environment = (select public.environment())
     and ((select public.outlet_id()) is null or outlet_id = (select public.outlet_id()))
 );
+
+grant usage on schema sync to fn_authority_sync;
+grant execute on function
+sync.claim, sync.note_progress, sync.record_attempt, sync.begin_registration, sync.put_device, sync.list_devices,
+sync.retire_device, sync.set_consent, sync.claim_checks, sync.record_check, sync.claim_reseal, sync.record_reseal,
+sync.get_status, sync.list_open, sync.decide, sync.set_switch
+to fn_authority_sync;
 
 reset role;
 
