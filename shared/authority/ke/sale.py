@@ -12,7 +12,7 @@ from decimal import ROUND_HALF_UP, Decimal
 from typing import Any, Final
 from zoneinfo import ZoneInfo
 
-from shared.authority.base import SealedDocument, rows
+from shared.authority.base import SealedDocument, rows, sync_rows
 
 BANDS: Final = ("A", "B", "C", "D", "E")
 NAIROBI: Final = ZoneInfo("Africa/Nairobi")
@@ -266,6 +266,8 @@ def _pairs(table: str, key: str, value: str) -> Iterator[tuple[str, str]]:
     return ((row[key], row[value]) for row in rows("ke", table))
 
 
-_METHODS: Final = dict(_pairs("sync.payment_methods", "method", "authority_code"))
+_METHODS: Final = {
+    row["method"]: row["authority_code"] for row in sync_rows("ke", "payment_methods")
+}
 _REASONS: Final = dict(_pairs("credit_reasons", "reason", "code"))
 _UNITS: Final = dict(_pairs("units", "unit", "code"))
