@@ -14,6 +14,7 @@ begin
             ('fn_ledger', '30s'),
             ('fn_deliveries', '5s'),
             ('fn_invoices', '5s'),
+            ('fn_integrity', '30s'),
             ('fn_alerts', '10s'),
             ('fn_authority_sync', '10s'),
             ('fn_merchants', '5s'),
