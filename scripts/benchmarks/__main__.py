@@ -6,7 +6,7 @@ import shutil
 import signal
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Final
 
@@ -22,6 +22,7 @@ from scripts.benchmarks.scale import FULL, SHORT, Scale
 from scripts.benchmarks.starts import measure_starts
 from scripts.benchmarks.table import Figure, table
 from scripts.benchmarks.transactions import measure_transactions
+from scripts.benchmarks.walk import measure_walk
 from scripts.benchmarks.webhooks import measure_webhooks
 from scripts.stack import lock
 from scripts.stack.places import ROOT, StackError
@@ -40,6 +41,7 @@ PARTS: Final = (
     "outbox",
     "webhook",
     "recon",
+    "walk",
 )
 
 
@@ -72,26 +74,20 @@ def main() -> int:
 
 def measure(part: str, place: Place, scale: Scale, rounds: Rounds) -> list[Figure]:
     """The figures of one part."""
-    match part:
-        case "create":
-            return measure_creates(place, rounds, scale.seconds)
-        case "confirm":
-            return measure_confirms(place, rounds, scale.confirms)
-        case "callback":
-            return measure_callbacks(place, rounds, scale.callbacks)
-        case "sql":
-            return measure_transactions(place, rounds, scale.seconds)
-        case "booking":
-            return measure_booking(place, rounds, scale.seconds)
-        case "outbox":
-            return measure_outbox(place, rounds, scale.events, scale.steady_s)
-        case "webhook":
-            return measure_webhooks(place, rounds, scale.seconds)
-        case "recon":
-            return measure_recon(place.stack, rounds, scale.reconciled, say)
-        case "start":
-            return measure_starts(place, rounds, scale.starts)
-    return measure_lists(place.stack, rounds, (scale.few, scale.many), say)
+    measures: dict[str, Callable[[], list[Figure]]] = {
+        "create": lambda: measure_creates(place, rounds, scale.seconds),
+        "confirm": lambda: measure_confirms(place, rounds, scale.confirms),
+        "callback": lambda: measure_callbacks(place, rounds, scale.callbacks),
+        "sql": lambda: measure_transactions(place, rounds, scale.seconds),
+        "booking": lambda: measure_booking(place, rounds, scale.seconds),
+        "start": lambda: measure_starts(place, rounds, scale.starts),
+        "list": lambda: measure_lists(place.stack, rounds, (scale.few, scale.many), say),
+        "outbox": lambda: measure_outbox(place, rounds, scale.events, scale.steady_s),
+        "webhook": lambda: measure_webhooks(place, rounds, scale.seconds),
+        "recon": lambda: measure_recon(place.stack, rounds, scale.reconciled, say),
+        "walk": lambda: measure_walk(place.stack, rounds, scale.walked, say),
+    }
+    return measures[part]()
 
 
 def notes(figures: list[Figure], rounds: Rounds) -> str:

@@ -154,8 +154,7 @@ as $$
 #variable_conflict use_column
 declare
     found_id text;
-    outlet fiscal.outlets;
-    scope text;
+    next_one record;
 begin
     -- Whoever walks moves it on every few seconds; one that stands still was left behind.
     update fiscal.chain_walks as w
@@ -172,7 +171,7 @@ begin
     if found then
         return found_id;
     end if;
-    select o.*, case when due.is_whole then 'all' else 'new' end into outlet, scope
+    select o as outlet, case when due.is_whole then 'all' else 'new' end as scope into next_one
     from fiscal.outlets as o
     cross join lateral (
         -- What was added, every day; the whole chain again, every week.
@@ -190,7 +189,7 @@ begin
     if not found then
         return null;
     end if;
-    return (fiscal.begin_walk(outlet, scope, 'everything', 'schedule')).walk_id;
+    return (fiscal.begin_walk(next_one.outlet, next_one.scope, 'everything', 'schedule')).walk_id;
 end
 $$;
 comment on function fiscal.due_walk is

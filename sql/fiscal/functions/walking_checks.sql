@@ -75,7 +75,9 @@ begin
     left join fiscal.invoices as i on i.invoice_id = e.invoice_id
     left join fiscal.signatures as s on s.fiscal_number = e.fiscal_number
     left join signing.keys as k on k.key_id = s.key_id
+    -- What nobody hashes was written twice, into logs that are only added to.
     left join signing.signing_log as g on g.fiscal_number = s.fiscal_number and g.signature = s.signature
+    left join fiscal.events as b on b.subject_id = i.invoice_id and b.seq = 1
     cross join lateral (
         -- What is unknown is as bad as what is false.
         select case
@@ -83,7 +85,7 @@ begin
                 e.tenant_id = (wrong_row.outlet).tenant_id and e.environment = (wrong_row.outlet).environment
                 and (e.invoice_id is null) = (e.record_type in ('block_void', 'report_z', 'key_rotation'))
                 and (e.sequence is null) = (e.record_type in ('report_z', 'key_rotation'))
-                and coalesce(e.sequence, e.series_no) = e.series_no
+                and coalesce(e.sequence, e.series_no) = e.series_no and e.chain_version = 1
                 -- Every number ends in its integer, padded to six digits.
                 and e.fiscal_number like '%-' || lpad(e.series_no::text, greatest(6, length(e.series_no::text)), '0')
             ) is not true then 'entry'
@@ -92,6 +94,7 @@ begin
                 and i.merchant_id = merchant.merchant_id and i.invoice_type = e.record_type
                 and i.fiscal_number = e.fiscal_number and i.sequence = e.sequence and i.status = 'fiscalized'
                 and i.canonical_payload_hash = e.canonical_payload_hash and i.created_at = e.created_at
+                and b.occurred_at = i.created_at and b.actor = i.created_by
                 and (
                     -- The text is the one that was hashed; what stands beside it must say the same.
                     select
@@ -102,6 +105,7 @@ begin
                         and replace(d #>> '{totals,total}', '.', '')::bigint = i.total_minor
                         and replace(d #>> '{totals,total_tax}', '.', '')::bigint = i.tax_minor
                         and i.tax_summary @> (d -> 'tax_groups')
+                        and (d ? 'original_fiscal_number') = (i.original_invoice_id is not null)
                         and d ->> 'original_fiscal_number' is not distinct from (
                             select o.fiscal_number from fiscal.invoices as o where o.invoice_id = i.original_invoice_id
                         )
