@@ -4,19 +4,17 @@ The chain is made as sealing makes it, of documents of the size merchants send, 
 """
 # ruff: noqa: E501 -- its statements are as wide as those of sql/
 
-import base64
+import asyncio
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from time import perf_counter
 from typing import Any, Final
 
 import psycopg
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.asymmetric.utils import Prehashed
-from cryptography.hazmat.primitives.hashes import SHA256
-from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from functions.integrity.walking import first_forged
 from scripts.benchmarks.rounds import Rounds, Say
@@ -24,7 +22,8 @@ from scripts.benchmarks.table import Figure, Target, figure
 from scripts.stack.database import Database, Databases
 from scripts.stack.stack import Stack
 from shared.fiscal.seal import auth_code
-from shared.signing.encoding import base64url, der_to_raw
+from shared.signing.encoding import from_base64url
+from shared.signing.local import LocalSigner
 
 _OUTLET: Final = """
 insert into public.tenants (tenant_id, name, country, status, plan) values ('tn_bench', 'Bench', 'CD', 'active', 'unlimited');
@@ -178,17 +177,20 @@ def chained(databases: Databases, entries: int) -> Iterator[psycopg.Connection]:
 
 def _sign(connection: psycopg.Connection) -> None:
     """Every entry, with a key of this bench."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    spki = key.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
-    connection.execute(
-        "update signing.keys set public_key_spki = %s", [base64.b64encode(spki).decode()]
-    )
+    with TemporaryDirectory() as place:
+        signer = LocalSigner(Path(place) / "key.pem")
+        spki = asyncio.run(signer.public_key()).spki
+        connection.execute("update signing.keys set public_key_spki = %s", [spki])
+        asyncio.run(_sign_all(connection, signer))
+
+
+async def _sign_all(connection: psycopg.Connection, signer: LocalSigner) -> None:
     entries = connection.execute(_DIGESTS.encode()).fetchall()
     with connection.cursor().copy(_SIGNATURES.encode()) as copy:
         for number, digest in entries:
-            raw = der_to_raw(key.sign(bytes.fromhex(digest), ec.ECDSA(Prehashed(SHA256()))))
+            signature = (await signer.sign(bytes.fromhex(digest))).value
             named = (number, "tn_bench", "sandbox", "out_bench", "cd-bench", "ES256", digest)
-            copy.write_row((*named, base64url(raw), auth_code(raw)))
+            copy.write_row((*named, signature, auth_code(from_base64url(signature))))
 
 
 def _rates(connection: psycopg.Connection, entries: int) -> Rates:

@@ -9,6 +9,7 @@ stable
 security definer -- callers may not read the ledger
 set search_path = ''
 set plan_cache_mode = 'force_custom_plan' -- a generic plan does not know how long a part is
+set jit = 'off' -- it would compile for longer than a part takes
 as $$
 #variable_conflict use_column
 declare
@@ -63,6 +64,7 @@ stable
 security definer -- callers may not read the ledger
 set search_path = ''
 set plan_cache_mode = 'force_custom_plan' -- a generic plan does not know how long a part is
+set jit = 'off' -- it would compile for longer than a part takes
 as $$
 #variable_conflict use_column
 declare
