@@ -179,16 +179,16 @@ def _sign(connection: psycopg.Connection) -> None:
     """Every entry, with a key of this bench."""
     with TemporaryDirectory() as place:
         signer = LocalSigner(Path(place) / "key.pem")
-        spki = asyncio.run(signer.public_key()).spki
-        connection.execute("update signing.keys set public_key_spki = %s", [spki])
         asyncio.run(_sign_all(connection, signer))
 
 
 async def _sign_all(connection: psycopg.Connection, signer: LocalSigner) -> None:
+    key = await signer.newest()
+    connection.execute("update signing.keys set public_key_spki = %s", [key.spki])
     entries = connection.execute(_DIGESTS.encode()).fetchall()
     with connection.cursor().copy(_SIGNATURES.encode()) as copy:
         for number, digest in entries:
-            signature = (await signer.sign(bytes.fromhex(digest))).value
+            signature = (await signer.sign(key, bytes.fromhex(digest))).value
             named = (number, "tn_bench", "sandbox", "out_bench", "cd-bench", "ES256", digest)
             copy.write_row((*named, signature, auth_code(from_base64url(signature))))
 

@@ -422,10 +422,15 @@ stable
 security definer -- callers may not read what entries are of
 set search_path = ''
 as $$
+#variable_conflict use_column
 begin
-    return null;
+    return case entry_body.record_type
+        when 'key_rotation' then (
+            select r.body from signing.key_rotations as r where r.fiscal_number = entry_body.fiscal_number
+        )
+    end;
 end
 $$;
-comment on function fiscal.entry_body is 'The canonical text behind an entry that is no document.';
+comment on function fiscal.entry_body is 'The canonical text behind an entry that is no document; null when there is none, which no hash is of.';
 
 reset role;
