@@ -113,11 +113,11 @@ as $$
 declare
     caller public.caller := public.authorize('invoices:read', 'read');
     outlet_only text := fiscal.caller_outlet(caller);
-    page fiscal.chain_walks[];
+    ids text[];
 begin
-    select array_agg(w order by w.walk_id desc) into page
+    select array_agg(page.walk_id order by page.walk_id desc) into ids
     from (
-        select w.*
+        select w.walk_id
         from fiscal.chain_walks as w
         where
             w.tenant_id = caller.tenant_id and w.environment = caller.environment
@@ -126,18 +126,17 @@ begin
             and (list_walks.page_after is null or w.walk_id < list_walks.page_after)
         order by w.walk_id desc
         limit list_walks.page_size + 1
-    ) as w;
+    ) as page;
     return public.reply(caller, 200, json_build_object(
         'data', (
             select coalesce(json_agg(fiscal.walk_resource(w) order by w.walk_id desc), '[]')
-            from unnest(page[1:list_walks.page_size]) as w
+            from fiscal.chain_walks as w
+            where w.walk_id = any(ids[1:list_walks.page_size])
         ),
         'pagination', json_build_object(
             'limit', list_walks.page_size,
-            'has_more', coalesce(cardinality(page), 0) > list_walks.page_size,
-            'next_cursor', case
-                when cardinality(page) > list_walks.page_size then (page[list_walks.page_size]).walk_id
-            end
+            'has_more', coalesce(cardinality(ids), 0) > list_walks.page_size,
+            'next_cursor', case when cardinality(ids) > list_walks.page_size then ids[list_walks.page_size] end
         )
     ));
 end
