@@ -20,6 +20,7 @@ begin
             ('fn_ledger', '30s'),
             ('fn_deliveries', '5s'),
             ('fn_invoices', '5s'),
+            ('fn_integrity', '30s'),
             ('fn_alerts', '10s'),
             ('fn_authority_sync', '10s'),
             ('fn_merchants', '5s'),
@@ -2946,6 +2947,41 @@ comment on type fiscal.sealing is
 
 reset role;
 
+-- sql/fiscal/tables_integrity.sql
+
+-- What proves that sealed documents are what was sealed.
+
+set role stalela_owner;
+
+create table fiscal.chain_walks (
+    walk_id text primary key,
+    tenant_id text not null,
+    environment text not null check (environment in ('sandbox', 'production')),
+    outlet_id text not null references fiscal.outlets (outlet_id),
+    scope text not null check (scope in ('new', 'all')),
+    checks text not null check (checks in ('hashes', 'everything')),
+    status text not null default 'running' check (status in ('running', 'sound', 'broken')),
+    from_entry bigint not null check (from_entry > 0),
+    to_entry bigint not null,
+    head_hash text not null,
+    finding jsonb,
+    requested_by text not null,
+    started_at timestamptz not null default now(),
+    moved_at timestamptz not null default '-infinity',
+    finished_at timestamptz,
+    check (to_entry >= from_entry - 1),
+    check ((status = 'broken') = (finding is not null)),
+    check ((status = 'running') = (finished_at is null))
+) with (fillfactor = 80);
+comment on table fiscal.chain_walks is
+'Verifications of chains. Entries from_entry to to_entry are sound and head_hash is that of to_entry; a finding is the first entry that is not. Who walks moves it on; a finished walk never changes.';
+alter table fiscal.chain_walks enable row level security;
+create unique index chain_walks_one_running on fiscal.chain_walks (outlet_id) where status = 'running';
+create index chain_walks_of_outlet on fiscal.chain_walks (outlet_id, walk_id);
+create index chain_walks_of_tenant on fiscal.chain_walks (tenant_id, environment, walk_id);
+
+reset role;
+
 -- sql/sync/tables.sql
 
 -- What tax authorities are told, and what they said. A row of the queue never changes the document it is about.
@@ -3292,12 +3328,14 @@ values
 on conflict (app_role, scope) do nothing;
 
 -- shared/authority/public.function_roles.csv
+-- shared/fiscal/integrity/public.function_roles.csv
 -- shared/fiscal/public.function_roles.csv
 -- shared/messages/public.function_roles.csv
 -- shared/public.function_roles.csv
 insert into public.function_roles (db_role, may_pass_user)
 values
 ('fn_authority_sync', 'true'),
+('fn_integrity', 'true'),
 ('fn_invoices', 'true'),
 ('fn_reports', 'true'),
 ('fn_verify', 'true'),
@@ -3540,6 +3578,7 @@ on conflict (pattern, destination) do update set
 
 -- shared/authority/public.cron_tasks.csv
 -- shared/compliance/public.cron_tasks.csv
+-- shared/fiscal/integrity/public.cron_tasks.csv
 -- shared/fiscal/reporting/public.cron_tasks.csv
 -- shared/ledger/public.cron_tasks.csv
 -- shared/messages/public.cron_tasks.csv
@@ -3556,6 +3595,7 @@ values
 ('compliance.purge', 'slow', '3600', '120', 'compliance.purge_velocity', 'true', 'Removes counters that no window reaches any more'),
 ('compliance.screen', 'fast', '5', '60', 'compliance.poke_screening', 'true', 'Wakes compliance when a party waits for its first screening or for one against a new list'),
 ('compliance.lists', 'slow', '300', '60', 'compliance.watch_lists', 'true', 'Raises an alert when a sanctions list is a day old'),
+('fiscal.integrity', 'fast', '60', '60', 'fiscal.poke_integrity', 'true', 'Wakes the verifier of chains when an outlet or a walk waits for it'),
 ('reports.close_days', 'fast', '3', '60', 'fiscal.close_due_days', 'true', 'Closes the business days of outlets that are over: their Z reports'),
 ('ledger.check_balances', 'slow', '60', '60', 'ledger.check_balances', 'true', 'Compares balances that moved with their entries'),
 ('ledger.check_trial_balances', 'slow', '300', '60', 'ledger.check_trial_balances', 'true', 'Compares debits with credits in each tenant''s books'),
@@ -4588,6 +4628,7 @@ on conflict (country) do update set
     time_zone = excluded.time_zone;
 
 -- shared/authority/messages.alert_kinds.csv
+-- shared/fiscal/integrity/messages.alert_kinds.csv
 -- shared/messages/messages.alert_kinds.csv
 insert into messages.alert_kinds (kind, to_owners, title, advice)
 values
@@ -4602,6 +4643,7 @@ values
 ('authority_sync_failed', 'true', 'A document did not reach the tax authority in time', 'See what the status says of the outlet; then retry it or report it by hand.'),
 ('authority_token_expiring', 'true', 'The credentials of a fiscal device end soon', 'Ask the authority for new ones and register the outlet again.'),
 ('authority_unavailable', 'true', 'The tax authority cannot be reached', 'Nothing to do: documents wait and go when it answers; sealing goes on.'),
+('chain_broken', 'true', 'A chain of sealed documents does not verify', 'Keep the database as it is; the details name the first entry that is not what was sealed and why.'),
 ('callback_parked', 'true', 'A callback of a rail was kept but not believed', 'Compare it with the rail''s statement and decide in the reviews; an unmatched one is closed by resolving its alert.'),
 ('callbacks_not_kept', 'false', 'Callbacks arrive faster than they are kept', 'Find the source address in the details and block it; ask the rail about the transfers meanwhile.'),
 ('cron_task_failing', 'false', 'A scheduled task fails again and again', 'Read the error in the details; the task keeps its beat and tries again.'),
@@ -25713,6 +25755,588 @@ comment on function fiscal.count_views is
 
 reset role;
 
+-- sql/fiscal/functions/walking.sql
+
+-- Walking chains: from the last sound entry on, or all of it again; in steps, so that it can stop and go on anywhere.
+
+set role stalela_owner;
+
+create function fiscal.begin_walk(outlet fiscal.outlets, scope text, checks text, requested_by text)
+returns fiscal.chain_walks
+language plpgsql
+volatile
+security definer -- callers may not write walks
+set search_path = ''
+as $$
+#variable_conflict use_column
+declare
+    walk fiscal.chain_walks;
+    sound fiscal.chain_walks;
+begin
+    if begin_walk.scope = 'new' then
+        select w.* into sound
+        from fiscal.chain_walks as w
+        where w.outlet_id = (begin_walk.outlet).outlet_id and w.status = 'sound' and w.checks = 'everything'
+        order by w.walk_id desc
+        limit 1;
+    end if;
+    insert into fiscal.chain_walks (
+        walk_id, tenant_id, environment, outlet_id, scope, checks, from_entry, to_entry, head_hash, requested_by
+    ) values (
+        public.new_id('walk'), (begin_walk.outlet).tenant_id, (begin_walk.outlet).environment,
+        (begin_walk.outlet).outlet_id, begin_walk.scope, begin_walk.checks, coalesce(sound.to_entry, 0) + 1,
+        coalesce(sound.to_entry, 0), coalesce(sound.head_hash, repeat('0', 64)), begin_walk.requested_by
+    )
+    on conflict (outlet_id) where status = 'running' do nothing
+    returning * into walk;
+    if walk.walk_id is null then
+        select w.* into strict walk
+        from fiscal.chain_walks as w
+        where w.outlet_id = (begin_walk.outlet).outlet_id and w.status = 'running';
+    end if;
+    return walk;
+end
+$$;
+comment on function fiscal.begin_walk is
+'A walk of an outlet''s chain, or the one that is running: new from the head of the last that checked everything and found nothing, all from the first entry.';
+
+create function fiscal.start_walk(outlet_id text, scope text, checks text)
+returns public.answer
+language plpgsql
+volatile
+security definer -- callers may not write walks
+set search_path = ''
+as $$
+declare
+    caller public.caller := public.authorize('invoices:read', 'write');
+    outlet fiscal.outlets := fiscal.outlet_of(caller, start_walk.outlet_id);
+    walk fiscal.chain_walks := fiscal.begin_walk(outlet, start_walk.scope, start_walk.checks, caller.actor);
+begin
+    perform public.poke('integrity');
+    return public.reply(caller, 202, fiscal.walk_resource(walk));
+end
+$$;
+comment on function fiscal.start_walk is
+'Begins to verify the chain of an outlet of the caller''s; one that is running already is the answer. Read it again until it is sound or broken.';
+
+create function fiscal.walk_resource(walk fiscal.chain_walks)
+returns json
+language plpgsql
+immutable
+set search_path = ''
+as $$
+begin
+    return json_build_object(
+        'id', walk.walk_id, 'object', 'chain_walk', 'outlet_id', walk.outlet_id, 'scope', walk.scope,
+        'checks', walk.checks, 'status', walk.status, 'from_entry', walk.from_entry, 'to_entry', walk.to_entry,
+        'head_hash', walk.head_hash, 'finding', walk.finding, 'environment', walk.environment,
+        'started_at', walk.started_at, 'finished_at', walk.finished_at
+    );
+end
+$$;
+comment on function fiscal.walk_resource is 'A walk as the API shows it.';
+
+create function fiscal.get_walk(walk_id text)
+returns public.answer
+language plpgsql
+volatile
+security definer -- callers may not read walks
+set search_path = ''
+as $$
+#variable_conflict use_column
+declare
+    caller public.caller := public.authorize('invoices:read', 'read');
+    walk fiscal.chain_walks;
+begin
+    select w.* into walk
+    from fiscal.chain_walks as w
+    where
+        w.walk_id = get_walk.walk_id and w.tenant_id = caller.tenant_id and w.environment = caller.environment
+        and w.outlet_id = coalesce(fiscal.caller_outlet(caller), w.outlet_id);
+    if not found then
+        perform public.refuse('40401', format('There is no walk %s here.', get_walk.walk_id));
+    end if;
+    return public.reply(caller, 200, fiscal.walk_resource(walk));
+end
+$$;
+comment on function fiscal.get_walk is 'One walk of the caller''s; 40401 for anybody else''s.';
+
+create function fiscal.list_walks(outlet_id text, page_size integer, page_after text)
+returns public.answer
+language plpgsql
+volatile
+security definer -- callers may not read walks
+set search_path = ''
+as $$
+#variable_conflict use_column
+declare
+    caller public.caller := public.authorize('invoices:read', 'read');
+    outlet_only text := fiscal.caller_outlet(caller);
+    ids text[];
+begin
+    select array_agg(page.walk_id order by page.walk_id desc) into ids
+    from (
+        select w.walk_id
+        from fiscal.chain_walks as w
+        where
+            w.tenant_id = caller.tenant_id and w.environment = caller.environment
+            and w.outlet_id = coalesce(outlet_only, w.outlet_id)
+            and w.outlet_id = coalesce(list_walks.outlet_id, w.outlet_id)
+            and (list_walks.page_after is null or w.walk_id < list_walks.page_after)
+        order by w.walk_id desc
+        limit list_walks.page_size + 1
+    ) as page;
+    return public.reply(caller, 200, json_build_object(
+        'data', (
+            select coalesce(json_agg(fiscal.walk_resource(w) order by w.walk_id desc), '[]')
+            from fiscal.chain_walks as w
+            where w.walk_id = any(ids[1:list_walks.page_size])
+        ),
+        'pagination', json_build_object(
+            'limit', list_walks.page_size,
+            'has_more', coalesce(cardinality(ids), 0) > list_walks.page_size,
+            'next_cursor', case when cardinality(ids) > list_walks.page_size then ids[list_walks.page_size] end
+        )
+    ));
+end
+$$;
+comment on function fiscal.list_walks is 'One page of the caller''s walks, newest first.';
+
+create function fiscal.due_walk()
+returns text
+language plpgsql
+volatile
+security definer -- functions may not write walks
+set search_path = ''
+as $$
+#variable_conflict use_column
+declare
+    found_id text;
+    next_one record;
+begin
+    -- Whoever walks moves it on every few seconds; one that stands still was left behind.
+    update fiscal.chain_walks as w
+    set moved_at = clock_timestamp()
+    where w.walk_id = any(array(
+        select d.walk_id
+        from fiscal.chain_walks as d
+        where d.status = 'running' and d.moved_at < clock_timestamp() - interval '30 seconds'
+        order by d.moved_at
+        limit 1
+        for update skip locked
+    ))
+    returning w.walk_id into found_id;
+    if found then
+        return found_id;
+    end if;
+    select o as outlet, case when due.is_whole then 'all' else 'new' end as scope into next_one
+    from fiscal.outlets as o
+    cross join lateral (
+        -- What was added, every day; the whole chain again, every week.
+        select
+            coalesce(max(w.started_at) filter (where w.scope = 'all' and w.checks = 'everything'), '-infinity') < now() - interval '7 days' as is_whole,
+            coalesce(max(w.started_at), '-infinity') < now() - interval '1 day' as is_daily
+        from fiscal.chain_walks as w
+        where w.outlet_id = o.outlet_id and w.started_at > now() - interval '7 days'
+    ) as due
+    where
+        (due.is_whole or due.is_daily)
+        and exists (select from fiscal.fiscal_ledger as l where l.outlet_id = o.outlet_id)
+        and not exists (select from fiscal.chain_walks as r where r.outlet_id = o.outlet_id and r.status = 'running')
+    limit 1;
+    if not found then
+        return null;
+    end if;
+    return (fiscal.begin_walk(next_one.outlet, next_one.scope, 'everything', 'schedule')).walk_id;
+end
+$$;
+comment on function fiscal.due_walk is
+'A walk to go on with: one that was left behind, or a new one of an outlet whose day or week is over; null when there is none.';
+
+create function fiscal.poke_integrity()
+returns boolean
+language plpgsql
+volatile
+security definer -- cron may not read outlets
+set search_path = ''
+as $$
+begin
+    if not exists (select from fiscal.outlets) then
+        return false;
+    end if;
+    perform public.poke('integrity');
+    return true;
+end
+$$;
+comment on function fiscal.poke_integrity is 'Wakes the verifier, which asks what is due. A cron task.';
+
+create function fiscal.walk_part(walk_id text)
+returns jsonb
+language plpgsql
+stable
+security definer -- functions may not read the ledger
+set search_path = ''
+as $$
+#variable_conflict use_column
+declare
+    walk fiscal.chain_walks;
+    waits_from bigint;
+    until_entry bigint;
+begin
+    select w.* into strict walk from fiscal.chain_walks as w where w.walk_id = walk_part.walk_id;
+    until_entry := walk.to_entry + case walk.checks when 'hashes' then 20000 else 1000 end;
+    -- Up to what still waits for its signature: that is no fault, and the next walk's.
+    select min(l.entry_no) into waits_from
+    from fiscal.fiscal_ledger as l
+    where
+        l.outlet_id = walk.outlet_id and l.entry_no > walk.to_entry and l.entry_no <= until_entry
+        and exists (select from signing.signing_queue as q where q.fiscal_number = l.fiscal_number)
+        and not exists (select from fiscal.signatures as s where s.fiscal_number = l.fiscal_number);
+    until_entry := coalesce(waits_from - 1, until_entry);
+    return jsonb_build_object(
+        'after_entry', walk.to_entry, 'until_entry', until_entry,
+        'is_last', waits_from is not null or not exists (
+            select from fiscal.fiscal_ledger as l where l.outlet_id = walk.outlet_id and l.entry_no > until_entry
+        ),
+        'entries', case when walk.checks = 'everything' then (
+            select coalesce(jsonb_agg(jsonb_build_object(
+                'entry_no', l.entry_no, 'digest', s.digest, 'signature', s.signature, 'auth_code', s.auth_code,
+                'key_id', s.key_id, 'fiscal_number', l.fiscal_number, 'sequence', l.series_no,
+                'canonical_payload_hash', l.canonical_payload_hash, 'previous_hash', l.previous_hash,
+                'sealed_at', l.sealed_at
+            ) order by l.entry_no), '[]')
+            from fiscal.fiscal_ledger as l
+            inner join fiscal.signatures as s on s.fiscal_number = l.fiscal_number
+            where l.outlet_id = walk.outlet_id and l.entry_no > walk.to_entry and l.entry_no <= until_entry
+        ) else '[]' end,
+        'outlet', (
+            select jsonb_build_object(
+                'jurisdiction', m.jurisdiction, 'outlet_id', o.outlet_id, 'fiscal_authority_id', o.fiscal_authority_id
+            )
+            from fiscal.outlets as o
+            inner join fiscal.merchants as m on m.merchant_id = o.merchant_id
+            where o.outlet_id = walk.outlet_id
+        ),
+        'keys', (
+            select coalesce(jsonb_object_agg(k.key_id, jsonb_build_object('alg', k.alg, 'spki', k.public_key_spki)), '{}')
+            from signing.keys as k
+        )
+    );
+end
+$$;
+comment on function fiscal.walk_part is
+'The next part of a walk, with the signatures in it when it checks everything. is_last: the chain ends there, or what follows still waits for its signature.';
+
+create function fiscal.walk_on(walk_id text, after_entry bigint, until_entry bigint, is_last boolean, forged bigint)
+returns text
+language plpgsql
+volatile
+security definer -- functions may not write walks
+set search_path = ''
+as $$
+#variable_conflict use_column
+declare
+    walk fiscal.chain_walks;
+    outlet fiscal.outlets;
+    found_problem jsonb;
+    sound_until bigint := walk_on.until_entry;
+    last_good fiscal.fiscal_ledger;
+begin
+    select w.* into strict walk from fiscal.chain_walks as w where w.walk_id = walk_on.walk_id for no key update;
+    if walk.status <> 'running' or walk.to_entry <> walk_on.after_entry then
+        return walk.status; -- somebody else made this step
+    end if;
+    select o.* into strict outlet from fiscal.outlets as o where o.outlet_id = walk.outlet_id;
+    -- Each looks only at what the one before found sound; so the last that finds something found the first.
+    found_problem := fiscal.broken_link(walk.outlet_id, walk.to_entry, sound_until, walk.head_hash);
+    sound_until := coalesce((found_problem ->> 'entry_no')::bigint - 1, sound_until);
+    if walk.checks = 'everything' then
+        found_problem := coalesce(fiscal.wrong_row(outlet, walk.to_entry, sound_until), found_problem);
+        sound_until := coalesce((found_problem ->> 'entry_no')::bigint - 1, sound_until);
+    end if;
+    if walk_on.forged <= sound_until then
+        sound_until := walk_on.forged - 1;
+        found_problem := fiscal.finding(walk_on.forged, (
+            select l.fiscal_number from fiscal.fiscal_ledger as l
+            where l.outlet_id = walk.outlet_id and l.entry_no = walk_on.forged
+        ), 'signature');
+    end if;
+    select l.* into last_good
+    from fiscal.fiscal_ledger as l
+    where l.outlet_id = walk.outlet_id and l.entry_no > walk.to_entry and l.entry_no <= sound_until
+    order by l.entry_no desc
+    limit 1;
+    if found_problem is null and walk_on.is_last then
+        found_problem := fiscal.end_problem(walk.outlet_id, walk.from_entry);
+    end if;
+    update fiscal.chain_walks as w
+    set
+        to_entry = coalesce(last_good.entry_no, w.to_entry),
+        head_hash = coalesce(last_good.entry_hash, w.head_hash),
+        status = case when found_problem is not null then 'broken' when walk_on.is_last then 'sound' else 'running' end,
+        finding = found_problem,
+        moved_at = clock_timestamp(),
+        finished_at = case when found_problem is not null or walk_on.is_last then clock_timestamp() end
+    where w.walk_id = walk.walk_id
+    returning * into walk;
+    if walk.status = 'broken' then
+        perform public.raise_alert(
+            'chain_broken', 'critical', walk.outlet_id, walk.tenant_id, walk.environment,
+            walk.finding || jsonb_build_object('walk_id', walk.walk_id)
+        );
+    elsif walk.status = 'sound' and walk.scope = 'all' and walk.checks = 'everything' then
+        perform public.resolve_alert('chain_broken', walk.outlet_id, 'a later walk of the whole chain found nothing');
+    end if;
+    return walk.status;
+end
+$$;
+comment on function fiscal.walk_on is
+'One step of a walk: everything but signatures is verified here; forged is the first entry whose signature is not its key''s. The status after it. A finding ends the walk and is an alert.';
+
+create function fiscal.end_problem(outlet_id text, from_entry bigint)
+returns jsonb
+language plpgsql
+stable
+security definer -- callers may not read the ledger
+set search_path = ''
+as $$
+#variable_conflict use_column
+declare
+    from_sequence bigint;
+    taken bigint;
+    lost record;
+begin
+    -- Numbers, as a set: a chain of hashes does not show a number that never came to it.
+    select min(l.sequence) into from_sequence
+    from fiscal.fiscal_ledger as l
+    where l.outlet_id = end_problem.outlet_id and l.entry_no >= end_problem.from_entry;
+    select n.entry_no, n.fiscal_number, n.sequence, n.sequence_before into lost
+    from (
+        select
+            l.entry_no, l.fiscal_number, l.sequence,
+            lag(l.sequence, 1, (
+                select coalesce(max(b.sequence), 0) from fiscal.fiscal_ledger as b
+                where b.outlet_id = end_problem.outlet_id and b.sequence < from_sequence
+            )) over (order by l.sequence) as sequence_before
+        from fiscal.fiscal_ledger as l
+        where l.outlet_id = end_problem.outlet_id and l.sequence >= from_sequence
+    ) as n
+    where n.sequence <> n.sequence_before + 1
+    order by n.sequence
+    limit 1;
+    if found then
+        return fiscal.finding(lost.entry_no, lost.fiscal_number, 'sequence', format(
+            'numbers from %s to %s are not in the chain', lost.sequence_before + 1, lost.sequence - 1
+        ));
+    end if;
+    -- And its end: what was cut off leaves the rest sound.
+    select c.next_value - 1 into taken
+    from fiscal.fiscal_counters as c
+    where c.outlet_id = end_problem.outlet_id and c.kind = 'invoice';
+    select l.entry_no, l.fiscal_number, l.sequence into lost
+    from fiscal.fiscal_ledger as l
+    where l.outlet_id = end_problem.outlet_id and l.sequence is not null
+    order by l.sequence desc
+    limit 1;
+    if taken is distinct from coalesce(lost.sequence, 0) then
+        return fiscal.finding(lost.entry_no, lost.fiscal_number, 'sequence', format(
+            'the last number is %s and the counter has given %s', coalesce(lost.sequence, 0), taken
+        ));
+    end if;
+    return null;
+end
+$$;
+comment on function fiscal.end_problem is
+'What only the whole chain can show: a number that is missing, a counter that is ahead of the chain or behind it.';
+
+create function fiscal.finding(entry_no bigint, fiscal_number text, failed text, detail text default null)
+returns jsonb
+language plpgsql
+immutable
+set search_path = ''
+as $$
+begin
+    return jsonb_build_object(
+        'entry_no', entry_no, 'fiscal_number', fiscal_number, 'check', failed, 'detail', coalesce(detail, case failed
+            when 'entry_no' then 'an entry before it is missing'
+            when 'previous_hash' then 'it does not follow the entry before'
+            when 'entry_hash' then 'its hash is not that of its content'
+            when 'sealed_at' then 'it is older than the entry before'
+            when 'entry' then 'its place, kind and number do not go together'
+            when 'payload_hash' then 'its document is not what was sealed'
+            when 'document' then 'what stands beside its document says something else'
+            when 'signature' then 'it is not signed, or not by the key that is named'
+            when 'key' then 'its key was not this outlet''s at that time'
+        end)
+    );
+end
+$$;
+comment on function fiscal.finding is 'What a walk found: the entry, the check that failed, a sentence.';
+
+create function fiscal.entry_body(record_type text, fiscal_number text)
+returns text
+language plpgsql
+stable
+security definer -- callers may not read what entries are of
+set search_path = ''
+as $$
+#variable_conflict use_column
+begin
+    return case entry_body.record_type
+        when 'key_rotation' then (
+            select r.body from signing.key_rotations as r where r.fiscal_number = entry_body.fiscal_number
+        )
+    end;
+end
+$$;
+comment on function fiscal.entry_body is 'The canonical text behind an entry that is no document; null when there is none, which no hash is of.';
+
+reset role;
+
+-- sql/fiscal/functions/walking_checks.sql
+
+-- What is wrong with a part of a chain: computed again from what is stored, believing nothing but the hash before it.
+
+set role stalela_owner;
+
+create function fiscal.broken_link(outlet_id text, after_entry bigint, until_entry bigint, after_hash text)
+returns jsonb
+language plpgsql
+stable
+security definer -- callers may not read the ledger
+set search_path = ''
+set plan_cache_mode = 'force_custom_plan' -- a generic plan does not know how long a part is
+set jit = 'off' -- it would compile for longer than a part takes
+as $$
+#variable_conflict use_column
+declare
+    sealed_until text;
+    wrong record;
+begin
+    select l.sealed_at into sealed_until
+    from fiscal.fiscal_ledger as l
+    where l.outlet_id = broken_link.outlet_id and l.entry_no = after_entry;
+    select e.entry_no, e.fiscal_number, c.failed into wrong
+    from (
+        select
+            l.*,
+            lag(l.entry_no, 1, after_entry) over chain as entry_no_before,
+            lag(l.entry_hash, 1, after_hash) over chain as hash_before,
+            lag(l.sealed_at, 1, sealed_until) over chain as sealed_before
+        from fiscal.fiscal_ledger as l
+        where l.outlet_id = broken_link.outlet_id and l.entry_no > after_entry and l.entry_no <= until_entry
+        window chain as (order by l.entry_no)
+    ) as e
+    left join fiscal.invoices as i on i.invoice_id = e.invoice_id
+    cross join lateral (
+        select case
+            when e.entry_no <> e.entry_no_before + 1 then 'entry_no'
+            when e.previous_hash <> e.hash_before then 'previous_hash'
+            when e.entry_hash <> encode(sha256(convert_to(concat_ws(
+                E'\n', e.fiscal_number, e.canonical_payload_hash, e.sealed_at, e.previous_hash
+            ), 'UTF8')), 'hex') then 'entry_hash'
+            when e.canonical_payload_hash is distinct from encode(sha256(convert_to(
+                case when e.invoice_id is null then fiscal.entry_body(e.record_type, e.fiscal_number) else i.payload end,
+                'UTF8'
+            )), 'hex') then 'payload_hash'
+            when e.sealed_at < e.sealed_before then 'sealed_at'
+        end as failed
+    ) as c
+    where c.failed is not null
+    order by e.entry_no
+    limit 1;
+    if not found then
+        return null;
+    end if;
+    return fiscal.finding(wrong.entry_no, wrong.fiscal_number, wrong.failed);
+end
+$$;
+comment on function fiscal.broken_link is
+'The first entry of a part of a chain that does not follow the one before or is not of what it says it is; null when all do. after_hash: of the entry before the part.';
+
+create function fiscal.wrong_row(outlet fiscal.outlets, after_entry bigint, until_entry bigint)
+returns jsonb
+language plpgsql
+stable
+security definer -- callers may not read the ledger
+set search_path = ''
+set plan_cache_mode = 'force_custom_plan' -- a generic plan does not know how long a part is
+set jit = 'off' -- it would compile for longer than a part takes
+as $$
+#variable_conflict use_column
+declare
+    merchant fiscal.merchants;
+    wrong record;
+begin
+    select m.* into strict merchant from fiscal.merchants as m where m.merchant_id = (wrong_row.outlet).merchant_id;
+    select e.entry_no, e.fiscal_number, c.failed into wrong
+    from fiscal.fiscal_ledger as e
+    left join fiscal.invoices as i on i.invoice_id = e.invoice_id
+    left join fiscal.signatures as s on s.fiscal_number = e.fiscal_number
+    left join signing.keys as k on k.key_id = s.key_id
+    -- What nobody hashes was written twice, into logs that are only added to.
+    left join signing.signing_log as g on g.fiscal_number = s.fiscal_number and g.signature = s.signature
+    left join fiscal.events as b on b.subject_id = i.invoice_id and b.seq = 1
+    cross join lateral (
+        -- What is unknown is as bad as what is false.
+        select case
+            when (
+                e.tenant_id = (wrong_row.outlet).tenant_id and e.environment = (wrong_row.outlet).environment
+                and (e.invoice_id is null) = (e.record_type in ('block_void', 'report_z', 'key_rotation'))
+                and (e.sequence is null) = (e.record_type in ('report_z', 'key_rotation'))
+                and coalesce(e.sequence, e.series_no) = e.series_no and e.chain_version = 1
+                -- Every number ends in its integer, padded to six digits.
+                and e.fiscal_number like '%-' || lpad(e.series_no::text, greatest(6, length(e.series_no::text)), '0')
+            ) is not true then 'entry'
+            when e.invoice_id is not null and (
+                i.tenant_id = e.tenant_id and i.environment = e.environment and i.outlet_id = e.outlet_id
+                and i.merchant_id = merchant.merchant_id and i.invoice_type = e.record_type
+                and i.fiscal_number = e.fiscal_number and i.sequence = e.sequence and i.status = 'fiscalized'
+                and i.canonical_payload_hash = e.canonical_payload_hash and i.created_at = e.created_at
+                and b.occurred_at = i.created_at and b.actor = i.created_by
+                and (
+                    -- The text is the one that was hashed; what stands beside it must say the same.
+                    select
+                        d ->> 'outlet_id' = i.outlet_id and d ->> 'merchant_tin' = merchant.tin
+                        and d ->> 'jurisdiction' = merchant.jurisdiction and d ->> 'invoice_type' = i.invoice_type
+                        and d ->> 'invoice_ref' is not distinct from i.invoice_ref
+                        and d #>> '{totals,currency}' = i.currency
+                        and replace(d #>> '{totals,total}', '.', '')::bigint = i.total_minor
+                        and replace(d #>> '{totals,total_tax}', '.', '')::bigint = i.tax_minor
+                        and i.tax_summary @> (d -> 'tax_groups')
+                        and (d ? 'original_fiscal_number') = (i.original_invoice_id is not null)
+                        and d ->> 'original_fiscal_number' is not distinct from (
+                            select o.fiscal_number from fiscal.invoices as o where o.invoice_id = i.original_invoice_id
+                        )
+                    from (select i.payload::jsonb as d offset 0) as document -- offset 0: parsed once
+                )
+            ) is not true then 'document'
+            when (
+                s.tenant_id = e.tenant_id and s.environment = e.environment and s.outlet_id = e.outlet_id
+                and g.digest = s.digest and g.key_id = s.key_id and g.signed_at = s.signed_at
+            ) is not true then 'signature'
+            when (
+                k.jurisdiction = merchant.jurisdiction and k.environment = e.environment and k.alg = s.signature_alg
+                and (k.revoked_at is null or e.sealed_at::timestamptz < k.revoked_at)
+            ) is not true then 'key'
+        end as failed
+    ) as c
+    where
+        e.outlet_id = (wrong_row.outlet).outlet_id and e.entry_no > after_entry and e.entry_no <= until_entry
+        and c.failed is not null
+    order by e.entry_no
+    limit 1;
+    if not found then
+        return null;
+    end if;
+    return fiscal.finding(wrong.entry_no, wrong.fiscal_number, wrong.failed);
+end
+$$;
+comment on function fiscal.wrong_row is
+'The first entry of a sound part of a chain whose row, document, signature or key says something that the hashes do not cover and that is not so; null when all is well.';
+
+reset role;
+
 -- sql/sync/functions/attempts.sql
 
 -- How an attempt ended, and what follows from it.
@@ -27947,6 +28571,49 @@ grant execute on function webhooks.list_events, webhooks.get_event to fn_events;
 -- Cron runs as postgres, which may do nothing here but this.
 grant usage on schema webhooks to postgres;
 grant execute on function webhooks.poke_delivery, webhooks.purge, webhooks.poke_reseal to postgres;
+
+reset role;
+
+-- sql/fiscal/policies_integrity.sql
+
+-- Who may verify, and who may see what was found.
+
+set role stalela_owner;
+
+create policy chain_walks_select_own on fiscal.chain_walks
+for select to authenticated
+using (
+    tenant_id = (select public.tenant_id()) and environment = (select public.environment())
+    and ((select public.outlet_id()) is null or outlet_id = (select public.outlet_id()))
+);
+
+create function fiscal.forbid_second_verdict()
+returns trigger
+language plpgsql
+set search_path = ''
+as $$
+begin
+    if tg_op <> 'UPDATE' or old.status <> 'running' then
+        raise exception 'a finished walk never changes';
+    end if;
+    return new;
+end
+$$;
+comment on function fiscal.forbid_second_verdict is 'A walk moves while it runs; its verdict is final.';
+
+create trigger chain_walks_keep_their_verdict
+before update or delete on fiscal.chain_walks
+for each row execute function fiscal.forbid_second_verdict();
+
+create trigger chain_walks_stay
+before truncate on fiscal.chain_walks
+for each statement execute function fiscal.forbid_second_verdict();
+
+grant usage on schema fiscal to fn_integrity, postgres;
+grant execute on function
+fiscal.start_walk, fiscal.get_walk, fiscal.list_walks, fiscal.due_walk, fiscal.walk_part, fiscal.walk_on
+to fn_integrity;
+grant execute on function fiscal.poke_integrity to postgres;
 
 reset role;
 
