@@ -6,7 +6,7 @@ from typing import Annotated
 from fastapi import APIRouter, FastAPI, Query, Request
 from fastapi.responses import Response
 
-from functions.invoices import keys, models, printing
+from functions.invoices import batches, corrections, keys, models, printing
 from functions.invoices.issuing import Issuer
 from functions.invoices.sealing import Sealer
 from functions.invoices.signatures import Signatures
@@ -24,6 +24,8 @@ from shared.http.problem import answers
 router = APIRouter(tags=["invoices"])
 router.include_router(printing.router)
 router.include_router(keys.router)
+router.include_router(batches.router)
+router.include_router(corrections.router)
 
 MAX_BODY_BYTES = 512 * 1024  # 500 lines
 _SEALED = answers(models.Invoice, 400, 401, 403, 404, 409, 422, 429, 503, status=201)

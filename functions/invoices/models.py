@@ -173,6 +173,14 @@ class InvoiceFilters(BaseModel):
         str | None,
         Field(max_length=64, description="The document's number.", examples=["STL-KIN001-000001"]),
     ] = None
+    original_invoice: Annotated[
+        str | None,
+        Field(
+            max_length=64,
+            description="Only what refers to this document: its credit and debit notes.",
+            examples=["inv_01kaj3vq1nfr5r3e2n9v4d8yzx"],
+        ),
+    ] = None
     created_after: Annotated[
         Instant | None,
         Field(description="Sealed at this instant or later.", examples=["2026-11-21T00:00:00Z"]),

@@ -111,11 +111,13 @@ def _classification(found: Iterable[tuple[str, str]]) -> ClassificationRuleBroke
 
 
 def _check_type(document: Document, kind: InvoiceType) -> None:
-    if kind.is_credit:
-        for name in ("original_fiscal_number", "credit_reason"):
-            if getattr(document, name) is None:
-                raise broken(f"/{name}", f"is required for {kind.code}")
-    elif document.credit_reason is not None:
+    if kind.needs_original and document.original_fiscal_number is None:
+        raise broken("/original_fiscal_number", f"is required for {kind.code}")
+    if not kind.refers_to and document.original_fiscal_number is not None:
+        raise broken("/original_fiscal_number", f"does not belong on {kind.code}")
+    if kind.is_credit and document.credit_reason is None:
+        raise broken("/credit_reason", f"is required for {kind.code}")
+    if not kind.is_credit and document.credit_reason is not None:
         raise broken("/credit_reason", f"does not belong on {kind.code}")
     if (
         kind.is_export

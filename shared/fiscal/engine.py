@@ -149,9 +149,16 @@ class Priced:
 
 def price(document: Document) -> Priced:
     """Validate and compute. Raises the 422s of the fiscal domain, each naming line and rule."""
+    priced = unpaid(document)
+    checks.check_payments(document, priced.total, priced.scale)
+    return priced
+
+
+def unpaid(document: Document) -> Priced:
+    """As `price`, whatever the payments come to."""
     rules = jurisdiction(document.jurisdiction)
-    manifest = rules.manifest(document.tax_group_manifest_version, document.at)
     kind = checks.check_document(document, rules)
+    manifest = rules.manifest(document.tax_group_manifest_version, document.at, kind)
     scale = scale_of(document.totals.currency)
     lines = tuple(
         _price_line(document, item, groups.choose(document, item, manifest, kind), rules, scale)
@@ -161,7 +168,6 @@ def price(document: Document) -> Priced:
         document, rules, manifest, scale, lines, tuple(_price_groups(document, lines, rules, scale))
     )
     checks.check_declared(document, priced.canonical)
-    checks.check_payments(document, priced.total, scale)
     return priced
 
 

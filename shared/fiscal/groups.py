@@ -23,7 +23,10 @@ def choose(document: Document, item: Item, manifest: Manifest, kind: InvoiceType
         raise _invalid(item, pointer, f"{item.tax_group} is not a group of {manifest.version}")
     if forced and group.code != forced[1]:
         raise _invalid(item, pointer, f"must be {forced[1]}: {forced[0]}")
-    is_foreign = group.code == _of_rule(manifest, EXPORT) and not kind.is_export
+    # A correction has the groups of its original, which the ledger compares.
+    is_foreign = (
+        group.code == _of_rule(manifest, EXPORT) and not kind.is_export and not kind.needs_original
+    )
     # What a country also uses for other zero rates is told apart by its catalogue category.
     if is_foreign and _is_home(document) and not _is_given_by_category(item, manifest):
         raise _invalid(item, pointer, f"{group.code} is for buyers abroad")

@@ -38,6 +38,10 @@ class Manifest:
     groups: Mapping[str, TaxGroup]
     rules: Mapping[str, tuple[int, str]]
 
+    def has_been(self, at: datetime) -> bool:
+        """Whether it is in force at `at`, or was before: what corrects old documents uses it."""
+        return self.valid_from <= at
+
     def is_in_force(self, at: datetime) -> bool:
         return self.valid_from <= at and (self.valid_to is None or at < self.valid_to)
 
@@ -54,13 +58,15 @@ class Classification:
 
 @dataclass(frozen=True, slots=True)
 class InvoiceType:
-    """A kind of document."""
+    """A kind of document. needs_original: it corrects one; refers_to: the types it may name."""
 
     code: str
     label: str
     is_credit: bool
     is_export: bool
     authority_code: str | None
+    needs_original: bool
+    refers_to: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,10 +102,14 @@ class Jurisdiction:
                 return found.group
         return group
 
-    def manifest(self, version: str, at: datetime) -> Manifest:
-        """The merchants' manifest of that version. ManifestNotInForce unless in force at `at`."""
+    def manifest(self, version: str, at: datetime, kind: InvoiceType) -> Manifest:
+        """The merchants' manifest of that version. ManifestNotInForce unless in force at `at`.
+
+        A document that corrects another is under the manifest of its original, of today or before.
+        """
         found = self.manifests.get(version)
-        if found is None or found.surface != "merchant" or not found.is_in_force(at):
+        applies = Manifest.has_been if kind.needs_original else Manifest.is_in_force
+        if found is None or found.surface != "merchant" or not applies(found, at):
             raise ManifestNotInForce(
                 f"{version} is not in force at {at:%Y-%m-%dT%H:%M:%SZ}; {self.manifest_at(at)} is",
                 errors=[
@@ -162,6 +172,8 @@ def _read(code: str) -> Jurisdiction:
                 row["is_credit"] == "true",
                 row["is_export"] == "true",
                 row["authority_code"] or None,
+                row["needs_original"] == "true",
+                _array(row["refers_to"]),
             )
             for row in _rows(folder, "invoice_types")
         },

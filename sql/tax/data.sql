@@ -178,28 +178,31 @@ on conflict (jurisdiction, classification) do update set
 -- shared/fiscal/cd/tax.invoice_types.csv
 -- shared/fiscal/ke/tax.invoice_types.csv
 -- shared/fiscal/zw/tax.invoice_types.csv
-insert into tax.invoice_types (jurisdiction, invoice_type, label, is_credit, is_export, authority_code)
+insert into tax.invoice_types (jurisdiction, invoice_type, label, is_credit, is_export, authority_code, needs_original, refers_to)
 values
-('CD', 'sale', 'Facture de vente', 'false', 'false', 'FV'),
-('CD', 'advance', 'Facture d''avance', 'false', 'false', 'FT'),
-('CD', 'credit_note', 'Facture d''avoir', 'true', 'false', 'FA'),
-('CD', 'export', 'Vente à l''exportation', 'false', 'true', 'EV'),
-('CD', 'export_credit', 'Avoir à l''exportation', 'true', 'true', 'EA'),
-('CD', 'export_advance', 'Acompte à l''exportation', 'false', 'true', 'ET'),
-('KE', 'sale', 'Invoice', 'false', 'false', 'S'),
-('KE', 'advance', 'Invoice for an advance', 'false', 'false', 'S'),
-('KE', 'credit_note', 'Credit note', 'true', 'false', 'R'),
-('KE', 'export', 'Invoice for an export', 'false', 'true', 'S'),
-('KE', 'export_credit', 'Credit note for an export', 'true', 'true', 'R'),
-('ZW', 'sale', 'Fiscal invoice', 'false', 'false', 'FiscalInvoice'),
-('ZW', 'advance', 'Fiscal invoice for an advance', 'false', 'false', 'FiscalInvoice'),
-('ZW', 'credit_note', 'Credit note', 'true', 'false', 'CreditNote'),
-('ZW', 'export', 'Fiscal invoice for an export', 'false', 'true', 'FiscalInvoice'),
-('ZW', 'export_credit', 'Credit note for an export', 'true', 'true', 'CreditNote')
+('CD', 'sale', 'Facture de vente', 'false', 'false', 'FV', 'false', '{advance}'),
+('CD', 'advance', 'Facture d''avance', 'false', 'false', 'FT', 'false', '{}'),
+('CD', 'credit_note', 'Facture d''avoir', 'true', 'false', 'FA', 'true', '{sale,advance}'),
+('CD', 'export', 'Vente à l''exportation', 'false', 'true', 'EV', 'false', '{export_advance}'),
+('CD', 'export_credit', 'Avoir à l''exportation', 'true', 'true', 'EA', 'true', '{export,export_advance}'),
+('CD', 'export_advance', 'Acompte à l''exportation', 'false', 'true', 'ET', 'false', '{}'),
+('KE', 'sale', 'Invoice', 'false', 'false', 'S', 'false', '{advance}'),
+('KE', 'advance', 'Invoice for an advance', 'false', 'false', 'S', 'false', '{}'),
+('KE', 'credit_note', 'Credit note', 'true', 'false', 'R', 'true', '{sale,advance}'),
+('KE', 'export', 'Invoice for an export', 'false', 'true', 'S', 'false', '{}'),
+('KE', 'export_credit', 'Credit note for an export', 'true', 'true', 'R', 'true', '{export}'),
+('ZW', 'sale', 'Fiscal invoice', 'false', 'false', 'FiscalInvoice', 'false', '{advance}'),
+('ZW', 'advance', 'Fiscal invoice for an advance', 'false', 'false', 'FiscalInvoice', 'false', '{}'),
+('ZW', 'credit_note', 'Credit note', 'true', 'false', 'CreditNote', 'true', '{sale,advance,debit_note}'),
+('ZW', 'debit_note', 'Debit note', 'false', 'false', 'DebitNote', 'true', '{sale,advance}'),
+('ZW', 'export', 'Fiscal invoice for an export', 'false', 'true', 'FiscalInvoice', 'false', '{}'),
+('ZW', 'export_credit', 'Credit note for an export', 'true', 'true', 'CreditNote', 'true', '{export}')
 on conflict (jurisdiction, invoice_type) do update set
     label = excluded.label,
     is_credit = excluded.is_credit,
     is_export = excluded.is_export,
-    authority_code = excluded.authority_code;
+    authority_code = excluded.authority_code,
+    needs_original = excluded.needs_original,
+    refers_to = excluded.refers_to;
 
 reset role;

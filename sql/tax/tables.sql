@@ -97,10 +97,13 @@ create table tax.invoice_types (
     is_credit boolean not null,
     is_export boolean not null,
     authority_code text,
-    primary key (jurisdiction, invoice_type)
+    needs_original boolean not null,
+    refers_to text[] not null,
+    primary key (jurisdiction, invoice_type),
+    check (needs_original or not is_credit)
 );
 comment on table tax.invoice_types is
-'Kinds of documents. A credit names its original; an export has only exported lines and a buyer abroad.';
+'Kinds of documents. A credit names its original; an export has only exported lines and a buyer abroad. refers_to: the types its original_fiscal_number may be of; needs_original: it corrects one, under the law of then.';
 alter table tax.invoice_types enable row level security;
 
 reset role;

@@ -32,7 +32,9 @@ begin
             ), 'null'),
             i.payload, i.tax_summary,
             to_json(public.format_amount((
-                select coalesce(sum(c.total_minor), 0)::bigint from fiscal.invoices as c where c.original_invoice_id = i.invoice_id
+                select coalesce(sum(c.total_minor), 0)::bigint
+                from fiscal.invoices as c
+                where c.original_invoice_id = i.invoice_id and c.invoice_type in ('credit_note', 'export_credit')
             ), i.currency)),
             coalesce(to_json(i.original_invoice_id)::text, 'null'), to_json(sync.status_of(i.invoice_id)),
             coalesce(sync.elements_of(i.invoice_id)::text, 'null'), to_json(i.environment), to_json(i.created_at)
@@ -163,6 +165,7 @@ begin
             and i.status = coalesce(filters ->> 'status', i.status)
             and i.invoice_type = coalesce(filters ->> 'invoice_type', i.invoice_type)
             and i.fiscal_number = coalesce(filters ->> 'fiscal_number', i.fiscal_number)
+            and (filters ->> 'original_invoice' is null or i.original_invoice_id = filters ->> 'original_invoice')
             and i.created_at >= coalesce((filters ->> 'created_after')::timestamptz, '-infinity')
             and i.created_at < coalesce((filters ->> 'created_before')::timestamptz, 'infinity')
             and (list_invoices.page_after is null or i.invoice_id < list_invoices.page_after)
@@ -184,6 +187,6 @@ begin
 end
 $$;
 comment on function fiscal.list_invoices is
-'One page of documents, newest first. filters: outlet_id, status, invoice_type, fiscal_number, created_after, created_before.';
+'One page of documents, newest first. filters: outlet_id, status, invoice_type, fiscal_number, original_invoice, created_after, created_before.';
 
 reset role;

@@ -58,7 +58,7 @@ begin
     -- One at a time per outlet. Everything after this is short and calls nobody.
     perform fiscal.lock_outlet(outlet.outlet_id);
     if document ? 'original_fiscal_number' then
-        original := fiscal.creditable(document, outlet, seal_document.total_minor);
+        original := fiscal.original_of(document, outlet, seal_document.total_minor);
     end if;
     if document ? 'invoice_ref' and exists (
         select from fiscal.invoices as i
@@ -133,72 +133,6 @@ begin
 end
 $$;
 comment on function fiscal.check_sealable is 'What must hold of taxpayer, outlet, terminal and time before a number is taken.';
-
-create function fiscal.creditable(document jsonb, outlet fiscal.outlets, total_minor bigint)
-returns fiscal.invoices
-language plpgsql
-volatile
-security definer -- callers may not read documents
-set search_path = ''
-as $$
-#variable_conflict use_column
-declare
-    original fiscal.invoices;
-    credited numeric;
-    over record;
-begin
-    -- Credits of one original are sealed by its own outlet, whose lock we hold: the sum below stands still.
-    select i.* into original
-    from fiscal.invoices as i
-    where i.fiscal_number = document ->> 'original_fiscal_number' and i.outlet_id = (creditable.outlet).outlet_id;
-    if not found then
-        perform public.refuse_field('42275', '/original_fiscal_number', 'this outlet sealed no such document');
-    elsif original.original_invoice_id is not null then
-        perform public.refuse_field('42275', '/original_fiscal_number', 'is itself a credit');
-    elsif original.currency <> document #>> '{totals,currency}' then
-        perform public.refuse_field('42275', '/totals/currency', format('the original is in %s', original.currency));
-    end if;
-    select coalesce(sum(i.total_minor), 0) into credited
-    from fiscal.invoices as i
-    where i.original_invoice_id = original.invoice_id;
-    if credited + creditable.total_minor > original.total_minor then
-        perform public.refuse_field('42276', '/totals/total', format(
-            'at most %s of %s %s is left to credit',
-            public.format_amount(original.total_minor - credited::bigint, original.currency),
-            public.format_amount(original.total_minor, original.currency), original.currency
-        ));
-    end if;
-    select sold.code, sold.left_over into over
-    from (
-        select
-            line.code,
-            sum(line.quantity) as left_over
-        from (
-            select item ->> 'code' as code, (item ->> 'quantity')::numeric as quantity
-            from jsonb_array_elements(original.payload::jsonb -> 'items') as item
-            union all
-            select item ->> 'code', -(item ->> 'quantity')::numeric
-            from fiscal.invoices as i, jsonb_array_elements(i.payload::jsonb -> 'items') as item
-            where i.original_invoice_id = original.invoice_id
-            union all
-            select item ->> 'code', -(item ->> 'quantity')::numeric
-            from jsonb_array_elements(document -> 'items') as item
-        ) as line
-        group by line.code
-    ) as sold
-    where sold.left_over < 0
-    order by sold.code
-    limit 1;
-    if found then
-        perform public.refuse_field(
-            '42276', '/items', format('%s: more is credited than was sold, by %s', over.code, -over.left_over)
-        );
-    end if;
-    return original;
-end
-$$;
-comment on function fiscal.creditable is
-'The original of a credit, which with all its credits never exceeds what it was, in money and in each article. 42275, 42276. Under the outlet''s lock.';
 
 create function fiscal.lock_outlet(outlet_id text)
 returns void

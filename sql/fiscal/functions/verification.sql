@@ -68,7 +68,9 @@ begin
         left join lateral (
             select sum(credit.total_minor) as minor
             from fiscal.invoices as credit
-            where credit.original_invoice_id = i.invoice_id
+            where
+                credit.original_invoice_id = i.invoice_id
+                and credit.invoice_type in ('credit_note', 'export_credit')
         ) as c on true
         where s.fiscal_number = nearest
     );

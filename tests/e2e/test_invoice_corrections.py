@@ -1,0 +1,256 @@
+"""Every type of document in every country, and what corrects what; many documents at once."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from tests.support.house import House, at_once, new_key, own_house
+from tests.support.outlets import Outlet
+
+Json = dict[str, Any]
+ABROAD = {"classification": "company", "name": "Brussels Coffee", "tin": "BE0123", "country": "BE"}
+TILL = {"pos_terminal_id": "pos-9", "cashier_id": "cashier-9"}
+
+
+class Congolese(Outlet):
+    """Sells a service of 1000.00 at 16 %."""
+
+    manifest, currency, total = "CD-2026-01", "CDF", "1160.00"
+
+    def document(self, total: str = "", price: str = "1000.00", **members: Any) -> Json:
+        """Of a kind that follows from `members`: an export is without tax."""
+        is_export = "export" in str(members.get("invoice_type"))
+        amount = total or ("1000.00" if is_export else self.total)
+        place = {
+            "jurisdiction": self.jurisdiction,
+            "merchant_tin": self.tin,
+            "tax_group_manifest_version": self.manifest,
+            "totals": {"currency": self.currency},
+            "payments": [{"method": "cash", "amount": amount, "currency": self.currency}],
+        }
+        if is_export:
+            place["client"] = ABROAD
+        return super().document(price=price) | place | members
+
+
+class Zimbabwean(Congolese):
+    jurisdiction, tin, zone = "ZW", "1234567890", "Africa/Harare"
+    manifest, currency, total = "ZW-2025-12", "ZWG", "1155.00"
+
+
+class Kenyan(Congolese):
+    jurisdiction, tin, zone = "KE", "P051234567X", "Africa/Nairobi"
+    manifest, currency, total = "KE-2023-07", "KES", "1160.00"
+
+
+@pytest.fixture(scope="module")
+def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
+    key = tmp_path_factory.mktemp("signing") / "key.pem"
+    with own_house(
+        "corrections", functions=("invoices", "merchants"), invoice_key_file=str(key)
+    ) as house:
+        yield house
+
+
+@pytest.fixture
+def outlet(house: House) -> Congolese:
+    return Congolese(house)
+
+
+# --- types
+
+
+@pytest.mark.parametrize(
+    ("country", "first", "second"),
+    [
+        (Congolese, "sale", "credit_note"),
+        (Congolese, "advance", "sale"),
+        (Congolese, "advance", "credit_note"),
+        (Congolese, "export", "export_credit"),
+        (Congolese, "export_advance", "export"),
+        (Congolese, "export_advance", "export_credit"),
+        (Zimbabwean, "sale", "credit_note"),
+        (Zimbabwean, "sale", "debit_note"),
+        (Zimbabwean, "advance", "sale"),
+        (Zimbabwean, "export", "export_credit"),
+        (Kenyan, "sale", "credit_note"),
+        (Kenyan, "advance", "sale"),
+        (Kenyan, "export", "export_credit"),
+    ],
+)
+def test_document_refers_to_the_one_before(
+    country: type[Congolese], first: str, second: str, house: House
+) -> None:
+    outlet = country(house)
+    original = outlet.sealed(invoice_type=first)
+    reference = {"original_fiscal_number": original["fiscal_number"]}
+    if "credit" in second:
+        reference["credit_reason"] = "correction"
+
+    follower = outlet.sealed(invoice_type=second, **reference)
+
+    api = outlet.merchant.api
+    again = api.get(f"/invoices/{original['id']}").json()
+    chain = api.get("/invoices", params={"original_invoice": original["id"]}).json()["data"]
+    assert [row["id"] for row in chain] == [follower["id"]]
+    assert follower["original_invoice"] == original["id"]
+    credited = follower["document"]["totals"]["total"] if "credit" in second else "0.00"
+    assert again["credited_amount"] == credited
+    drawn = api.get(f"/invoices/{follower['id']}/receipt", params={"format": "text80"}).text
+    assert original["fiscal_number"] in drawn
+
+
+@pytest.mark.parametrize(
+    ("country", "first", "second", "said"),
+    [
+        (Congolese, "sale", "export_credit", "is a sale, and a export_credit may name one of"),
+        (Congolese, "export", "credit_note", "is a export, and a credit_note may name one of"),
+        (Congolese, "sale", "sale", "is a sale, and a sale may name one of advance"),
+        (Congolese, "sale", "debit_note", "is one of sale, advance, credit_note"),
+        (Congolese, "sale", "advance", "does not belong on advance"),
+        (Zimbabwean, "export", "debit_note", "is a export, and a debit_note may name one of"),
+    ],
+)
+def test_document_refers_to_nothing_else(
+    country: type[Congolese], first: str, second: str, said: str, house: House
+) -> None:
+    outlet = country(house)
+    original = outlet.sealed(invoice_type=first)
+    reference = {"original_fiscal_number": original["fiscal_number"]}
+    if "credit" in second:
+        reference["credit_reason"] = "correction"
+
+    refused = outlet.seal(outlet.document(invoice_type=second, **reference))
+
+    assert refused.status_code == 422
+    assert said in refused.json()["errors"][0]["detail"]
+
+
+def test_balance_of_an_advance_may_be_credited_to_the_full(outlet: Congolese) -> None:
+    advance = outlet.sealed(invoice_type="advance")
+    sale = outlet.sealed(original_fiscal_number=advance["fiscal_number"])
+
+    assert outlet.merchant.post(f"/invoices/{advance['id']}/void", TILL).status_code == 201
+    assert outlet.merchant.post(f"/invoices/{sale['id']}/void", TILL).status_code == 201
+
+
+def test_correction_is_taxed_as_its_original(house: House) -> None:
+    outlet = Zimbabwean(house)
+    old = {"timestamp": "2025-11-21T08:00:00Z", "tax_group_manifest_version": "ZW-2023-01"}
+    sale = outlet.sealed(total="1150.00", **old)
+    credit = {
+        "invoice_type": "credit_note",
+        "original_fiscal_number": sale["fiscal_number"],
+        "credit_reason": "correction",
+    }
+
+    refused = outlet.seal(outlet.document(price="10.00", total="11.55", **credit))
+    voided = outlet.merchant.post(f"/invoices/{sale['id']}/void", TILL)
+
+    assert refused.json()["errors"] == [
+        {"pointer": "/tax_group_manifest_version", "detail": "the original is under ZW-2023-01"}
+    ]
+    assert voided.json()["document"]["totals"]["total"] == "1150.00"
+
+
+# --- void and refund
+
+
+def test_void_credits_all_of_a_document_once(outlet: Congolese) -> None:
+    sale, key = outlet.sealed(client=ABROAD), new_key()
+    path = f"/invoices/{sale['id']}/void"
+
+    first = outlet.merchant.post(path, TILL, key)
+    replayed = outlet.merchant.post(path, TILL, key)
+    again = outlet.merchant.post(path, TILL)
+
+    assert (first.status_code, first.content) == (201, replayed.content)
+    credit = first.json()["document"]
+    assert (credit["invoice_type"], credit["credit_reason"]) == ("credit_note", "cancellation")
+    assert (credit["client"], credit["totals"]) == (ABROAD, sale["document"]["totals"])
+    assert credit["cashier_id"] == "cashier-9"
+    assert (again.status_code, again.json()["code"]) == (422, "42276")
+
+
+def test_key_of_a_void_is_of_that_document(outlet: Congolese) -> None:
+    first, second, key = outlet.sealed(), outlet.sealed(), new_key()
+    outlet.merchant.post(f"/invoices/{first['id']}/void", TILL, key)
+
+    other = outlet.merchant.post(f"/invoices/{second['id']}/void", TILL, key)
+
+    assert (other.status_code, other.json()["code"]) == (422, "42241")
+
+
+def test_refund_credits_quantities_and_never_more_than_were_sold(outlet: Congolese) -> None:
+    items = outlet.document()["items"]
+    items[0] |= {"quantity": "3", "discount_amount": "100.00"}
+    sale = outlet.sealed(total="3364.00", items=items)
+    path = f"/invoices/{sale['id']}/refund"
+    part = TILL | {"lines": [{"line_no": 1, "quantity": "2"}], "method": "cash"}
+
+    refunds = at_once(3, lambda _: outlet.merchant.post(path, part))
+
+    assert sorted(refund.status_code for refund in refunds) == [201, 422, 422]
+    done = next(one.json()["document"] for one in refunds if one.status_code == 201)
+    assert (done["items"][0]["quantity"], done["items"][0]["discount_amount"]) == ("2", "66.67")
+    assert done["payments"][0] == {"method": "cash", "amount": "2242.66", "currency": "CDF"}
+    rest = outlet.merchant.post(path, TILL | {"lines": [{"line_no": 1, "quantity": "1"}]})
+    assert rest.json()["document"]["totals"]["total"] == "1121.34"
+    credited = outlet.merchant.api.get(f"/invoices/{sale['id']}").json()["credited_amount"]
+    assert credited == "3364.00"
+
+
+def test_refund_of_a_line_that_was_not_sold_is_refused(outlet: Congolese) -> None:
+    sale = outlet.sealed()
+
+    refused = outlet.merchant.post(
+        f"/invoices/{sale['id']}/refund", TILL | {"lines": [{"line_no": 2, "quantity": "1"}]}
+    )
+
+    assert refused.json()["errors"] == [
+        {"pointer": "/items", "detail": "the original has no line 2"}
+    ]
+
+
+def test_credit_is_not_credited(outlet: Congolese) -> None:
+    voided = outlet.merchant.post(f"/invoices/{outlet.sealed()['id']}/void", TILL).json()
+
+    refused = outlet.merchant.post(f"/invoices/{voided['id']}/void", TILL)
+
+    assert (refused.status_code, refused.json()["errors"][0]["detail"]) == (
+        422,
+        "a credit_note is not credited",
+    )
+
+
+# --- batches
+
+
+def test_each_document_of_a_batch_answers_for_itself(outlet: Congolese) -> None:
+    wrong = outlet.document(totals={"currency": "CDF", "total": "1.00"})
+    batch = {"invoices": [outlet.document(), wrong, outlet.document(notes="third")]}
+    key = new_key()
+
+    answer = outlet.merchant.post("/invoices/batch", batch, key)
+    again = outlet.merchant.post("/invoices/batch", batch, key)
+
+    found = answer.json()["data"]
+    assert answer.status_code == 200
+    assert [item["status"] for item in found] == [201, 422, 201]
+    assert [item["invoice"] and item["invoice"]["sequence"] for item in found] == [1, None, 2]
+    assert found[1]["problem"]["code"] == "42273"
+    sealed = [[item["invoice"] for item in one.json()["data"]] for one in (answer, again)]
+    assert sealed[0] == sealed[1]
+    assert len(outlet.chain()) == 2
+
+
+def test_batch_of_a_hundred_takes_a_hundred_numbers(outlet: Congolese) -> None:
+    batch = {"invoices": [outlet.document() for _ in range(100)]}
+
+    found = outlet.merchant.post("/invoices/batch", batch).json()["data"]
+
+    assert [item["invoice"]["sequence"] for item in found] == list(range(1, 101))
+    assert all(item["invoice"]["sealed"] for item in found)
+    refused = outlet.merchant.post("/invoices/batch", {"invoices": batch["invoices"] * 2})
+    assert refused.status_code == 400
