@@ -2508,10 +2508,13 @@ create table tax.invoice_types (
     is_credit boolean not null,
     is_export boolean not null,
     authority_code text,
-    primary key (jurisdiction, invoice_type)
+    needs_original boolean not null,
+    refers_to text[] not null,
+    primary key (jurisdiction, invoice_type),
+    check (needs_original or not is_credit)
 );
 comment on table tax.invoice_types is
-'Kinds of documents. A credit names its original; an export has only exported lines and a buyer abroad.';
+'Kinds of documents. A credit names its original; an export has only exported lines and a buyer abroad. refers_to: the types its original_fiscal_number may be of; needs_original: it corrects one, under the law of then.';
 alter table tax.invoice_types enable row level security;
 
 reset role;
@@ -3986,29 +3989,32 @@ on conflict (jurisdiction, classification) do update set
 -- shared/fiscal/cd/tax.invoice_types.csv
 -- shared/fiscal/ke/tax.invoice_types.csv
 -- shared/fiscal/zw/tax.invoice_types.csv
-insert into tax.invoice_types (jurisdiction, invoice_type, label, is_credit, is_export, authority_code)
+insert into tax.invoice_types (jurisdiction, invoice_type, label, is_credit, is_export, authority_code, needs_original, refers_to)
 values
-('CD', 'sale', 'Facture de vente', 'false', 'false', 'FV'),
-('CD', 'advance', 'Facture d''avance', 'false', 'false', 'FT'),
-('CD', 'credit_note', 'Facture d''avoir', 'true', 'false', 'FA'),
-('CD', 'export', 'Vente à l''exportation', 'false', 'true', 'EV'),
-('CD', 'export_credit', 'Avoir à l''exportation', 'true', 'true', 'EA'),
-('CD', 'export_advance', 'Acompte à l''exportation', 'false', 'true', 'ET'),
-('KE', 'sale', 'Invoice', 'false', 'false', 'S'),
-('KE', 'advance', 'Invoice for an advance', 'false', 'false', 'S'),
-('KE', 'credit_note', 'Credit note', 'true', 'false', 'R'),
-('KE', 'export', 'Invoice for an export', 'false', 'true', 'S'),
-('KE', 'export_credit', 'Credit note for an export', 'true', 'true', 'R'),
-('ZW', 'sale', 'Fiscal invoice', 'false', 'false', 'FiscalInvoice'),
-('ZW', 'advance', 'Fiscal invoice for an advance', 'false', 'false', 'FiscalInvoice'),
-('ZW', 'credit_note', 'Credit note', 'true', 'false', 'CreditNote'),
-('ZW', 'export', 'Fiscal invoice for an export', 'false', 'true', 'FiscalInvoice'),
-('ZW', 'export_credit', 'Credit note for an export', 'true', 'true', 'CreditNote')
+('CD', 'sale', 'Facture de vente', 'false', 'false', 'FV', 'false', '{advance}'),
+('CD', 'advance', 'Facture d''avance', 'false', 'false', 'FT', 'false', '{}'),
+('CD', 'credit_note', 'Facture d''avoir', 'true', 'false', 'FA', 'true', '{sale,advance}'),
+('CD', 'export', 'Vente à l''exportation', 'false', 'true', 'EV', 'false', '{export_advance}'),
+('CD', 'export_credit', 'Avoir à l''exportation', 'true', 'true', 'EA', 'true', '{export,export_advance}'),
+('CD', 'export_advance', 'Acompte à l''exportation', 'false', 'true', 'ET', 'false', '{}'),
+('KE', 'sale', 'Invoice', 'false', 'false', 'S', 'false', '{advance}'),
+('KE', 'advance', 'Invoice for an advance', 'false', 'false', 'S', 'false', '{}'),
+('KE', 'credit_note', 'Credit note', 'true', 'false', 'R', 'true', '{sale,advance}'),
+('KE', 'export', 'Invoice for an export', 'false', 'true', 'S', 'false', '{}'),
+('KE', 'export_credit', 'Credit note for an export', 'true', 'true', 'R', 'true', '{export}'),
+('ZW', 'sale', 'Fiscal invoice', 'false', 'false', 'FiscalInvoice', 'false', '{advance}'),
+('ZW', 'advance', 'Fiscal invoice for an advance', 'false', 'false', 'FiscalInvoice', 'false', '{}'),
+('ZW', 'credit_note', 'Credit note', 'true', 'false', 'CreditNote', 'true', '{sale,advance,debit_note}'),
+('ZW', 'debit_note', 'Debit note', 'false', 'false', 'DebitNote', 'true', '{sale,advance}'),
+('ZW', 'export', 'Fiscal invoice for an export', 'false', 'true', 'FiscalInvoice', 'false', '{}'),
+('ZW', 'export_credit', 'Credit note for an export', 'true', 'true', 'CreditNote', 'true', '{export}')
 on conflict (jurisdiction, invoice_type) do update set
     label = excluded.label,
     is_credit = excluded.is_credit,
     is_export = excluded.is_export,
-    authority_code = excluded.authority_code;
+    authority_code = excluded.authority_code,
+    needs_original = excluded.needs_original,
+    refers_to = excluded.refers_to;
 
 reset role;
 
@@ -23318,7 +23324,9 @@ begin
             ), 'null'),
             i.payload, i.tax_summary,
             to_json(public.format_amount((
-                select coalesce(sum(c.total_minor), 0)::bigint from fiscal.invoices as c where c.original_invoice_id = i.invoice_id
+                select coalesce(sum(c.total_minor), 0)::bigint
+                from fiscal.invoices as c
+                where c.original_invoice_id = i.invoice_id and c.invoice_type in ('credit_note', 'export_credit')
             ), i.currency)),
             coalesce(to_json(i.original_invoice_id)::text, 'null'), to_json(sync.status_of(i.invoice_id)),
             coalesce(sync.elements_of(i.invoice_id)::text, 'null'), to_json(i.environment), to_json(i.created_at)
@@ -23449,6 +23457,7 @@ begin
             and i.status = coalesce(filters ->> 'status', i.status)
             and i.invoice_type = coalesce(filters ->> 'invoice_type', i.invoice_type)
             and i.fiscal_number = coalesce(filters ->> 'fiscal_number', i.fiscal_number)
+            and (filters ->> 'original_invoice' is null or i.original_invoice_id = filters ->> 'original_invoice')
             and i.created_at >= coalesce((filters ->> 'created_after')::timestamptz, '-infinity')
             and i.created_at < coalesce((filters ->> 'created_before')::timestamptz, 'infinity')
             and (list_invoices.page_after is null or i.invoice_id < list_invoices.page_after)
@@ -23470,7 +23479,7 @@ begin
 end
 $$;
 comment on function fiscal.list_invoices is
-'One page of documents, newest first. filters: outlet_id, status, invoice_type, fiscal_number, created_after, created_before.';
+'One page of documents, newest first. filters: outlet_id, status, invoice_type, fiscal_number, original_invoice, created_after, created_before.';
 
 reset role;
 
@@ -23865,6 +23874,132 @@ end
 $$;
 comment on function fiscal.fail_order is
 'The rules refuse the invoice of a paid order: merchant and people are told, the money stays where it is. Nothing happens to an order that was issued.';
+
+reset role;
+
+-- sql/fiscal/functions/originals.sql
+
+-- What a document refers to: the original it corrects, or the advance it follows.
+
+set role stalela_owner;
+
+create function fiscal.original_of(document jsonb, outlet fiscal.outlets, total_minor bigint)
+returns fiscal.invoices
+language plpgsql
+volatile
+security definer -- callers may not read documents
+set search_path = ''
+as $$
+#variable_conflict use_column
+declare
+    kind tax.invoice_types;
+    original fiscal.invoices;
+begin
+    select t.* into strict kind
+    from tax.invoice_types as t
+    where t.jurisdiction = document ->> 'jurisdiction' and t.invoice_type = document ->> 'invoice_type';
+    -- Whatever refers to a document is sealed by its own outlet, whose lock we hold: sums stand still.
+    select i.* into original
+    from fiscal.invoices as i
+    where i.fiscal_number = document ->> 'original_fiscal_number' and i.outlet_id = (original_of.outlet).outlet_id;
+    if not found then
+        perform public.refuse_field('42275', '/original_fiscal_number', 'this outlet sealed no such document');
+    elsif not original.invoice_type = any(kind.refers_to) then
+        perform public.refuse_field('42275', '/original_fiscal_number', format(
+            'is a %s, and a %s may name one of %s', original.invoice_type, kind.invoice_type, array_to_string(kind.refers_to, ', ')
+        ));
+    elsif original.currency <> document #>> '{totals,currency}' then
+        perform public.refuse_field('42275', '/totals/currency', format('the original is in %s', original.currency));
+    end if;
+    if kind.needs_original then
+        perform fiscal.check_same_taxes(document, original.payload::jsonb);
+    end if;
+    if kind.is_credit then
+        perform fiscal.check_creditable(document, original, original_of.total_minor);
+    end if;
+    return original;
+end
+$$;
+comment on function fiscal.original_of is
+'The document that original_fiscal_number names, when one of this type may name it. 42275, 42276. Under the outlet''s lock.';
+
+create function fiscal.check_same_taxes(document jsonb, original jsonb)
+returns void
+language plpgsql
+immutable
+set search_path = ''
+as $$
+declare
+    strange text;
+begin
+    if document ->> 'tax_group_manifest_version' <> original ->> 'tax_group_manifest_version' then
+        perform public.refuse_field(
+            '42275', '/tax_group_manifest_version', format('the original is under %s', original ->> 'tax_group_manifest_version')
+        );
+    end if;
+    select used ->> 'code' into strange
+    from jsonb_array_elements(document -> 'tax_groups') as used
+    where not original -> 'tax_groups' @> jsonb_build_array(jsonb_build_object('code', used ->> 'code'))
+    limit 1;
+    if found then
+        perform public.refuse_field('42275', '/items', format('the original has nothing in tax group %s', strange));
+    end if;
+end
+$$;
+comment on function fiscal.check_same_taxes is 'A correction is taxed as its original was: by its manifest, in its groups. 42275.';
+
+create function fiscal.check_creditable(document jsonb, original fiscal.invoices, total_minor bigint)
+returns void
+language plpgsql
+volatile
+security definer -- callers may not read documents
+set search_path = ''
+as $$
+#variable_conflict use_column
+declare
+    credited numeric;
+    over record;
+begin
+    select coalesce(sum(i.total_minor), 0) into credited
+    from fiscal.invoices as i
+    where i.original_invoice_id = original.invoice_id and i.invoice_type in ('credit_note', 'export_credit');
+    if credited + check_creditable.total_minor > original.total_minor then
+        perform public.refuse_field('42276', '/totals/total', format(
+            'at most %s of %s %s is left to credit',
+            public.format_amount(original.total_minor - credited::bigint, original.currency),
+            public.format_amount(original.total_minor, original.currency), original.currency
+        ));
+    end if;
+    select sold.code, sold.left_over into over
+    from (
+        select
+            line.code,
+            sum(line.quantity) as left_over
+        from (
+            select item ->> 'code' as code, (item ->> 'quantity')::numeric as quantity
+            from jsonb_array_elements(original.payload::jsonb -> 'items') as item
+            union all
+            select item ->> 'code', -(item ->> 'quantity')::numeric
+            from fiscal.invoices as i, jsonb_array_elements(i.payload::jsonb -> 'items') as item
+            where i.original_invoice_id = original.invoice_id and i.invoice_type in ('credit_note', 'export_credit')
+            union all
+            select item ->> 'code', -(item ->> 'quantity')::numeric
+            from jsonb_array_elements(document -> 'items') as item
+        ) as line
+        group by line.code
+    ) as sold
+    where sold.left_over < 0
+    order by sold.code
+    limit 1;
+    if found then
+        perform public.refuse_field(
+            '42276', '/items', format('%s: more is credited than was sold, by %s', over.code, -over.left_over)
+        );
+    end if;
+end
+$$;
+comment on function fiscal.check_creditable is
+'With all its credits an original never exceeds what it was, in money and in each article. 42276. Under the outlet''s lock.';
 
 reset role;
 
@@ -25168,7 +25303,7 @@ begin
     -- One at a time per outlet. Everything after this is short and calls nobody.
     perform fiscal.lock_outlet(outlet.outlet_id);
     if document ? 'original_fiscal_number' then
-        original := fiscal.creditable(document, outlet, seal_document.total_minor);
+        original := fiscal.original_of(document, outlet, seal_document.total_minor);
     end if;
     if document ? 'invoice_ref' and exists (
         select from fiscal.invoices as i
@@ -25243,72 +25378,6 @@ begin
 end
 $$;
 comment on function fiscal.check_sealable is 'What must hold of taxpayer, outlet, terminal and time before a number is taken.';
-
-create function fiscal.creditable(document jsonb, outlet fiscal.outlets, total_minor bigint)
-returns fiscal.invoices
-language plpgsql
-volatile
-security definer -- callers may not read documents
-set search_path = ''
-as $$
-#variable_conflict use_column
-declare
-    original fiscal.invoices;
-    credited numeric;
-    over record;
-begin
-    -- Credits of one original are sealed by its own outlet, whose lock we hold: the sum below stands still.
-    select i.* into original
-    from fiscal.invoices as i
-    where i.fiscal_number = document ->> 'original_fiscal_number' and i.outlet_id = (creditable.outlet).outlet_id;
-    if not found then
-        perform public.refuse_field('42275', '/original_fiscal_number', 'this outlet sealed no such document');
-    elsif original.original_invoice_id is not null then
-        perform public.refuse_field('42275', '/original_fiscal_number', 'is itself a credit');
-    elsif original.currency <> document #>> '{totals,currency}' then
-        perform public.refuse_field('42275', '/totals/currency', format('the original is in %s', original.currency));
-    end if;
-    select coalesce(sum(i.total_minor), 0) into credited
-    from fiscal.invoices as i
-    where i.original_invoice_id = original.invoice_id;
-    if credited + creditable.total_minor > original.total_minor then
-        perform public.refuse_field('42276', '/totals/total', format(
-            'at most %s of %s %s is left to credit',
-            public.format_amount(original.total_minor - credited::bigint, original.currency),
-            public.format_amount(original.total_minor, original.currency), original.currency
-        ));
-    end if;
-    select sold.code, sold.left_over into over
-    from (
-        select
-            line.code,
-            sum(line.quantity) as left_over
-        from (
-            select item ->> 'code' as code, (item ->> 'quantity')::numeric as quantity
-            from jsonb_array_elements(original.payload::jsonb -> 'items') as item
-            union all
-            select item ->> 'code', -(item ->> 'quantity')::numeric
-            from fiscal.invoices as i, jsonb_array_elements(i.payload::jsonb -> 'items') as item
-            where i.original_invoice_id = original.invoice_id
-            union all
-            select item ->> 'code', -(item ->> 'quantity')::numeric
-            from jsonb_array_elements(document -> 'items') as item
-        ) as line
-        group by line.code
-    ) as sold
-    where sold.left_over < 0
-    order by sold.code
-    limit 1;
-    if found then
-        perform public.refuse_field(
-            '42276', '/items', format('%s: more is credited than was sold, by %s', over.code, -over.left_over)
-        );
-    end if;
-    return original;
-end
-$$;
-comment on function fiscal.creditable is
-'The original of a credit, which with all its credits never exceeds what it was, in money and in each article. 42275, 42276. Under the outlet''s lock.';
 
 create function fiscal.lock_outlet(outlet_id text)
 returns void
@@ -25645,7 +25714,9 @@ begin
         left join lateral (
             select sum(credit.total_minor) as minor
             from fiscal.invoices as credit
-            where credit.original_invoice_id = i.invoice_id
+            where
+                credit.original_invoice_id = i.invoice_id
+                and credit.invoice_type in ('credit_note', 'export_credit')
         ) as c on true
         where s.fiscal_number = nearest
     );
