@@ -2,16 +2,14 @@
 
 import json
 from collections.abc import Iterator
-from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from shared.fiscal.chain import GENESIS, entry_hash
-from shared.fiscal.seal import Seal, auth_code
+from shared.fiscal.seal import auth_code
 from shared.signing.encoding import from_base64url
-from shared.signing.verification import is_signed
+from tests.support.chains import broken_links
 from tests.support.house import House, at_once, new_key, own_house
 from tests.support.outlets import Outlet
 
@@ -30,43 +28,6 @@ def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
 @pytest.fixture
 def outlet(house: House) -> Outlet:
     return Outlet(house)
-
-
-def broken_links(house: House, chain: list[Json]) -> list[str]:
-    """Everything that is wrong with a chain, computed here and not by the database."""
-    keys = {row["key_id"]: row for row in house.books.rows("select * from signing.keys")}
-    found, previous = [], GENESIS
-    for number, row in enumerate(chain, start=1):
-        name = row["fiscal_number"]
-        if (row["sequence"], row["entry_no"]) != (number, number):
-            found.append(f"{name} is number {row['sequence']} where {number} comes next")
-        if row["previous_hash"] != previous:
-            found.append(f"{name} does not follow the entry before")
-        if sha256(row["payload"].encode()).hexdigest() != row["canonical_payload_hash"]:
-            found.append(f"{name} has another payload than was sealed")
-        previous = entry_hash(
-            name, row["canonical_payload_hash"], row["sealed_at"], row["previous_hash"]
-        )
-        if row["entry_hash"] != previous:
-            found.append(f"{name} has another entry hash")
-        if not is_signed_by(keys[row["key_id"]], row):
-            found.append(f"{name} is not signed by {row['key_id']}")
-    return found
-
-
-def is_signed_by(key: Json, row: Json) -> bool:
-    seal = Seal(
-        jurisdiction="CD",
-        outlet_id=row["outlet_id"],
-        fiscal_authority_id="stalela-cd-01",
-        fiscal_number=row["fiscal_number"],
-        sequence=row["sequence"],
-        canonical_payload_hash=row["canonical_payload_hash"],
-        previous_hash=row["previous_hash"],
-        sealed_at=row["sealed_at"],
-        key_id=row["key_id"],
-    )
-    return is_signed(seal.digest(), row["signature"], key["alg"], key["public_key_spki"])
 
 
 # --- sealing

@@ -66,11 +66,15 @@ class Outlet:
         return dict(answer.json())
 
     def chain(self) -> list[Json]:
-        """The ledger of the outlet, with documents and signatures."""
+        """Every entry of the ledger: its words, its signature and, of documents, the status."""
         return self.house.books.rows(
-            "select l.*, i.payload, i.status, s.signature, s.key_id, s.auth_code"
-            " from fiscal.fiscal_ledger as l join fiscal.invoices as i using (invoice_id)"
-            " left join fiscal.signatures as s on s.fiscal_number = i.fiscal_number"
+            "select l.*, coalesce(i.payload, r.body) as payload, i.status,"
+            " s.signature, s.key_id, s.auth_code, o.fiscal_authority_id"
+            " from fiscal.fiscal_ledger as l"
+            " join fiscal.outlets as o using (outlet_id)"
+            " left join fiscal.invoices as i on i.invoice_id = l.invoice_id"
+            " left join signing.key_rotations as r on r.fiscal_number = l.fiscal_number"
+            " left join fiscal.signatures as s on s.fiscal_number = l.fiscal_number"
             " where l.outlet_id = %s order by l.entry_no",
             self.outlet_id,
         )

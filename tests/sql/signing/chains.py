@@ -155,9 +155,9 @@ class Chains:
 
     def queued(self, number: str) -> Row:
         return self.books.row(
-            "select q.key_id, q.attempts, q.last_error,"
-            " case when next_attempt_at = 'infinity' then 'infinity' else round(extract(epoch from next_attempt_at - now())) end::float as waits_s"
-            " from signing.signing_queue as q where fiscal_number = %s",
+            "select q.key_id, q.attempts, q.last_error, case when next_attempt_at = 'infinity'"
+            " then 'infinity' else round(extract(epoch from next_attempt_at - now()))"
+            " end::float as waits_s from signing.signing_queue as q where fiscal_number = %s",
             number,
         )
 
