@@ -2533,7 +2533,8 @@ create table signing.keys (
     key_ref text not null,
     key_version text not null,
     alg text not null check (alg in ('ES256', 'PS256', 'RS256')),
-    public_key_spki text not null,
+    -- Rotations hash it while a document is sealed, which must not fail then.
+    public_key_spki text not null check (length(decode(public_key_spki, 'base64')) > 0),
     valid_from timestamptz not null default now(),
     valid_until timestamptz,
     status text not null default 'active' check (status in ('active', 'retired', 'revoked')),
