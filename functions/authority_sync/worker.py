@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Mapping
+from functools import partial
 from typing import Any, Final
 
 from functions.authority_sync.work import acceptance_json, device_of, document_of
@@ -76,7 +77,7 @@ class Worker:
 
     async def _attempt(self, item: Item, caller: Caller) -> None:
         """One attempt, recorded. Whatever cannot be recorded is resumed when its lease ends."""
-        journal = Journal(item["progress"], lambda noted: self._note(item, noted, caller))
+        journal = Journal(item["progress"], partial(self._note, item, caller))
         accepted: Acceptance | None = None
         refused: NotAccepted | None = None
         try:
@@ -116,11 +117,22 @@ class Worker:
             raise NotNow(BEGIN_NOTHING, "the authority is switched to read only", 300)
         return await authority.submit(document, device, journal)
 
-    async def _note(self, item: Item, progress: Mapping[str, Any], caller: Caller) -> None:
-        arguments = {"sync_id": item["sync_id"], "attempt": item["attempt"]}
+    async def _note(
+        self,
+        item: Item,
+        caller: Caller,
+        progress: Mapping[str, Any],
+        device_state: Mapping[str, Any] | None,
+    ) -> None:
         await self._db.call(
             "sync.note_progress",
-            arguments | {"progress": dict(progress)},
+            {
+                "sync_id": item["sync_id"],
+                "attempt": item["attempt"],
+                "progress": dict(progress),
+                "device_id": item["device"]["device_id"],
+                "device_state": None if device_state is None else dict(device_state),
+            },
             caller,
             idempotent=True,
         )

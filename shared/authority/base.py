@@ -115,7 +115,7 @@ class Exchange:
         }
 
 
-Keep: TypeAlias = Callable[..., Awaitable[None]]  # progress, and device_state when there is one
+Keep: TypeAlias = Callable[[Mapping[str, Any], Mapping[str, Any] | None], Awaitable[None]]
 
 
 class Journal:
@@ -138,10 +138,7 @@ class Journal:
         device_state: members of the device's state that are replaced with it, whatever becomes of
         the document; None: none is.
         """
-        if device_state is None:
-            await self._keep(progress)
-        else:
-            await self._keep(progress, device_state)
+        await self._keep(progress, device_state)
         self.progress = progress
 
     def record(

@@ -11,6 +11,7 @@ from shared.config import Settings
 MODULES: Mapping[str, str] = {
     "CD": "shared.authority.cd.adapter",
     "KE": "shared.authority.ke.etims",
+    "ZW": "shared.authority.zw.fdms",
 }
 
 

@@ -4,10 +4,12 @@ set role stalela_owner;
 
 -- shared/authority/cd/sync.authorities.csv
 -- shared/authority/ke/sync.authorities.csv
+-- shared/authority/zw/sync.authorities.csv
 insert into sync.authorities (jurisdiction, protocol, is_ordered, in_flight, lease_s, grace_h, has_days)
 values
 ('CD', 'e-MCF', 'false', '8', '180', '72', 'false'),
-('KE', 'eTIMS OSCU', 'true', '1', '180', '72', 'false')
+('KE', 'eTIMS OSCU', 'true', '1', '180', '72', 'false'),
+('ZW', 'FDMS', 'true', '1', '180', '72', 'true')
 on conflict (jurisdiction) do update set
     protocol = excluded.protocol,
     is_ordered = excluded.is_ordered,
@@ -18,6 +20,7 @@ on conflict (jurisdiction) do update set
 
 -- shared/authority/cd/sync.payment_methods.csv
 -- shared/authority/ke/sync.payment_methods.csv
+-- shared/authority/zw/sync.payment_methods.csv
 insert into sync.payment_methods (jurisdiction, method, authority_code)
 values
 ('CD', 'cash', 'ESPECES'),
@@ -35,7 +38,15 @@ values
 ('KE', 'mobile_money', '06'),
 ('KE', 'bank_transfer', '07'),
 ('KE', 'voucher', '07'),
-('KE', 'other', '07')
+('KE', 'other', '07'),
+('ZW', 'cash', 'Cash'),
+('ZW', 'card', 'Card'),
+('ZW', 'mobile_money', 'MobileWallet'),
+('ZW', 'voucher', 'Coupon'),
+('ZW', 'credit', 'Credit'),
+('ZW', 'bank_transfer', 'BankTransfer'),
+('ZW', 'cheque', 'Other'),
+('ZW', 'other', 'Other')
 on conflict (jurisdiction, method) do update set
     authority_code = excluded.authority_code;
 

@@ -34,6 +34,20 @@ using (
     and ((select public.outlet_id()) is null or outlet_id = (select public.outlet_id()))
 );
 
+create policy fiscal_days_select_own on sync.fiscal_days
+for select to authenticated
+using (
+    tenant_id = (select public.tenant_id()) and environment = (select public.environment())
+    and ((select public.outlet_id()) is null or outlet_id = (select public.outlet_id()))
+);
+
+create policy fiscal_receipts_select_own on sync.fiscal_receipts
+for select to authenticated
+using (
+    tenant_id = (select public.tenant_id()) and environment = (select public.environment())
+    and ((select public.outlet_id()) is null or outlet_id = (select public.outlet_id()))
+);
+
 grant usage on schema sync to fn_authority_sync;
 grant execute on function
 sync.claim, sync.note_progress, sync.record_attempt, sync.begin_registration, sync.put_device, sync.list_devices,

@@ -200,4 +200,50 @@ create trigger authority_elements_append_only
 before update or delete or truncate on fiscal.authority_elements
 for each statement execute function public.forbid_change();
 
+create table sync.fiscal_days (
+    device_id text not null references sync.authority_devices (device_id),
+    day_no integer not null check (day_no > 0),
+    tenant_id text not null,
+    environment text not null check (environment in ('sandbox', 'production')),
+    outlet_id text not null references fiscal.outlets (outlet_id),
+    opened_at text not null check (opened_at ~ '^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d$'),
+    receipts integer not null default 0 check (receipts >= 0),
+    counters jsonb not null default '[]',
+    closed_at timestamptz,
+    primary key (device_id, day_no)
+) with (fillfactor = 70);
+comment on table sync.fiscal_days is
+'The fiscal days of devices, as their authority counts them. opened_at is local time without a zone: the authority signs its date and never tells it again.';
+alter table sync.fiscal_days enable row level security;
+create unique index fiscal_days_open on sync.fiscal_days (device_id) where closed_at is null;
+create index fiscal_days_of_outlet on sync.fiscal_days (outlet_id);
+create index fiscal_days_of_tenant on sync.fiscal_days (tenant_id, environment);
+
+create table sync.fiscal_receipts (
+    device_id text not null,
+    global_no bigint not null check (global_no > 0),
+    day_no integer not null,
+    counter integer not null check (counter > 0),
+    tenant_id text not null,
+    environment text not null check (environment in ('sandbox', 'production')),
+    outlet_id text not null references fiscal.outlets (outlet_id),
+    invoice_id text not null unique references fiscal.invoices (invoice_id),
+    receipt_id bigint not null,
+    receipt_date text not null,
+    hash text not null check (length(hash) = 44),
+    created_at timestamptz not null default now(),
+    primary key (device_id, global_no),
+    unique (device_id, day_no, counter),
+    unique (device_id, receipt_date),
+    foreign key (device_id, day_no) references sync.fiscal_days (device_id, day_no)
+);
+comment on table sync.fiscal_receipts is
+'Append-only: the numbers a document has at an authority with fiscal days. No number, and no second, is a device''s twice.';
+alter table sync.fiscal_receipts enable row level security;
+create index fiscal_receipts_of_outlet on sync.fiscal_receipts (outlet_id);
+create index fiscal_receipts_of_tenant on sync.fiscal_receipts (tenant_id, environment);
+create trigger fiscal_receipts_append_only
+before update or delete or truncate on sync.fiscal_receipts
+for each statement execute function public.forbid_change();
+
 reset role;

@@ -65,7 +65,9 @@ class Shop:
                 continue
         raise AssertionError("KRA never took it")
 
-    async def _keep(self, progress: Mapping[str, Any]) -> None:
+    async def _keep(
+        self, progress: Mapping[str, Any], _device_state: Mapping[str, Any] | None
+    ) -> None:
         self.notes.append(progress)
 
 

@@ -14,6 +14,7 @@ from scripts.stack.fdms import texts as theirs
 from scripts.stack.fdms.testing import Fdms as Simulator
 from scripts.stack.fdms.testing import gateway as simulator
 from scripts.stack.fdms.wire import Receipt
+from shared.authority import exact_json
 from shared.authority.base import (
     Acceptance,
     Device,
@@ -27,7 +28,7 @@ from shared.authority.base import (
     Unreachable,
 )
 from shared.authority.wire import Wire
-from shared.authority.zw import texts, wire
+from shared.authority.zw import texts
 from shared.authority.zw.fdms import Fdms
 from shared.authority.zw.gateway import Gateway, Identity
 from shared.authority.zw.keys import DeviceKey
@@ -128,7 +129,7 @@ class Desk:
         return Book.read(self.device.state)
 
     async def _keep(
-        self, progress: Mapping[str, Any], device_state: Mapping[str, Any] | None = None
+        self, progress: Mapping[str, Any], device_state: Mapping[str, Any] | None
     ) -> None:
         # What is kept is JSON, in Postgres as here.
         self.progress = json.loads(json.dumps(progress))
@@ -649,7 +650,7 @@ async def _found_in(fdms: Simulator, desk: Desk, changes: Json) -> list[str]:
     fdms.arm("hang_up", "SubmitReceipt")
     with pytest.raises(Unknown):
         await desk.attempt(desk.sale())
-    identity, body = Identity.open(desk.device.credentials), wire.read(desk.progress["body"])
+    identity, body = Identity.open(desk.device.credentials), exact_json.read(desk.progress["body"])
     changed = {**body["receipt"], **changes}
     signed = Receipt.model_validate(changed)
     previous = desk.book.day.last_hash if desk.book.day else None
@@ -665,7 +666,7 @@ async def test_simulator_refuses_a_signature_of_raw_r_and_s(fdms: Simulator, des
     fdms.arm("hang_up", "SubmitReceipt")
     with pytest.raises(Unknown):
         await desk.attempt(desk.sale())
-    body = wire.read(desk.progress["body"])
+    body = exact_json.read(desk.progress["body"])
     body["receipt"]["receiptDeviceSignature"]["signature"] = "A" * 86 + "=="
     identity, used = Identity.open(desk.device.credentials), desk.authority._gateways["sandbox"]
 

@@ -254,6 +254,7 @@ def test_the_records_of_what_happened_are_append_only(books: Books) -> None:
         "signing.key_rotations",
         "signing.signing_log",
         "sync.authority_ack_log",
+        "sync.fiscal_receipts",
     }
 
 

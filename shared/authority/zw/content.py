@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any, Final
 
+from shared.authority.base import rows
 from shared.authority.zw.taxes import ApplicableTax, NoSuchTax, tax_of
 from shared.authority.zw.wire import Content, MoneyType, Payment, ReceiptLine, ReceiptTax
 from shared.fiscal.decimals import EXACT, ZERO, parse, rounded
@@ -18,14 +19,7 @@ _SCALE: Final = 2  # of every currency of FDMS
 _TIN_LENGTH: Final = 10
 _NAME_LENGTH: Final = 200
 _MONEY_TYPES: Final = {
-    "cash": MoneyType.CASH,
-    "card": MoneyType.CARD,
-    "mobile_money": MoneyType.MOBILE_WALLET,
-    "voucher": MoneyType.COUPON,
-    "credit": MoneyType.CREDIT,
-    "bank_transfer": MoneyType.BANK_TRANSFER,
-    "cheque": MoneyType.OTHER,
-    "other": MoneyType.OTHER,
+    row["method"]: MoneyType(row["authority_code"]) for row in rows("zw", "sync.payment_methods")
 }
 _REASONS: Final = {
     "returned_goods": "Goods returned",

@@ -15,6 +15,7 @@ from datetime import UTC, datetime, timedelta, timezone
 from decimal import Decimal
 from typing import Any, Final
 
+from shared.authority import exact_json
 from shared.authority.base import (
     Acceptance,
     Checkup,
@@ -95,7 +96,7 @@ class Fdms:
         text = texts.receipt_text(content, place)
         signature = DeviceKey.read(identity.key).sign(text)
         noted = {
-            "body": wire.write(wire.receipt_json(content, place, signature)),
+            "body": exact_json.write(wire.receipt_json(content, place, signature)),
             "place": [place.global_no, place.counter, place.date],
             "hash": signature.hash,
             "signature": signature.signature,
@@ -326,7 +327,7 @@ def _accepted(
                 for row in answer.get("validationErrors") or []
             ],
         },
-        raw=wire.write(answer).encode(),
+        raw=exact_json.write(answer).encode(),
         device_state={**device.state, "book": book.json()},
     )
 
@@ -339,7 +340,7 @@ def _day_closed(book: Book, status: Mapping[str, Any], device: Device) -> Accept
         code=str(day.number),
         qr=None,
         authority_time=_time(str(closed)) if closed else None,
-        raw=wire.write(status).encode(),
+        raw=exact_json.write(status).encode(),
         device_state={**device.state, "book": book.closed().json()},
     )
 

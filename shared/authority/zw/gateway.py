@@ -5,9 +5,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from shared.authority import exact_json
 from shared.authority.base import DeviceRefused, Journal, NotNow, Rejected, Unknown
 from shared.authority.wire import Wire
-from shared.authority.zw import wire
 from shared.authority.zw.tls import Identities
 from shared.transport import Answer, Request
 
@@ -99,7 +99,7 @@ class Gateway:
         return self._request(f"/Device/v1/{identity.device_id}/{call}", body, tls)
 
     def _request(self, path: str, body: Mapping[str, Any] | str | None, tls: Any = None) -> Request:
-        text = body if isinstance(body, str) or body is None else wire.write(body)
+        text = body if isinstance(body, str) or body is None else exact_json.write(body)
         is_https = self._base_url.startswith("https://")
         return Request(
             "GET" if text is None else "POST",
@@ -121,7 +121,7 @@ def _read(call: str, answer: Answer, *, moves: bool = False) -> dict[str, Any]:
         doubt = Unknown if moves else NotNow
         raise doubt("SERVER_FAULT", f"{call}: FDMS answered {answer.status}")
     try:
-        found = wire.read(answer.body)
+        found = exact_json.read(answer.body)
     except ValueError:
         found = None
     if answer.status >= 300:

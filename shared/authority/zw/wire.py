@@ -1,11 +1,9 @@
 """What FDMS (Fiscal Device Gateway API v7.2) is sent: receipts, taxes, payments, counters.
 
-Amounts are JSON numbers on this wire. They are decimals here, and are written digit for digit:
-no binary float is ever made of one.
+Amounts are decimals here and numbers on the wire, written digit for digit (exact_json.py).
 """
 
-import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from decimal import Decimal
 from enum import StrEnum
@@ -181,23 +179,6 @@ def receipt_json(content: Content, place: Place, signature: DeviceSignature) -> 
             receiptDeviceSignature=signature.json(),
         )
     }
-
-
-def write(value: object) -> str:
-    """JSON text; a Decimal is a number with exactly its digits."""
-    if isinstance(value, Decimal):
-        return f"{value:f}"
-    if isinstance(value, Mapping):
-        members = (f"{json.dumps(name)}:{write(member)}" for name, member in value.items())
-        return "{" + ",".join(members) + "}"
-    if isinstance(value, Sequence) and not isinstance(value, str):
-        return "[" + ",".join(write(member) for member in value) + "]"
-    return json.dumps(value, ensure_ascii=False, allow_nan=False)
-
-
-def read(text: str | bytes) -> Any:
-    """JSON with decimals. ValueError when it is none."""
-    return json.loads(text, parse_float=Decimal)
 
 
 def _present(**members: object) -> dict[str, Any]:

@@ -321,7 +321,9 @@ end
 $$;
 comment on function sync.original_item is 'The document that a credit credits, with what the authority said of it.';
 
-create function sync.note_progress(sync_id bigint, attempt integer, progress jsonb)
+create function sync.note_progress(
+    sync_id bigint, attempt integer, progress jsonb, device_id text, device_state jsonb
+)
 returns void
 language plpgsql
 volatile
@@ -330,6 +332,10 @@ set search_path = ''
 as $$
 #variable_conflict use_column
 begin
+    -- The device first, as sync.claim does, when it changes.
+    perform from sync.authority_devices as d
+    where d.device_id = note_progress.device_id and jsonb_typeof(note_progress.device_state) = 'object'
+    for no key update;
     update sync.authority_sync_queue as q
     set
         progress = note_progress.progress, updated_at = now(),
@@ -342,9 +348,12 @@ begin
         perform public.refuse('40911', 'Another worker has this row: begin nothing.',
             '{"current_state": "leased", "allowed": []}');
     end if;
+    update sync.authority_devices as d
+    set state = d.state || note_progress.device_state, updated_at = now()
+    where d.device_id = note_progress.device_id and jsonb_typeof(note_progress.device_state) = 'object';
 end
 $$;
 comment on function sync.note_progress is
-'Notes what the adapter is about to do, and renews its lease. 40911 stops a worker whose lease went to another one, before it does anything that cannot be taken back.';
+'Notes what the adapter is about to do, with what its device must remember whatever comes of it, and renews its lease. 40911 stops a worker whose lease went to another one, before it does anything that cannot be taken back.';
 
 reset role;
