@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any, Final
 
-from shared.authority.base import rows
+from shared.authority.base import sync_rows
 from shared.authority.zw.taxes import ApplicableTax, NoSuchTax, tax_of
 from shared.authority.zw.wire import Content, MoneyType, Payment, ReceiptLine, ReceiptTax
 from shared.fiscal.decimals import EXACT, ZERO, parse, rounded
@@ -19,7 +19,7 @@ _SCALE: Final = 2  # of every currency of FDMS
 _TIN_LENGTH: Final = 10
 _NAME_LENGTH: Final = 200
 _MONEY_TYPES: Final = {
-    row["method"]: MoneyType(row["authority_code"]) for row in rows("zw", "sync.payment_methods")
+    row["method"]: MoneyType(row["authority_code"]) for row in sync_rows("zw", "payment_methods")
 }
 _REASONS: Final = {
     "returned_goods": "Goods returned",
