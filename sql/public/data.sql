@@ -385,6 +385,7 @@ on conflict (pattern, destination) do update set
     description = excluded.description;
 
 -- shared/authority/public.cron_tasks.csv
+-- shared/authority/zw/public.cron_tasks.csv
 -- shared/compliance/public.cron_tasks.csv
 -- shared/fiscal/integrity/public.cron_tasks.csv
 -- shared/fiscal/reporting/public.cron_tasks.csv
@@ -399,6 +400,7 @@ values
 ('authority.poke', 'fast', '5', '60', 'sync.poke_due', 'true', 'Wakes authority_sync when a document may go to its authority'),
 ('authority.beat', 'slow', '300', '120', 'sync.beat', 'true', 'Gives up what is late and wakes authority_sync for work and for devices'),
 ('authority.reseal', 'slow', '3600', '60', 'sync.poke_reseal', 'true', 'Wakes authority_sync to seal credentials again that are under an older master key'),
+('authority.days', 'slow', '300', '60', 'sync.close_days', 'true', 'Has fiscal days closed whose date is over at the outlet'),
 ('compliance.fold', 'fast', '30', '60', 'compliance.fold_releases', 'true', 'Takes what failed transfers gave back into the counters of limits'),
 ('compliance.purge', 'slow', '3600', '120', 'compliance.purge_velocity', 'true', 'Removes counters that no window reaches any more'),
 ('compliance.screen', 'fast', '5', '60', 'compliance.poke_screening', 'true', 'Wakes compliance when a party waits for its first screening or for one against a new list'),

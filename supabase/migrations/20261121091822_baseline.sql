@@ -3190,6 +3190,52 @@ create trigger authority_elements_append_only
 before update or delete or truncate on fiscal.authority_elements
 for each statement execute function public.forbid_change();
 
+create table sync.fiscal_days (
+    device_id text not null references sync.authority_devices (device_id),
+    day_no integer not null check (day_no > 0),
+    tenant_id text not null,
+    environment text not null check (environment in ('sandbox', 'production')),
+    outlet_id text not null references fiscal.outlets (outlet_id),
+    opened_at text not null check (opened_at ~ '^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d$'),
+    receipts integer not null default 0 check (receipts >= 0),
+    counters jsonb not null default '[]',
+    closed_at timestamptz,
+    primary key (device_id, day_no)
+) with (fillfactor = 70);
+comment on table sync.fiscal_days is
+'The fiscal days of devices, as their authority counts them. opened_at is local time without a zone: the authority signs its date and never tells it again.';
+alter table sync.fiscal_days enable row level security;
+create unique index fiscal_days_open on sync.fiscal_days (device_id) where closed_at is null;
+create index fiscal_days_of_outlet on sync.fiscal_days (outlet_id);
+create index fiscal_days_of_tenant on sync.fiscal_days (tenant_id, environment);
+
+create table sync.fiscal_receipts (
+    device_id text not null,
+    global_no bigint not null check (global_no > 0),
+    day_no integer not null,
+    counter integer not null check (counter > 0),
+    tenant_id text not null,
+    environment text not null check (environment in ('sandbox', 'production')),
+    outlet_id text not null references fiscal.outlets (outlet_id),
+    invoice_id text not null unique references fiscal.invoices (invoice_id),
+    receipt_id bigint not null,
+    receipt_date text not null,
+    hash text not null check (length(hash) = 44),
+    created_at timestamptz not null default now(),
+    primary key (device_id, global_no),
+    unique (device_id, day_no, counter),
+    unique (device_id, receipt_date),
+    foreign key (device_id, day_no) references sync.fiscal_days (device_id, day_no)
+);
+comment on table sync.fiscal_receipts is
+'Append-only: the numbers a document has at an authority with fiscal days. No number, and no second, is a device''s twice.';
+alter table sync.fiscal_receipts enable row level security;
+create index fiscal_receipts_of_outlet on sync.fiscal_receipts (outlet_id);
+create index fiscal_receipts_of_tenant on sync.fiscal_receipts (tenant_id, environment);
+create trigger fiscal_receipts_append_only
+before update or delete or truncate on sync.fiscal_receipts
+for each statement execute function public.forbid_change();
+
 reset role;
 
 -- sql/public/data.sql
@@ -3581,6 +3627,7 @@ on conflict (pattern, destination) do update set
     description = excluded.description;
 
 -- shared/authority/public.cron_tasks.csv
+-- shared/authority/zw/public.cron_tasks.csv
 -- shared/compliance/public.cron_tasks.csv
 -- shared/fiscal/integrity/public.cron_tasks.csv
 -- shared/fiscal/reporting/public.cron_tasks.csv
@@ -3595,6 +3642,7 @@ values
 ('authority.poke', 'fast', '5', '60', 'sync.poke_due', 'true', 'Wakes authority_sync when a document may go to its authority'),
 ('authority.beat', 'slow', '300', '120', 'sync.beat', 'true', 'Gives up what is late and wakes authority_sync for work and for devices'),
 ('authority.reseal', 'slow', '3600', '60', 'sync.poke_reseal', 'true', 'Wakes authority_sync to seal credentials again that are under an older master key'),
+('authority.days', 'slow', '300', '60', 'sync.close_days', 'true', 'Has fiscal days closed whose date is over at the outlet'),
 ('compliance.fold', 'fast', '30', '60', 'compliance.fold_releases', 'true', 'Takes what failed transfers gave back into the counters of limits'),
 ('compliance.purge', 'slow', '3600', '120', 'compliance.purge_velocity', 'true', 'Removes counters that no window reaches any more'),
 ('compliance.screen', 'fast', '5', '60', 'compliance.poke_screening', 'true', 'Wakes compliance when a party waits for its first screening or for one against a new list'),
@@ -4794,10 +4842,12 @@ set role stalela_owner;
 
 -- shared/authority/cd/sync.authorities.csv
 -- shared/authority/ke/sync.authorities.csv
+-- shared/authority/zw/sync.authorities.csv
 insert into sync.authorities (jurisdiction, protocol, is_ordered, in_flight, lease_s, grace_h, has_days)
 values
 ('CD', 'e-MCF', 'false', '8', '180', '72', 'false'),
-('KE', 'eTIMS OSCU', 'true', '1', '180', '72', 'false')
+('KE', 'eTIMS OSCU', 'true', '1', '180', '72', 'false'),
+('ZW', 'FDMS', 'true', '1', '180', '72', 'true')
 on conflict (jurisdiction) do update set
     protocol = excluded.protocol,
     is_ordered = excluded.is_ordered,
@@ -4808,6 +4858,7 @@ on conflict (jurisdiction) do update set
 
 -- shared/authority/cd/sync.payment_methods.csv
 -- shared/authority/ke/sync.payment_methods.csv
+-- shared/authority/zw/sync.payment_methods.csv
 insert into sync.payment_methods (jurisdiction, method, authority_code)
 values
 ('CD', 'cash', 'ESPECES'),
@@ -4825,7 +4876,15 @@ values
 ('KE', 'mobile_money', '06'),
 ('KE', 'bank_transfer', '07'),
 ('KE', 'voucher', '07'),
-('KE', 'other', '07')
+('KE', 'other', '07'),
+('ZW', 'cash', 'Cash'),
+('ZW', 'card', 'Card'),
+('ZW', 'mobile_money', 'MobileWallet'),
+('ZW', 'voucher', 'Coupon'),
+('ZW', 'credit', 'Credit'),
+('ZW', 'bank_transfer', 'BankTransfer'),
+('ZW', 'cheque', 'Other'),
+('ZW', 'other', 'Other')
 on conflict (jurisdiction, method) do update set
     authority_code = excluded.authority_code;
 
@@ -27495,6 +27554,157 @@ comment on function sync.record_reseal is 'Stores the same credentials under a n
 
 reset role;
 
+-- sql/sync/functions/fiscal_days.sql
+
+-- Fiscal days of devices: a row for each, kept with the state of the device; and their close.
+
+set role stalela_owner;
+
+create function sync.keep_fiscal_day()
+returns trigger
+language plpgsql
+security definer -- whoever moves a device's state may not write days
+set search_path = ''
+as $$
+#variable_conflict use_column
+declare
+    day_before jsonb := old.state -> 'book' -> 'day';
+    day jsonb := new.state -> 'book' -> 'day';
+begin
+    if jsonb_typeof(day_before) = 'object' and (day ->> 'number') is distinct from (day_before ->> 'number') then
+        update sync.fiscal_days as f
+        set closed_at = now()
+        where f.device_id = new.device_id and f.day_no = (day_before ->> 'number')::integer;
+    end if;
+    if jsonb_typeof(day) = 'object' then
+        insert into sync.fiscal_days (device_id, day_no, tenant_id, environment, outlet_id, opened_at)
+        values (
+            new.device_id, (day ->> 'number')::integer, new.tenant_id, new.environment, new.outlet_id,
+            day ->> 'opened_at'
+        )
+        on conflict (device_id, day_no) do nothing;
+        update sync.fiscal_days as f
+        set receipts = (day ->> 'receipts')::integer, counters = day -> 'counters'
+        where f.device_id = new.device_id and f.day_no = (day ->> 'number')::integer;
+    end if;
+    return null;
+end
+$$;
+comment on function sync.keep_fiscal_day is 'A device''s open day is a row from before it is opened until it is closed.';
+
+create trigger authority_devices_keep_days
+after update of state on sync.authority_devices
+for each row when ((old.state -> 'book') is distinct from (new.state -> 'book'))
+execute function sync.keep_fiscal_day();
+
+create function sync.keep_fiscal_receipt()
+returns trigger
+language plpgsql
+security definer -- whoever concludes an attempt may not write receipts
+set search_path = ''
+as $$
+begin
+    insert into sync.fiscal_receipts (
+        device_id, global_no, day_no, counter, tenant_id, environment, outlet_id, invoice_id, receipt_id, receipt_date,
+        hash
+    ) values (
+        new.device_id, (new.counters ->> 'receipt_global_no')::bigint, (new.counters ->> 'fiscal_day')::integer,
+        (new.counters ->> 'receipt_counter')::integer, new.tenant_id, new.environment, new.outlet_id, new.invoice_id,
+        (new.counters ->> 'receipt_id')::bigint, new.counters ->> 'date', new.counters ->> 'hash'
+    );
+    return null;
+end
+$$;
+comment on function sync.keep_fiscal_receipt is 'A document that an authority with fiscal days took has its numbers there, once.';
+
+create trigger authority_elements_keep_receipts
+after insert on fiscal.authority_elements
+for each row when (new.counters ? 'receipt_global_no')
+execute function sync.keep_fiscal_receipt();
+
+create function sync.queue_day_close(device_id text, day_no integer)
+returns boolean
+language plpgsql
+volatile
+security definer -- callers may not write the queue
+set search_path = ''
+as $$
+#variable_conflict use_column
+declare
+    device sync.authority_devices;
+    refused bigint;
+begin
+    select d.* into strict device from sync.authority_devices as d where d.device_id = queue_day_close.device_id;
+    -- After every document that has its number now: those belong to the day.
+    perform fiscal.lock_outlet(device.outlet_id);
+    insert into sync.authority_sync_queue (
+        tenant_id, environment, outlet_id, jurisdiction, kind, subject, next_attempt_at
+    ) values (
+        device.tenant_id, device.environment, device.outlet_id, device.jurisdiction, 'day_close',
+        device.device_id || '/' || queue_day_close.day_no, now()
+    )
+    on conflict (kind, subject) do nothing;
+    if found then
+        return true;
+    end if;
+    -- What kept it from closing may be settled, perhaps by the authority itself: that is looked at four times a day.
+    select q.sync_id into refused
+    from sync.authority_sync_queue as q
+    where
+        q.kind = 'day_close' and q.subject = device.device_id || '/' || queue_day_close.day_no
+        and q.status in ('REJECTED', 'FAILED') and q.updated_at < now() - interval '6 hours';
+    if refused is null then
+        return false;
+    end if;
+    perform sync.advance(refused, 'retry', now(), null, null);
+    return true;
+end
+$$;
+comment on function sync.queue_day_close is
+'Has a fiscal day closed after the documents before it, again where the authority refused; false: that is under way.';
+
+create function sync.close_days()
+returns integer
+language plpgsql
+volatile
+security definer -- cron may not read devices
+set search_path = ''
+as $$
+#variable_conflict use_column
+declare
+    ending record;
+    queued integer := 0;
+begin
+    for ending in
+        select f.device_id, f.day_no
+        from sync.fiscal_days as f
+        inner join sync.authority_devices as d on d.device_id = f.device_id and d.status = 'active'
+        inner join fiscal.outlets as o on o.outlet_id = f.outlet_id
+        cross join lateral (select now() at time zone o.time_zone as here) as clock
+        where
+            f.closed_at is null
+            and (
+                left(f.opened_at, 10)::date < clock.here::date
+                or f.opened_at::timestamp + make_interval(
+                    hours => coalesce((d.state -> 'config' ->> 'taxPayerDayMaxHrs')::integer, 24)
+                ) <= clock.here
+            )
+        order by f.device_id
+        limit 500
+    loop
+        queued := queued + sync.queue_day_close(ending.device_id, ending.day_no)::integer;
+    end loop;
+    if queued > 0 then
+        perform public.poke('authority_sync');
+    end if;
+    return queued;
+end
+$$;
+comment on function sync.close_days is
+'Closes fiscal days whose date is over where the outlet is, or whose hours are. A cron task; a day is asked for once.';
+
+reset role;
+
 -- sql/sync/functions/queue.sql
 
 -- The queue: written with the document, claimed under a lease, moved by one function.
@@ -27820,7 +28030,9 @@ end
 $$;
 comment on function sync.original_item is 'The document that a credit credits, with what the authority said of it.';
 
-create function sync.note_progress(sync_id bigint, attempt integer, progress jsonb)
+create function sync.note_progress(
+    sync_id bigint, attempt integer, progress jsonb, device_id text, device_state jsonb
+)
 returns void
 language plpgsql
 volatile
@@ -27829,6 +28041,10 @@ set search_path = ''
 as $$
 #variable_conflict use_column
 begin
+    -- The device first, as sync.claim does, when it changes.
+    perform from sync.authority_devices as d
+    where d.device_id = note_progress.device_id and jsonb_typeof(note_progress.device_state) = 'object'
+    for no key update;
     update sync.authority_sync_queue as q
     set
         progress = note_progress.progress, updated_at = now(),
@@ -27841,10 +28057,13 @@ begin
         perform public.refuse('40911', 'Another worker has this row: begin nothing.',
             '{"current_state": "leased", "allowed": []}');
     end if;
+    update sync.authority_devices as d
+    set state = d.state || note_progress.device_state, updated_at = now()
+    where d.device_id = note_progress.device_id and jsonb_typeof(note_progress.device_state) = 'object';
 end
 $$;
 comment on function sync.note_progress is
-'Notes what the adapter is about to do, and renews its lease. 40911 stops a worker whose lease went to another one, before it does anything that cannot be taken back.';
+'Notes what the adapter is about to do, with what its device must remember whatever comes of it, and renews its lease. 40911 stops a worker whose lease went to another one, before it does anything that cannot be taken back.';
 
 reset role;
 
@@ -28582,6 +28801,20 @@ using (
 );
 
 create policy authority_elements_select_own on fiscal.authority_elements
+for select to authenticated
+using (
+    tenant_id = (select public.tenant_id()) and environment = (select public.environment())
+    and ((select public.outlet_id()) is null or outlet_id = (select public.outlet_id()))
+);
+
+create policy fiscal_days_select_own on sync.fiscal_days
+for select to authenticated
+using (
+    tenant_id = (select public.tenant_id()) and environment = (select public.environment())
+    and ((select public.outlet_id()) is null or outlet_id = (select public.outlet_id()))
+);
+
+create policy fiscal_receipts_select_own on sync.fiscal_receipts
 for select to authenticated
 using (
     tenant_id = (select public.tenant_id()) and environment = (select public.environment())
