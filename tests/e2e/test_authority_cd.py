@@ -1,5 +1,8 @@
 """Documents at the DGI: each there exactly once whatever is lost, and nothing confirmed blindly."""
 
+import csv
+import io
+from collections import Counter
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from itertools import count
@@ -8,8 +11,8 @@ from typing import Any
 import httpx
 import pytest
 
-from scripts.stack.emcf.testing import Dgi
-from tests.support.house import House, own_house
+from scripts.stack.emcf.testing import PENDING_MAX, Dgi
+from tests.support.house import House, at_once, own_house
 from tests.support.outlets import Outlet
 from tests.support.simulator import until
 
@@ -138,3 +141,400 @@ def test_sale_is_confirmed_and_its_authority_elements_are_kept(till: Till, dgi: 
     assert till.outcomes(sale) == ["accepted"]
     resource = till.merchant.api.get(f"/invoices/{sale['id']}").json()
     assert resource["authority_sync_status"] == "SYNCED"
+
+
+def test_nothing_is_reported_without_a_device(house: House) -> None:
+    sale = Outlet(house).sealed()
+
+    assert sale["authority_sync_status"] == "NOT_APPLICABLE"
+    assert sale["authority"] is None
+
+
+def test_a_day_of_500_is_there_exactly_once_whatever_is_lost(till: Till, dgi: Dgi) -> None:
+    dgi.settings(lose_every={"confirm": 9, "submit": 60, "status": 2})
+    dgi.arm("confirm", "broken", 5)
+    dgi.arm("submit", "down", 5)
+
+    def sell(terminal: int) -> list[Json]:
+        """20 sales at this till, and a fifth of them credited afterwards."""
+        seller = f"pos-{terminal}"
+        sales = [till.sealed(pos_terminal_id=seller) for _ in range(20)]
+        return sales + [till.credit(sale, pos_terminal_id=seller) for sale in sales[:5]]
+
+    sealed = [document for some in at_once(20, sell) for document in some]
+
+    def everything_arrived() -> bool:
+        open_ = till.house.books.value(
+            "select count(*) from sync.authority_sync_queue"
+            " where outlet_id = %s and status <> 'SYNCED'",
+            till.outlet_id,
+        )
+        if open_:
+            dgi.advance(121)  # what was submitted and never confirmed expires there
+            till.report()
+        return not open_
+
+    until(everything_arrived, "all 500 there", 30)
+    there = dgi.books(till.nim)
+    ours = {row["fiscal_number"]: row["document"]["totals"]["total"] for row in sealed}
+    assert {row["rn"]: row["total"] for row in there["confirmed"]} == ours
+    assert len(there["confirmed"]) == len(ours) == 500
+    assert Counter(row["kind"] for row in there["confirmed"]) == {"FV": 400, "FA": 100}
+    assert there["pending_max_seen"] <= PENDING_MAX
+    kept = till.house.books.column(
+        "select replace(code, '-', '') from fiscal.authority_elements where outlet_id = %s",
+        till.outlet_id,
+    )
+    assert set(kept) == {row["code"] for row in there["confirmed"]}
+    assert till.alerts() == []
+
+
+def test_credit_waits_for_its_original_and_names_its_code(till: Till, dgi: Dgi) -> None:
+    dgi.arm("submit", "down", 3)
+    sale = till.sealed()
+    credit = till.credit(sale)
+
+    till.wait(credit, "SYNCED")
+
+    first, second = dgi.books(till.nim)["confirmed"]
+    assert (first["rn"], second["rn"]) == (sale["fiscal_number"], credit["fiscal_number"])
+    assert second["reference"] == first["code"]
+
+
+# --- what goes wrong there
+
+
+@pytest.mark.parametrize("fault", ["lost", "broken"])
+def test_confirmation_without_an_answer_is_repeated_and_counts_once(
+    fault: str, till: Till, dgi: Dgi
+) -> None:
+    dgi.arm("confirm", fault)
+    sale = till.sealed()
+
+    till.wait(sale, "SYNCED")
+
+    assert len(dgi.books(till.nim)["confirmed"]) == 1
+    assert till.outcomes(sale) == ["unknown", "accepted"]
+
+
+def test_worker_that_dies_while_it_confirms_is_resumed(till: Till, dgi: Dgi, house: House) -> None:
+    dgi.settings(stall_s=3)
+    dgi.arm("confirm", "stall")
+    sale = till.sealed()
+    until(lambda: till.row(sale)["progress"] != {}, "confirming")
+
+    house.stack.kill("gateway")
+    house.stack.wait_ready()
+    house.books.run(
+        "update sync.authority_sync_queue set lease_until = now() where invoice_id = %s", sale["id"]
+    )
+    till.wait(sale, "SYNCED")
+
+    assert len(dgi.books(till.nim)["confirmed"]) == 1
+
+
+def test_outcome_that_nobody_can_tell_is_never_sent_again_by_itself(till: Till, dgi: Dgi) -> None:
+    dgi.settings(replays=False)
+    dgi.arm("confirm", "lost")
+    sale = till.sealed()
+
+    till.wait(sale, "FAILED")
+
+    assert len(dgi.books(till.nim)["confirmed"]) == 1
+    assert till.alerts() == ["authority_outcome_unknown"]
+    till.report()
+    assert till.status(sale) == "FAILED"
+    asked_again = till.owner.post(
+        f"/authority-sync/documents/{sale['id']}/retry", json={"reason": "It may answer now"}
+    )
+    assert asked_again.json()["status"] == "RETRY"
+    dgi.settings(replays=True)
+    till.wait(sale, "SYNCED")
+    assert len(dgi.books(till.nim)["confirmed"]) == 1
+    assert till.alerts() == []
+
+
+def test_document_known_to_be_absent_is_sent_anew(till: Till, dgi: Dgi) -> None:
+    dgi.settings(replays=False)
+    dgi.arm("confirm", "lost")
+    sale = till.sealed()
+    till.wait(sale, "FAILED")
+
+    till.owner.post(
+        f"/authority-sync/documents/{sale['id']}/retry",
+        json={"reason": "The portal does not list it", "known_absent": True},
+    ).raise_for_status()
+    till.wait(sale, "SYNCED")
+
+    # The person was wrong, and did what only a person may do.
+    assert len(dgi.books(till.nim)["confirmed"]) == 2
+
+
+def test_other_totals_are_cancelled_and_rejected(till: Till, dgi: Dgi) -> None:
+    dgi.arm("submit", "miscount")
+    sale = till.sealed()
+
+    row = till.wait(sale, "REJECTED")
+
+    there = dgi.books(till.nim)
+    assert (there["confirmed"], there["pending"]) == ([], 0)
+    assert row["last_error_code"] == "TOTALS_DIFFER"
+    assert "1160.01" in row["last_error"]
+    assert till.alerts() == ["authority_rejected"]
+    till.owner.post(
+        f"/authority-sync/documents/{sale['id']}/retry", json={"reason": "Their mistake"}
+    ).raise_for_status()
+    till.wait(sale, "SYNCED")
+    assert till.alerts() == []
+
+
+def test_rejection_is_final_until_a_person_decides(till: Till, dgi: Dgi) -> None:
+    dgi.settings(code="12")
+    dgi.arm("submit", "reject")
+    sale = till.sealed()
+
+    row = till.wait(sale, "REJECTED")
+
+    assert (row["last_error_code"], row["attempts"]) == ("12", 1)
+    withdrawn = till.owner.post(
+        f"/authority-sync/documents/{sale['id']}/withdraw", json={"reason": "Corrected by hand"}
+    )
+    again = till.owner.post(
+        f"/authority-sync/documents/{sale['id']}/retry", json={"reason": "No, do it"}
+    )
+    assert withdrawn.json()["status"] == "NOT_APPLICABLE"
+    assert (again.status_code, again.json()["code"]) == (409, "40911")
+    events = till.house.books.column(
+        "select type from fiscal.events where subject_id = %s order by seq", sale["id"]
+    )
+    assert [type_ for type_ in events if type_] == ["invoice.sealed", "invoice.sync.rejected"]
+
+
+def test_code_that_nobody_knows_is_a_persons_business(till: Till, dgi: Dgi) -> None:
+    dgi.settings(code="77")
+    dgi.arm("submit", "reject")
+
+    till.wait(till.sealed(), "FAILED")
+
+    assert till.alerts() == ["authority_code_unknown"]
+
+
+def test_group_the_dgi_does_not_have_is_blocked_and_alarms(till: Till, dgi: Dgi) -> None:
+    document = till.document("1050.00")
+    document["items"][0] |= {"tax_group": "TG08", "kind": "goods"}
+    sale = till.seal(document).json()
+
+    row = till.wait(sale, "FAILED")
+
+    assert row["last_error_code"] == "authority_mapping_missing"
+    assert till.alerts() == ["authority_mapping_missing"]
+    assert dgi.books(till.nim)["confirmed"] == []
+
+
+def test_refused_token_holds_the_device_until_it_is_registered_again(till: Till, dgi: Dgi) -> None:
+    dgi.arm("submit", "expired")
+    first = till.sealed()
+    until(lambda: till.status(first) == "RETRY", "refused")
+    second = till.sealed()
+    status = till.owner.get("/authority-sync/status").json()["outlets"][0]
+
+    assert till.alerts() == ["authority_device_refused"]
+    assert (status["backlog"], status["last_error_code"]) == (2, "HTTP_401")
+    assert status["held_until"] is not None
+    assert till.status(second) == "PENDING"  # it did not find out for itself
+
+    assert till.register().status_code == 200
+    till.wait(first, "SYNCED")
+    till.wait(second, "SYNCED")
+    assert till.alerts() == []
+
+
+def test_silent_authority_is_asked_again_and_given_up_after_its_grace(
+    till: Till, dgi: Dgi, house: House
+) -> None:
+    dgi.arm("submit", "down", 50)
+    sale = till.sealed()
+    until(lambda: till.status(sale) == "RETRY", "tried")
+
+    house.books.run(
+        "update sync.authority_sync_queue set next_attempt_at = now() + interval '1 hour',"
+        " grace_from = now() - interval '73 hours' where invoice_id = %s",
+        sale["id"],
+    )
+    house.books.run("select sync.beat()")
+
+    assert till.status(sale) == "FAILED"
+    assert till.alerts() == ["authority_sync_failed"]
+    listed = till.owner.get("/authority-sync/documents", params={"status": "FAILED"}).json()
+    assert [row["invoice_id"] for row in listed["data"]] == [sale["id"]]
+
+
+# --- what people decide
+
+
+def test_nothing_goes_before_the_taxpayer_agrees(house: House, dgi: Dgi) -> None:
+    till = Till(house, dgi, consents=False)
+    sale = till.sealed()
+    till.report()
+
+    assert till.status(sale) == "PENDING"
+    assert dgi.books(till.nim)["confirmed"] == []
+
+    till.consent()
+    till.wait(sale, "SYNCED")
+
+
+def test_kill_switch_stops_everything_and_sealing_goes_on(
+    till: Till, dgi: Dgi, house: House
+) -> None:
+    operator = house.client(house.merchant().token("operator"))
+
+    def switch(mode: str) -> httpx.Response:
+        body = {"environment": "sandbox", "mode": mode, "reason": "Trouble at the DGI"}
+        return operator.put("/authority-sync/switches/CD", json=body)
+
+    switch("off").raise_for_status()
+    sale = till.sealed()
+    till.report()
+    stopped = (till.status(sale), till.owner.get("/authority-sync/status").json())
+    switch("on").raise_for_status()
+    till.wait(sale, "SYNCED")
+
+    assert sale["status"] == "fiscalized"
+    assert (stopped[0], stopped[1]["outlets"][0]["mode"]) == ("PENDING", "off")
+    assert till.owner.put("/authority-sync/switches/CD", json={}).status_code in (400, 422)
+    refused = till.owner.put(
+        "/authority-sync/switches/CD",
+        json={"environment": "sandbox", "mode": "off", "reason": "I may not"},
+    )
+    assert refused.json()["code"] == "40311"
+
+
+def test_read_only_asks_what_was_begun_and_begins_nothing(
+    till: Till, dgi: Dgi, house: House
+) -> None:
+    dgi.arm("confirm", "lost")
+    begun = till.sealed()
+    until(lambda: till.row(begun)["progress"] != {} and till.status(begun) == "RETRY", "lost")
+    house.books.run(
+        "insert into sync.switches values ('CD', 'sandbox', 'read_only', 'watching', 'test')"
+        " on conflict (jurisdiction, environment) do update set mode = 'read_only'"
+    )
+    fresh = till.sealed()
+
+    till.wait(begun, "SYNCED")
+    untouched = till.status(fresh)
+    house.books.run("delete from sync.switches")
+    till.wait(fresh, "SYNCED")
+
+    assert untouched == "PENDING"
+
+
+def test_what_is_not_there_is_exported_for_reporting_by_hand(till: Till, dgi: Dgi) -> None:
+    dgi.settings(code="12")
+    dgi.arm("submit", "reject")
+    rejected = till.sealed()
+    till.wait(rejected, "REJECTED")
+    till.wait(till.sealed(), "SYNCED")
+
+    answer = till.merchant.api.get("/authority-sync/documents.csv")
+
+    [row] = csv.DictReader(io.StringIO(answer.text))
+    assert answer.headers["content-type"] == "text/csv; charset=utf-8"
+    assert (row["fiscal_number"], row["total"], row["status"], row["last_error_code"]) == (
+        rejected["fiscal_number"],
+        "1160.00",
+        "REJECTED",
+        "12",
+    )
+
+
+# --- devices
+
+
+@pytest.mark.parametrize(
+    ("facts", "status", "code"),
+    [
+        ({"nif": "999999999"}, 422, "42262"),
+        ({"token": ""}, 422, "42262"),
+        ({"colour": "red"}, 422, "42262"),
+        ({"token": "eyJhbGciOiJIUzI1NiJ9.e30.x"}, 422, "42290"),
+        ({"nim": "CD99999999"}, 422, "42290"),
+    ],
+)
+def test_device_the_dgi_does_not_know_is_not_stored(
+    facts: Json, status: int, code: str, till: Till
+) -> None:
+    answer = till.register(**facts)
+
+    assert (answer.status_code, answer.json()["code"]) == (status, code)
+
+
+def test_token_is_sealed_and_shown_masked(till: Till, house: House) -> None:
+    [device] = till.merchant.api.get("/authority-sync/devices").json()["data"]
+    stored = house.books.value(
+        "select d::text from sync.authority_devices as d where outlet_id = %s", till.outlet_id
+    )
+
+    assert device["credentials"]["token"].startswith("******")
+    assert device["authority_ref"] == till.nim
+    assert device["expires_at"] is not None
+    assert "eyJ" not in stored
+
+
+def test_api_keys_do_not_register_devices(till: Till, dgi: Dgi) -> None:
+    facts = dgi.device("308123456", "CD77777777")
+
+    answer = till.merchant.api.put(f"/authority-sync/devices/{till.outlet_id}", json=facts)
+
+    assert answer.status_code == 401
+
+
+def test_device_leaves_once_nothing_is_on_its_way(till: Till, dgi: Dgi) -> None:
+    dgi.arm("submit", "down", 50)
+    sale = till.sealed()
+    path = f"/authority-sync/devices/{till.outlet_id}"
+
+    busy = till.owner.delete(path)
+    dgi.calm()
+    till.wait(sale, "SYNCED")
+    retired = till.owner.delete(path)
+
+    assert (busy.status_code, retired.json()["status"]) == (409, "retired")
+    assert till.sealed()["authority_sync_status"] == "NOT_APPLICABLE"
+
+
+def test_daily_look_finds_an_ending_token_and_other_rates(
+    till: Till, dgi: Dgi, house: House
+) -> None:
+    till.register(**dgi.device("308123456", till.nim, days=5)).raise_for_status()
+    dgi.settings(rates={"a": 0, "b": 18, "c": 5})
+    house.books.run("update sync.authority_devices set checked_at = null")
+
+    poke(house, "/checks")
+
+    alerts = house.books.rows(
+        "select kind, details from public.alerts where tenant_id = %s and status = 'open'",
+        till.merchant.tenant_id,
+    )
+    found = {row["kind"]: row["details"] for row in alerts}
+    assert set(found) == {"authority_token_expiring", "authority_rates_differ"}
+    assert found["authority_rates_differ"]["groups"]["B"] == {"ours": "16.00", "theirs": "18"}
+    assert "A" not in found["authority_rates_differ"]["groups"]
+
+    dgi.calm()
+    till.register().raise_for_status()
+    house.books.run("update sync.authority_devices set checked_at = null")
+    poke(house, "/checks")
+    assert till.alerts() == []
+
+
+def test_credentials_follow_a_new_master_key(till: Till, house: House) -> None:
+    house.books.run(
+        "update sync.authority_devices set key_version = 0 where outlet_id = %s", till.outlet_id
+    )
+
+    done = poke(house, "/reseal")
+
+    assert done == {"resealed": 1, "failed": 0}
+    till.wait(till.sealed(), "SYNCED")
