@@ -29,6 +29,8 @@ from shared.http.caller import Caller
 from shared.vault import Vault, VaultError
 
 SLOTS: Final = 50  # submissions under way in one process; a batch is what is free of them
+LOOK_S: Final = 1.0  # how long slow submissions keep us from looking for other work
+GATHER_S: Final = 0.02  # and how long we wait for more slots to be free, to claim them at once
 BEGIN_NOTHING: Final = "READ_ONLY"
 
 _OUTCOMES: Final[Mapping[type[NotAccepted], str]] = {
@@ -67,9 +69,7 @@ class Worker:
                 made += len(items)
                 if not running:
                     return made
-                done, running = await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
-                for task in done:
-                    task.result()
+                running = await _some_done(running)
         finally:
             # Whoever is cut off leaves a lease and a note behind, and is resumed when it ends.
             for task in running:
@@ -174,3 +174,12 @@ class Worker:
             code=refused.code if refused else None,
             status=status,
         )
+
+
+async def _some_done(running: set[asyncio.Task[None]]) -> set[asyncio.Task[None]]:
+    """Those that still run, after a moment in which some had the chance to end."""
+    first, rest = await asyncio.wait(running, timeout=LOOK_S, return_when=asyncio.FIRST_COMPLETED)
+    more, rest = await asyncio.wait(rest, timeout=GATHER_S) if rest else (set(), rest)
+    for task in first | more:
+        task.result()
+    return rest
