@@ -10,12 +10,16 @@ from functions.integrity.walking import Walker
 from shared.config import Settings
 from shared.db import Database
 from shared.http.app import create_app
-from shared.http.caller import ApiCaller, InternalCaller
+from shared.http.caller import ApiCaller, FunctionCaller, InternalCaller
 from shared.http.drain import Drain
 from shared.http.problem import answers
 
 router = APIRouter(tags=["integrity"])
 
+FiscalNumber = Annotated[
+    str,
+    Path(max_length=64, description="The document's number.", examples=["STL-KIN001-000001"]),
+]
 WalkId = Annotated[str, Path(max_length=64, description="The walk.", examples=[models.WALK])]
 
 
@@ -25,7 +29,7 @@ def create(settings: Settings) -> FastAPI:
         settings,
         router,
         title="Integrity",
-        description="Proof that sealed documents are what was sealed: chains walked.",
+        description="Proof that documents are what was sealed: chains walked, days anchored.",
     )
     app.state.database = Database(settings)
     app.state.drain = Drain(Walker(app.state.database).walk_due)
@@ -70,4 +74,40 @@ async def get_walk(walk_id: WalkId, caller: ApiCaller, request: Request) -> Resp
     database: Database = request.app.state.database
     return (
         await database.answer("fiscal.get_walk", {"walk_id": walk_id}, caller, idempotent=True)
+    ).response()
+
+
+@router.get("/anchors", responses=answers(models.AnchorPage, 400, 422, 429, 503))
+async def list_anchors(
+    filters: Annotated[models.AnchorFilters, Query()], caller: FunctionCaller, request: Request
+) -> models.AnchorPage:
+    """List what was published: each day one signed root over the heads of all chains of a place.
+
+    Whoever keeps a root can prove that a day was rewritten later, whoever rewrote it.
+    """
+    database: Database = request.app.state.database
+    page = await database.call("fiscal.list_anchors", filters.arguments(), caller, idempotent=True)
+    return models.AnchorPage.model_validate(page)
+
+
+@router.get(
+    "/proofs/{fiscal_number}", responses=answers(models.Proof, 401, 403, 404, 409, 429, 503)
+)
+async def get_proof(fiscal_number: FiscalNumber, caller: ApiCaller, request: Request) -> Response:
+    """Prove that a document is under a published root; 409 while its day is not over."""
+    database: Database = request.app.state.database
+    arguments = {"fiscal_number": fiscal_number}
+    return (
+        await database.answer("fiscal.inclusion_proof", arguments, caller, idempotent=True)
+    ).response()
+
+
+@router.get("/conflicts", responses=answers(models.ConflictPage, 400, 401, 403, 422, 429, 503))
+async def list_conflicts(
+    filters: Annotated[models.ConflictFilters, Query()], caller: ApiCaller, request: Request
+) -> Response:
+    """List documents that came with a number another document has; that one is in the chain."""
+    database: Database = request.app.state.database
+    return (
+        await database.answer("fiscal.list_conflicts", filters.arguments(), caller, idempotent=True)
     ).response()

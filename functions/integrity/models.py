@@ -91,17 +91,11 @@ class WalkPage(BaseModel):
     pagination: Pagination
 
 
-class WalkFilters(BaseModel):
-    """Which walks, and from where on."""
-
+class _Page(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
-    outlet_id: Annotated[
-        str | None,
-        Field(max_length=64, description="Only this outlet's.", examples=[OUTLET]),
-    ] = None
     limit: Annotated[
-        int, Field(ge=1, le=100, description="How many walks a page holds.", examples=[20])
+        int, Field(ge=1, le=100, description="How many rows a page holds.", examples=[20])
     ] = 20
     cursor: Annotated[
         str | None,
@@ -109,9 +103,121 @@ class WalkFilters(BaseModel):
     ] = None
 
     def arguments(self) -> dict[str, Any]:
-        """What fiscal.list_walks takes."""
-        return {
-            "outlet_id": self.outlet_id,
-            "page_size": self.limit,
-            "page_after": self.cursor,
-        }
+        """What the SQL function of the list takes."""
+        filters = self.model_dump(exclude={"limit", "cursor"})
+        return filters | {"page_size": self.limit, "page_after": self.cursor}
+
+
+class WalkFilters(_Page):
+    """Which walks, and from where on."""
+
+    outlet_id: Annotated[
+        str | None,
+        Field(max_length=64, description="Only this outlet's.", examples=[OUTLET]),
+    ] = None
+
+
+class ConflictFilters(WalkFilters):
+    """Which conflicts, and from where on."""
+
+
+class AnchorFilters(_Page):
+    """Which anchors, and from where on."""
+
+    environment: Annotated[
+        Literal["sandbox", "production"], Field(description="Of which documents.")
+    ] = "production"
+    jurisdiction: Annotated[
+        str | None, Field(pattern=r"^[A-Z]{2}$", description="Of which country.", examples=["CD"])
+    ] = None
+
+
+class AnchorStatement(BaseModel):
+    """What is signed: one root over the heads of `size` chains, and the root before it."""
+
+    anchor_id: Annotated[str, Field(examples=["anc_01kaj3vq1nfr5r3e2n9v4d8yzx"])]
+    anchored_on: Annotated[str, Field(examples=["2026-02-18"])]
+    environment: Literal["sandbox", "production"]
+    jurisdiction: Annotated[str, Field(examples=["CD"])]
+    kind: Literal["anchor"]
+    previous_root: Hash
+    root: Hash
+    size: Annotated[int, Field(examples=[120])]
+
+
+class Anchor(BaseModel):
+    """A statement and its signature: over SHA-256 of canonical {key_id, statement, v: 1}."""
+
+    statement: AnchorStatement
+    key_id: Annotated[str | None, Field(examples=["cd-es256-2026-01"])]
+    signature_alg: Annotated[Literal["ES256", "PS256", "RS256"] | None, Field(examples=["ES256"])]
+    signature: Annotated[str | None, Field(examples=["iDu6ayrlq8NSybWEUPDVXudNMolbJpW2sCSn3sOB"])]
+    signed_at: datetime | None
+
+
+class AnchorPage(BaseModel):
+    """Anchors, newest first."""
+
+    data: list[Anchor]
+    pagination: Pagination
+
+
+class ProvedEntry(BaseModel):
+    """The entry of the document. Its hash is SHA-256 of the four texts joined by line feeds."""
+
+    fiscal_number: Annotated[str, Field(examples=["STL-KIN001-000017"])]
+    entry_no: Annotated[int, Field(examples=[17])]
+    canonical_payload_hash: Hash
+    sealed_at: Annotated[str, Field(examples=["2026-02-17T04:00:02Z"])]
+    previous_hash: Hash
+    entry_hash: Hash
+
+
+class Head(BaseModel):
+    """A leaf of the anchor, as canonical JSON: a chain's head and the tree of its day's entries."""
+
+    entries_root: Hash
+    entry_hash: Hash
+    entry_no: Annotated[int, Field(examples=[42])]
+    from_entry: Annotated[int, Field(examples=[10])]
+    outlet_id: Annotated[str, Field(examples=[OUTLET])]
+
+
+Way = Annotated[
+    list[str], Field(description="Nodes beside the way up, lowest first.", examples=[[HASH]])
+]
+
+
+class Proof(BaseModel):
+    """From a document to a published root (RFC 6962), for whoever trusts nobody's database."""
+
+    object: Literal["inclusion_proof"]
+    entry: ProvedEntry
+    entry_path: Way
+    head: Head
+    head_no: Annotated[int, Field(examples=[3])]
+    head_path: Way
+    anchor: Anchor
+
+
+class Conflict(BaseModel):
+    """A document that came second with its number; it is not in the chain."""
+
+    id: Annotated[str, Field(examples=["cft_01kaj3vq1nfr5r3e2n9v4d8yzx"])]
+    object: Literal["fiscal_conflict"]
+    outlet_id: Annotated[str, Field(examples=[OUTLET])]
+    fiscal_number: Annotated[str, Field(examples=["STL-KIN001-000017"])]
+    kept_hash: Hash
+    other_hash: Hash
+    document: Annotated[dict[str, Any], Field(examples=[{"invoice_type": "sale"}])]
+    reason: Annotated[str, Field(examples=["another document has this number"])]
+    received_from: Annotated[str, Field(examples=["crd_01kaj3vq1nfr5r3e2n9v4d8yzx"])]
+    environment: Literal["sandbox", "production"]
+    created_at: datetime
+
+
+class ConflictPage(BaseModel):
+    """Conflicts, newest first."""
+
+    data: list[Conflict]
+    pagination: Pagination

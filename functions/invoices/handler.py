@@ -11,6 +11,7 @@ from functions.invoices.issuing import Issuer
 from functions.invoices.sealing import Sealer
 from functions.invoices.signatures import Signatures
 from functions.invoices.signers import make_signer
+from functions.invoices.statements import Statements
 from shared.config import Settings
 from shared.db import Database
 from shared.fiscal.document import Document
@@ -43,6 +44,7 @@ def create(settings: Settings) -> FastAPI:
     )
     app.state.database = Database(settings)
     app.state.signatures = Signatures(app.state.database, make_signer(settings))
+    app.state.statements = Statements(app.state.database, app.state.signatures)
     app.state.sealer = Sealer(app.state.database, app.state.signatures)
     app.state.signing = asyncio.Lock()
     issuer = Issuer(app.state.database, app.state.sealer)
@@ -85,8 +87,11 @@ async def sign_waiting_invoices(caller: InternalCaller, request: Request) -> mod
     signing: asyncio.Lock = request.app.state.signing
     if signing.locked():
         return models.Signed(signed=0)  # who is at it finds what is due now, too
+    signatures: Signatures = request.app.state.signatures
+    statements: Statements = request.app.state.statements
     async with signing:
-        return models.Signed(signed=await request.app.state.signatures.sign_waiting(caller))
+        signed = await signatures.sign_waiting(caller)
+        return models.Signed(signed=signed + await statements.sign_waiting(caller))
 
 
 @router.get("/", responses=answers(models.InvoicePage, 400, 401, 403, 422, 429, 503))

@@ -52,18 +52,18 @@ class Signatures:
     async def sign(self, work: Work, caller: Caller) -> Answer | None:
         """Sign one numbered entry and attach it; None when it still waits for its signature."""
         try:
-            facts = work["key"] or await self._register(work, caller)
+            facts = await self.key_for(work, caller)
         except (SignerUnavailable, SignerRefused, InvalidTransition) as absent:
             # Which key would sign is not known, so there was no call to log.
             log.warning(
                 "signer_unavailable", fiscal_number=work["fiscal_number"], reason=str(absent)
             )
             return None
-        key_id, key = facts["key_id"], _key_of(facts)
+        key_id = facts["key_id"]
         digest = _seal_of(work, key_id).digest()
         began = perf_counter()
         try:
-            signature = await self._verified(key, digest)
+            signature = await self.sign_digest(facts, digest)
         except SignerResting:
             return None
         except NotSigned as trouble:
@@ -105,7 +105,14 @@ class Signatures:
             await self.rotate(key_id, "signed long enough", caller)
         return len(due)
 
-    async def _verified(self, key: PublicKey, digest: bytes) -> Signature:
+    async def key_for(self, work: Work, caller: Caller) -> dict[str, str]:
+        """The facts of the key that must sign this; ours, registered now, when there is none."""
+        facts: dict[str, str] = work["key"] or await self._register(work, caller)
+        return facts
+
+    async def sign_digest(self, facts: dict[str, str], digest: bytes) -> Signature:
+        """Sign 32 bytes with a key, and see that it did. Raises NotSigned."""
+        key = _key_of(facts)
         signature = await self._signer.sign(key, digest)
         if not is_signed(digest, signature.value, key.alg, key.spki):
             raise SignerRefused("the signature is not by the key that was asked for")

@@ -9,6 +9,13 @@ using (
     and ((select public.outlet_id()) is null or outlet_id = (select public.outlet_id()))
 );
 
+create policy conflicts_select_own on fiscal.conflicts
+for select to authenticated
+using (
+    tenant_id = (select public.tenant_id()) and environment = (select public.environment())
+    and ((select public.outlet_id()) is null or outlet_id = (select public.outlet_id()))
+);
+
 create function fiscal.forbid_second_verdict()
 returns trigger
 language plpgsql
@@ -33,8 +40,9 @@ for each statement execute function fiscal.forbid_second_verdict();
 
 grant usage on schema fiscal to fn_integrity, postgres;
 grant execute on function
-fiscal.start_walk, fiscal.get_walk, fiscal.list_walks, fiscal.due_walk, fiscal.walk_part, fiscal.walk_on
+fiscal.start_walk, fiscal.get_walk, fiscal.list_walks, fiscal.due_walk, fiscal.walk_part, fiscal.walk_on,
+fiscal.list_anchors, fiscal.inclusion_proof, fiscal.list_conflicts
 to fn_integrity;
-grant execute on function fiscal.poke_integrity to postgres;
+grant execute on function fiscal.poke_integrity, fiscal.anchor_day to postgres;
 
 reset role;

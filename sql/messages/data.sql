@@ -94,6 +94,7 @@ values
 ('authority_token_expiring', 'true', 'The credentials of a fiscal device end soon', 'Ask the authority for new ones and register the outlet again.'),
 ('authority_unavailable', 'true', 'The tax authority cannot be reached', 'Nothing to do: documents wait and go when it answers; sealing goes on.'),
 ('chain_broken', 'true', 'A chain of sealed documents does not verify', 'Keep the database as it is; the details name the first entry that is not what was sealed and why.'),
+('fiscal_conflict', 'true', 'Two documents have the same number', 'Find which device issued both; the first stays and the other is among the conflicts.'),
 ('callback_parked', 'true', 'A callback of a rail was kept but not believed', 'Compare it with the rail''s statement and decide in the reviews; an unmatched one is closed by resolving its alert.'),
 ('callbacks_not_kept', 'false', 'Callbacks arrive faster than they are kept', 'Find the source address in the details and block it; ask the rail about the transfers meanwhile.'),
 ('cron_task_failing', 'false', 'A scheduled task fails again and again', 'Read the error in the details; the task keeps its beat and tries again.'),

@@ -49,6 +49,8 @@ WITHOUT_A_TENANT = {
     "messages.slo_samples": "figures of the platform",
     "messages.slos": "reference rows",
     "messages.suppressions": "addresses of the whole platform",
+    "fiscal.anchors": "roots that are published to everybody",
+    "fiscal.anchored_heads": "the leaves under those roots, which proofs show their owners",
     "fiscal.fiscal_counters": "the next number of each outlet, which its resource shows",
     "payments.intent_transitions": "reference rows",
     "payments.outbox_cursors": "how far each destination has read",

@@ -158,14 +158,17 @@ security definer -- cron may not read the queue
 set search_path = ''
 as $$
 begin
-    if not exists (select from signing.signing_queue as q where q.next_attempt_at <= now()) then
+    if
+        not exists (select from signing.signing_queue as q where q.next_attempt_at <= now())
+        and not exists (select from signing.statements as s where s.signature is null and s.next_attempt_at <= now())
+    then
         return false;
     end if;
     perform public.poke('invoices/sign');
     return true;
 end
 $$;
-comment on function signing.poke_queue is 'Wakes invoices when a document waits for its signature. A cron task.';
+comment on function signing.poke_queue is 'Wakes invoices when a document or a statement waits for its signature. A cron task.';
 
 create function signing.watch_queue()
 returns boolean
