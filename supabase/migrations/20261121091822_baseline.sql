@@ -2627,6 +2627,35 @@ for each statement execute function public.forbid_change();
 
 reset role;
 
+-- sql/signing/tables_statements.sql
+
+-- What else the keys sign: statements, which say something to people outside.
+
+set role stalela_owner;
+
+create table signing.statements (
+    statement_id text primary key,
+    tenant_id text,
+    environment text not null check (environment in ('sandbox', 'production')),
+    jurisdiction text not null,
+    kind text not null check (kind in ('anchor', 'credential')),
+    body text not null,
+    key_id text references signing.keys (key_id),
+    signature text,
+    signed_at timestamptz,
+    next_attempt_at timestamptz not null default now(),
+    created_at timestamptz not null default now(),
+    check ((key_id is null) = (signature is null) and (signature is null) = (signed_at is null))
+);
+comment on table signing.statements is
+'Signed once, by the key that is active then: body is canonical JSON (RFC 8785), and what is signed is {"key_id", "statement": body, "v": 1}. tenant_id null: of the platform.';
+alter table signing.statements enable row level security;
+create index statements_due on signing.statements (next_attempt_at) where signature is null;
+create index statements_of_key on signing.statements (key_id);
+create index statements_of_tenant on signing.statements (tenant_id, environment);
+
+reset role;
+
 -- sql/fiscal/tables.sql
 
 -- Who seals, where, and everything that was sealed. One outlet is one number sequence and one chain.
@@ -2983,6 +3012,64 @@ alter table fiscal.chain_walks enable row level security;
 create unique index chain_walks_one_running on fiscal.chain_walks (outlet_id) where status = 'running';
 create index chain_walks_of_outlet on fiscal.chain_walks (outlet_id, walk_id);
 create index chain_walks_of_tenant on fiscal.chain_walks (tenant_id, environment, walk_id);
+
+create table fiscal.anchors (
+    anchor_id text primary key references signing.statements (statement_id),
+    environment text not null check (environment in ('sandbox', 'production')),
+    jurisdiction text not null,
+    anchored_on date not null,
+    root text not null check (root ~ '^[0-9a-f]{64}$'),
+    size integer not null check (size > 0),
+    created_at timestamptz not null default now(),
+    unique (environment, jurisdiction, anchored_on)
+);
+comment on table fiscal.anchors is
+'Append-only: each day the Merkle root (RFC 6962) of the heads of all chains of a place, signed and published. size: how many heads.';
+alter table fiscal.anchors enable row level security;
+create trigger anchors_append_only
+before update or delete or truncate on fiscal.anchors
+for each statement execute function public.forbid_change();
+
+create table fiscal.anchored_heads (
+    anchor_id text not null references fiscal.anchors (anchor_id),
+    leaf_no integer not null check (leaf_no > 0),
+    outlet_id text not null references fiscal.outlets (outlet_id),
+    from_entry bigint not null,
+    entry_no bigint not null,
+    leaf text not null,
+    primary key (anchor_id, leaf_no),
+    check (entry_no >= from_entry - 1)
+);
+comment on table fiscal.anchored_heads is
+'Append-only: the leaves of each anchor. leaf is canonical JSON: the head of a chain, and the Merkle root of the entries from_entry to entry_no that came since the anchor before.';
+alter table fiscal.anchored_heads enable row level security;
+create index anchored_heads_of_outlet on fiscal.anchored_heads (outlet_id, entry_no);
+create trigger anchored_heads_append_only
+before update or delete or truncate on fiscal.anchored_heads
+for each statement execute function public.forbid_change();
+
+create table fiscal.conflicts (
+    conflict_id text primary key,
+    tenant_id text not null,
+    environment text not null check (environment in ('sandbox', 'production')),
+    outlet_id text not null references fiscal.outlets (outlet_id),
+    fiscal_number text not null,
+    kept_hash text not null,
+    other_hash text not null,
+    document text not null,
+    reason text not null,
+    received_from text not null,
+    created_at timestamptz not null default now(),
+    unique (fiscal_number, other_hash)
+);
+comment on table fiscal.conflicts is
+'Append-only: documents that came with a number another document has. The first stays in the chain, whatever these say.';
+alter table fiscal.conflicts enable row level security;
+create index conflicts_of_outlet on fiscal.conflicts (outlet_id);
+create index conflicts_of_tenant on fiscal.conflicts (tenant_id, environment, conflict_id);
+create trigger conflicts_append_only
+before update or delete or truncate on fiscal.conflicts
+for each statement execute function public.forbid_change();
 
 reset role;
 
@@ -3648,6 +3735,7 @@ values
 ('compliance.screen', 'fast', '5', '60', 'compliance.poke_screening', 'true', 'Wakes compliance when a party waits for its first screening or for one against a new list'),
 ('compliance.lists', 'slow', '300', '60', 'compliance.watch_lists', 'true', 'Raises an alert when a sanctions list is a day old'),
 ('fiscal.integrity', 'fast', '60', '60', 'fiscal.poke_integrity', 'true', 'Wakes the verifier of chains when an outlet or a walk waits for it'),
+('fiscal.anchor', 'slow', '300', '60', 'fiscal.anchor_day', 'true', 'Anchors the heads of all chains once the UTC day has begun'),
 ('reports.close_days', 'fast', '3', '60', 'fiscal.close_due_days', 'true', 'Closes the business days of outlets that are over: their Z reports'),
 ('ledger.check_balances', 'slow', '60', '60', 'ledger.check_balances', 'true', 'Compares balances that moved with their entries'),
 ('ledger.check_trial_balances', 'slow', '300', '60', 'ledger.check_trial_balances', 'true', 'Compares debits with credits in each tenant''s books'),
@@ -4699,6 +4787,7 @@ values
 ('authority_token_expiring', 'true', 'The credentials of a fiscal device end soon', 'Ask the authority for new ones and register the outlet again.'),
 ('authority_unavailable', 'true', 'The tax authority cannot be reached', 'Nothing to do: documents wait and go when it answers; sealing goes on.'),
 ('chain_broken', 'true', 'A chain of sealed documents does not verify', 'Keep the database as it is; the details name the first entry that is not what was sealed and why.'),
+('fiscal_conflict', 'true', 'Two documents have the same number', 'Find which device issued both; the first stays and the other is among the conflicts.'),
 ('callback_parked', 'true', 'A callback of a rail was kept but not believed', 'Compare it with the rail''s statement and decide in the reviews; an unmatched one is closed by resolving its alert.'),
 ('callbacks_not_kept', 'false', 'Callbacks arrive faster than they are kept', 'Find the source address in the details and block it; ask the rail about the transfers meanwhile.'),
 ('cron_task_failing', 'false', 'A scheduled task fails again and again', 'Read the error in the details; the task keeps its beat and tries again.'),
@@ -23134,14 +23223,17 @@ security definer -- cron may not read the queue
 set search_path = ''
 as $$
 begin
-    if not exists (select from signing.signing_queue as q where q.next_attempt_at <= now()) then
+    if
+        not exists (select from signing.signing_queue as q where q.next_attempt_at <= now())
+        and not exists (select from signing.statements as s where s.signature is null and s.next_attempt_at <= now())
+    then
         return false;
     end if;
     perform public.poke('invoices/sign');
     return true;
 end
 $$;
-comment on function signing.poke_queue is 'Wakes invoices when a document waits for its signature. A cron task.';
+comment on function signing.poke_queue is 'Wakes invoices when a document or a statement waits for its signature. A cron task.';
 
 create function signing.watch_queue()
 returns boolean
@@ -23277,6 +23369,442 @@ comment on function signing.rotation_body is
 
 reset role;
 
+-- sql/signing/functions/statements.sql
+
+-- Statements: made in SQL, signed by whoever holds the signer, published with their signature.
+
+set role stalela_owner;
+
+create function signing.state(
+    statement_id text, tenant_id text, environment text, jurisdiction text, kind text, body text
+)
+returns void
+language plpgsql
+volatile
+security definer -- callers may not write statements
+set search_path = ''
+as $$
+begin
+    insert into signing.statements (statement_id, tenant_id, environment, jurisdiction, kind, body)
+    values (
+        state.statement_id, state.tenant_id, state.environment, state.jurisdiction, state.kind, state.body
+    );
+end
+$$;
+comment on function signing.state is 'Keeps a statement that is to be signed. body: canonical JSON.';
+
+create function signing.statement_work(statement_id text)
+returns jsonb
+language plpgsql
+stable
+security definer -- functions may not read statements
+set search_path = ''
+as $$
+#variable_conflict use_column
+begin
+    return (
+        select jsonb_build_object(
+            'statement_id', s.statement_id, 'environment', s.environment, 'jurisdiction', s.jurisdiction,
+            'body', s.body, 'key', signing.key_facts(signing.active_key(s.jurisdiction, s.environment))
+        )
+        from signing.statements as s
+        where s.statement_id = statement_work.statement_id and s.signature is null
+    );
+end
+$$;
+comment on function signing.statement_work is 'What a signer needs to sign a statement; null when it is signed.';
+
+create function signing.claim_statements(max_rows integer)
+returns setof jsonb
+language plpgsql
+volatile
+security definer -- functions may not write statements
+set search_path = ''
+as $$
+#variable_conflict use_column
+begin
+    return query
+    update signing.statements as s
+    -- Longer than a provider may take; whoever claims and dies delays it by that.
+    set next_attempt_at = now() + interval '30 seconds'
+    where s.statement_id = any(array(
+        select d.statement_id
+        from signing.statements as d
+        where d.signature is null and d.next_attempt_at <= now()
+        order by d.next_attempt_at
+        limit claim_statements.max_rows
+        for update skip locked
+    ))
+    returning signing.statement_work(s.statement_id);
+end
+$$;
+comment on function signing.claim_statements is 'Statements that wait for their signature, each for one signer for 30 seconds.';
+
+create function signing.attach_to_statement(
+    statement_id text, key_id text, digest text, signature text, error text, latency_ms integer,
+    provider_request_id text
+)
+returns boolean
+language plpgsql
+volatile
+security definer -- functions may not write statements
+set search_path = ''
+as $$
+#variable_conflict use_column
+declare
+    stated signing.statements;
+    is_wanted boolean;
+begin
+    select s.* into strict stated
+    from signing.statements as s
+    where s.statement_id = attach_to_statement.statement_id
+    for update;
+    if attach_to_statement.digest <> encode(
+        sha256(convert_to(signing.stated_text(stated.body, attach_to_statement.key_id), 'UTF8')), 'hex'
+    ) then
+        raise exception 'the signature is not of what the statement says';
+    end if;
+    is_wanted := attach_to_statement.signature is not null and stated.signature is null
+        and signing.may_sign(attach_to_statement.key_id, null);
+    insert into signing.signing_log (
+        tenant_id, environment, fiscal_number, key_id, digest, signature, provider_request_id, latency_ms, outcome, error
+    ) values (
+        coalesce(stated.tenant_id, 'platform'), stated.environment, stated.statement_id, attach_to_statement.key_id,
+        attach_to_statement.digest, attach_to_statement.signature, attach_to_statement.provider_request_id,
+        attach_to_statement.latency_ms,
+        case when is_wanted then 'signed' when attach_to_statement.signature is null then 'failed' else 'discarded' end,
+        left(attach_to_statement.error, 500)
+    );
+    if is_wanted then
+        update signing.statements as s
+        set key_id = attach_to_statement.key_id, signature = attach_to_statement.signature, signed_at = now()
+        where s.statement_id = stated.statement_id;
+    end if;
+    return is_wanted or stated.signature is not null;
+end
+$$;
+comment on function signing.attach_to_statement is
+'Gives a statement its signature, once, when it is of what the statement says and by the active key; logs the provider''s call, a failed one too. Whether the statement is signed now.';
+
+create function signing.stated_text(body text, key_id text)
+returns text
+language plpgsql
+immutable
+set search_path = ''
+as $$
+begin
+    -- RFC 8785: members in order, no spaces; body is canonical already.
+    return format('{"key_id":"%s","statement":%s,"v":1}', stated_text.key_id, stated_text.body);
+end
+$$;
+comment on function signing.stated_text is 'The canonical text that is signed for a statement.';
+
+create function signing.statement_resource(statement_id text)
+returns jsonb
+language plpgsql
+stable
+security definer -- callers may not read statements
+set search_path = ''
+as $$
+#variable_conflict use_column
+begin
+    return (
+        select jsonb_build_object(
+            'statement', s.body::jsonb, 'key_id', s.key_id, 'signature_alg', k.alg, 'signature', s.signature,
+            'signed_at', s.signed_at
+        )
+        from signing.statements as s
+        left join signing.keys as k on k.key_id = s.key_id
+        where s.statement_id = statement_resource.statement_id
+    );
+end
+$$;
+comment on function signing.statement_resource is 'A statement as it is published; signature is null while it waits for one.';
+
+reset role;
+
+-- sql/fiscal/functions/anchors.sql
+
+-- Anchors: each day's heads of all chains as one hash, signed and published, so that nobody rewrites a day later.
+
+set role stalela_owner;
+
+create function fiscal.merkle_path(leaves bytea[], place integer, out root bytea, out path bytea[])
+language plpgsql
+immutable
+set search_path = ''
+as $$
+declare
+    level bytea[];
+    above bytea[];
+    leaf bytea;
+    at integer := place;
+begin
+    -- RFC 6962, 2.1: 0x00 before a leaf, 0x01 before two nodes; who has no partner goes up as it is.
+    path := '{}';
+    foreach leaf in array leaves loop
+        level := level || sha256('\x00'::bytea || leaf);
+    end loop;
+    while cardinality(level) > 1 loop
+        if at % 2 = 0 then
+            path := path || level[at - 1];
+        elsif at < cardinality(level) then
+            path := path || level[at + 1];
+        end if;
+        above := '{}';
+        for pair in 1..(cardinality(level) + 1) / 2 loop
+            if 2 * pair <= cardinality(level) then
+                above := above || sha256('\x01'::bytea || level[2 * pair - 1] || level[2 * pair]);
+            else
+                above := above || level[2 * pair - 1];
+            end if;
+        end loop;
+        level := above;
+        at := (at + 1) / 2;
+    end loop;
+    root := coalesce(level[1], sha256(''));
+end
+$$;
+comment on function fiscal.merkle_path is
+'The Merkle root of some leaves, and the nodes beside the way from the leaf at a place (counted from 1) up to it, lowest first. No leaves: the hash of nothing.';
+
+create function fiscal.entry_leaves(outlet_id text, from_entry bigint, until_entry bigint)
+returns bytea[]
+language plpgsql
+stable
+security definer -- callers may not read the ledger
+set search_path = ''
+as $$
+#variable_conflict use_column
+begin
+    return array(
+        select decode(l.entry_hash, 'hex')
+        from fiscal.fiscal_ledger as l
+        where
+            l.outlet_id = entry_leaves.outlet_id
+            and l.entry_no between entry_leaves.from_entry and entry_leaves.until_entry
+        order by l.entry_no
+    );
+end
+$$;
+comment on function fiscal.entry_leaves is 'The leaves of a day of one chain: its entry hashes, in order.';
+
+create function fiscal.anchor_day()
+returns integer
+language plpgsql
+volatile
+security definer -- cron may not write anchors
+set search_path = ''
+as $$
+#variable_conflict use_column
+declare
+    today date := (now() at time zone 'utc')::date;
+    place record;
+    anchored integer := 0;
+begin
+    for place in
+        select m.jurisdiction, m.environment
+        from fiscal.merchants as m
+        where not exists (
+            select from fiscal.anchors as a
+            where a.jurisdiction = m.jurisdiction and a.environment = m.environment and a.anchored_on = today
+        )
+        group by m.jurisdiction, m.environment
+    loop
+        anchored := anchored + fiscal.anchor_heads(place.environment, place.jurisdiction, today)::integer;
+    end loop;
+    if anchored > 0 then
+        perform public.poke('invoices/sign');
+    end if;
+    return anchored;
+end
+$$;
+comment on function fiscal.anchor_day is
+'Anchors the heads of all chains of each place, once a day, as soon as the UTC day has begun. A cron task.';
+
+create function fiscal.anchor_heads(environment text, jurisdiction text, anchored_on date)
+returns boolean
+language plpgsql
+volatile
+security definer -- callers may not write anchors
+set search_path = ''
+as $$
+#variable_conflict use_column
+declare
+    new_id text := public.new_id('anc');
+    heads fiscal.anchored_heads[];
+    leaves bytea[];
+    root text;
+    before text;
+begin
+    select
+        array_agg(
+            row(new_id, h.leaf_no, h.outlet_id, h.from_entry, h.entry_no, h.leaf)::fiscal.anchored_heads order by h.leaf_no
+        ),
+        array_agg(convert_to(h.leaf, 'UTF8') order by h.leaf_no)
+    into heads, leaves
+    from (
+        select
+            row_number() over (order by o.outlet_id)::integer as leaf_no, o.outlet_id, b.from_entry, l.entry_no,
+            format(
+                '{"entries_root":"%s","entry_hash":"%s","entry_no":%s,"from_entry":%s,"outlet_id":"%s"}',
+                encode((fiscal.merkle_path(fiscal.entry_leaves(o.outlet_id, b.from_entry, l.entry_no), 1)).root, 'hex'),
+                l.entry_hash, l.entry_no, b.from_entry, o.outlet_id
+            ) as leaf
+        from fiscal.outlets as o
+        inner join fiscal.merchants as m on m.merchant_id = o.merchant_id
+        cross join lateral (
+            select e.entry_no, e.entry_hash
+            from fiscal.fiscal_ledger as e
+            where e.outlet_id = o.outlet_id
+            order by e.entry_no desc
+            limit 1
+        ) as l
+        cross join lateral (
+            select coalesce(max(a.entry_no), 0) + 1 as from_entry
+            from fiscal.anchored_heads as a
+            where a.outlet_id = o.outlet_id
+        ) as b
+        where o.environment = anchor_heads.environment and m.jurisdiction = anchor_heads.jurisdiction
+    ) as h;
+    if heads is null then
+        return false;
+    end if;
+    root := encode((fiscal.merkle_path(leaves, 1)).root, 'hex');
+    select a.root into before
+    from fiscal.anchors as a
+    where a.environment = anchor_heads.environment and a.jurisdiction = anchor_heads.jurisdiction
+    order by a.anchored_on desc
+    limit 1;
+    perform signing.state(
+        new_id, null, anchor_heads.environment, anchor_heads.jurisdiction, 'anchor', format(
+            '{"anchor_id":"%s","anchored_on":"%s","environment":"%s","jurisdiction":"%s","kind":"anchor",'
+            '"previous_root":"%s","root":"%s","size":%s}',
+            new_id, anchor_heads.anchored_on, anchor_heads.environment, anchor_heads.jurisdiction,
+            coalesce(before, repeat('0', 64)), root, cardinality(heads)
+        )
+    );
+    insert into fiscal.anchors (anchor_id, environment, jurisdiction, anchored_on, root, size)
+    values (new_id, anchor_heads.environment, anchor_heads.jurisdiction, anchor_heads.anchored_on, root, cardinality(heads));
+    insert into fiscal.anchored_heads select h.* from unnest(heads) as h;
+    return true;
+end
+$$;
+comment on function fiscal.anchor_heads is
+'One anchor: the head of every chain of a place, with the Merkle root of what it gained, under one root that names the root before. False when nothing was ever sealed there.';
+
+create function fiscal.list_anchors(
+    environment text, jurisdiction text, page_size integer, page_after text
+)
+returns jsonb
+language plpgsql
+stable
+security definer -- anybody may read what is published
+set search_path = ''
+as $$
+#variable_conflict use_column
+declare
+    ids text[];
+begin
+    ids := array(
+        select a.anchor_id
+        from fiscal.anchors as a
+        where
+            a.environment = coalesce(list_anchors.environment, 'production')
+            and a.jurisdiction = coalesce(list_anchors.jurisdiction, a.jurisdiction)
+            and (list_anchors.page_after is null or a.anchor_id < list_anchors.page_after)
+        order by a.anchor_id desc
+        limit list_anchors.page_size + 1
+    );
+    return jsonb_build_object(
+        'data', (
+            select coalesce(jsonb_agg(signing.statement_resource(one.id) order by one.id desc), '[]')
+            from unnest(ids[1:list_anchors.page_size]) as one (id)
+        ),
+        'pagination', jsonb_build_object(
+            'limit', list_anchors.page_size,
+            'has_more', cardinality(ids) > list_anchors.page_size,
+            'next_cursor', case when cardinality(ids) > list_anchors.page_size then ids[list_anchors.page_size] end
+        )
+    );
+end
+$$;
+comment on function fiscal.list_anchors is 'The published anchors of an environment, newest first.';
+
+create function fiscal.inclusion_proof(fiscal_number text)
+returns public.answer
+language plpgsql
+volatile
+security definer -- callers may not read the ledger
+set search_path = ''
+as $$
+#variable_conflict use_column
+declare
+    caller public.caller := public.authorize('invoices:read', 'read');
+    entry fiscal.fiscal_ledger;
+    head fiscal.anchored_heads;
+    day record;
+    heads record;
+begin
+    select l.* into entry
+    from fiscal.fiscal_ledger as l
+    where
+        l.fiscal_number = inclusion_proof.fiscal_number and l.tenant_id = caller.tenant_id
+        and l.environment = caller.environment and l.outlet_id = coalesce(fiscal.caller_outlet(caller), l.outlet_id);
+    if not found then
+        perform public.refuse('40401', format('There is no document %s here.', inclusion_proof.fiscal_number));
+    end if;
+    select h.* into head
+    from fiscal.anchored_heads as h
+    where h.outlet_id = entry.outlet_id and h.entry_no >= entry.entry_no
+    order by h.entry_no, h.anchor_id
+    limit 1;
+    if not found then
+        perform public.refuse(
+            '40911', 'This document is not anchored yet: the heads of a day are anchored when the UTC day is over.',
+            '{"current_state": "not_anchored", "allowed": []}'
+        );
+    end if;
+    day := fiscal.merkle_path(
+        fiscal.entry_leaves(entry.outlet_id, head.from_entry, head.entry_no),
+        (entry.entry_no - head.from_entry + 1)::integer
+    );
+    heads := fiscal.merkle_path(array(
+        select convert_to(h.leaf, 'UTF8') from fiscal.anchored_heads as h
+        where h.anchor_id = head.anchor_id order by h.leaf_no
+    ), head.leaf_no);
+    return public.reply(caller, 200, json_build_object(
+        'object', 'inclusion_proof',
+        'entry', json_build_object(
+            'fiscal_number', entry.fiscal_number, 'entry_no', entry.entry_no,
+            'canonical_payload_hash', entry.canonical_payload_hash, 'sealed_at', entry.sealed_at,
+            'previous_hash', entry.previous_hash, 'entry_hash', entry.entry_hash
+        ),
+        'entry_path', fiscal.hex_of(day.path),
+        'head', head.leaf::json,
+        'head_no', head.leaf_no,
+        'head_path', fiscal.hex_of(heads.path),
+        'anchor', signing.statement_resource(head.anchor_id)
+    ));
+end
+$$;
+comment on function fiscal.inclusion_proof is
+'Why a document cannot be changed any more: the way from its entry to the head of its day, and from there to the published root. 40911 while its day is not anchored.';
+
+create function fiscal.hex_of(path bytea[])
+returns text[]
+language plpgsql
+immutable
+set search_path = ''
+as $$
+begin
+    return array(select encode(node.hash, 'hex') from unnest(path) with ordinality as node (hash, place) order by node.place);
+end
+$$;
+comment on function fiscal.hex_of is 'Hashes as lower-case hexadecimal text, in their order.';
+
+reset role;
+
 -- sql/fiscal/functions/canonical.sql
 
 -- Canonical JSON made by the database itself.
@@ -23345,6 +23873,89 @@ begin
 end
 $$;
 comment on function fiscal.instant_text is 'A time as sealed documents write it: UTC, whole seconds.';
+
+reset role;
+
+-- sql/fiscal/functions/conflicts.sql
+
+-- Two documents with one number: the first stays, the other is kept aside and people are told.
+
+set role stalela_owner;
+
+create function fiscal.keep_conflict(
+    entry fiscal.fiscal_ledger, other_hash text, document text, reason text, received_from text
+)
+returns void
+language plpgsql
+volatile
+security definer -- callers may not write conflicts
+set search_path = ''
+as $$
+begin
+    insert into fiscal.conflicts (
+        conflict_id, tenant_id, environment, outlet_id, fiscal_number, kept_hash, other_hash, document, reason,
+        received_from
+    ) values (
+        public.new_id('cft'), entry.tenant_id, entry.environment, entry.outlet_id, entry.fiscal_number,
+        entry.canonical_payload_hash, keep_conflict.other_hash, keep_conflict.document, keep_conflict.reason,
+        keep_conflict.received_from
+    )
+    on conflict on constraint conflicts_fiscal_number_other_hash_key do nothing;
+    perform public.raise_alert(
+        'fiscal_conflict', 'critical', entry.fiscal_number, entry.tenant_id, entry.environment, jsonb_build_object(
+            'outlet_id', entry.outlet_id, 'kept_hash', entry.canonical_payload_hash,
+            'other_hash', keep_conflict.other_hash, 'reason', keep_conflict.reason
+        )
+    );
+end
+$$;
+comment on function fiscal.keep_conflict is
+'Keeps a document whose number another one has, once, and raises a critical alert. The chain does not change.';
+
+create function fiscal.list_conflicts(outlet_id text, page_size integer, page_after text)
+returns public.answer
+language plpgsql
+volatile
+security definer -- callers may not read conflicts
+set search_path = ''
+as $$
+#variable_conflict use_column
+declare
+    caller public.caller := public.authorize('invoices:read', 'read');
+    outlet_only text := fiscal.caller_outlet(caller);
+    ids text[];
+begin
+    ids := array(
+        select c.conflict_id
+        from fiscal.conflicts as c
+        where
+            c.tenant_id = caller.tenant_id and c.environment = caller.environment
+            and c.outlet_id = coalesce(outlet_only, c.outlet_id)
+            and c.outlet_id = coalesce(list_conflicts.outlet_id, c.outlet_id)
+            and (list_conflicts.page_after is null or c.conflict_id < list_conflicts.page_after)
+        order by c.conflict_id desc
+        limit list_conflicts.page_size + 1
+    );
+    return public.reply(caller, 200, json_build_object(
+        'data', (
+            select coalesce(json_agg(json_build_object(
+                'id', c.conflict_id, 'object', 'fiscal_conflict', 'outlet_id', c.outlet_id,
+                'fiscal_number', c.fiscal_number, 'kept_hash', c.kept_hash, 'other_hash', c.other_hash,
+                'document', c.document::json, 'reason', c.reason, 'received_from', c.received_from,
+                'environment', c.environment, 'created_at', c.created_at
+            ) order by c.conflict_id desc), '[]')
+            from fiscal.conflicts as c
+            where c.conflict_id = any(ids[1:list_conflicts.page_size])
+        ),
+        'pagination', json_build_object(
+            'limit', list_conflicts.page_size,
+            'has_more', cardinality(ids) > list_conflicts.page_size,
+            'next_cursor', case when cardinality(ids) > list_conflicts.page_size then ids[list_conflicts.page_size] end
+        )
+    ));
+end
+$$;
+comment on function fiscal.list_conflicts is 'One page of the caller''s conflicts, newest first.';
 
 reset role;
 
@@ -28892,6 +29503,13 @@ using (
     and ((select public.outlet_id()) is null or outlet_id = (select public.outlet_id()))
 );
 
+create policy conflicts_select_own on fiscal.conflicts
+for select to authenticated
+using (
+    tenant_id = (select public.tenant_id()) and environment = (select public.environment())
+    and ((select public.outlet_id()) is null or outlet_id = (select public.outlet_id()))
+);
+
 create function fiscal.forbid_second_verdict()
 returns trigger
 language plpgsql
@@ -28916,9 +29534,50 @@ for each statement execute function fiscal.forbid_second_verdict();
 
 grant usage on schema fiscal to fn_integrity, postgres;
 grant execute on function
-fiscal.start_walk, fiscal.get_walk, fiscal.list_walks, fiscal.due_walk, fiscal.walk_part, fiscal.walk_on
+fiscal.start_walk, fiscal.get_walk, fiscal.list_walks, fiscal.due_walk, fiscal.walk_part, fiscal.walk_on,
+fiscal.list_anchors, fiscal.inclusion_proof, fiscal.list_conflicts
 to fn_integrity;
-grant execute on function fiscal.poke_integrity to postgres;
+grant execute on function fiscal.poke_integrity, fiscal.anchor_day to postgres;
+
+reset role;
+
+-- sql/signing/policies_statements.sql
+
+-- Statements: what they say stays, and who may sign them.
+
+set role stalela_owner;
+
+create policy statements_select_own on signing.statements
+for select to authenticated
+using (tenant_id = (select public.tenant_id()) and environment = (select public.environment()));
+
+create function signing.forbid_restating()
+returns trigger
+language plpgsql
+set search_path = ''
+as $$
+begin
+    if
+        tg_op <> 'UPDATE' or old.signature is not null
+        or to_jsonb(new) - '{key_id,signature,signed_at,next_attempt_at}'::text[]
+        <> to_jsonb(old) - '{key_id,signature,signed_at,next_attempt_at}'::text[]
+    then
+        raise exception 'a statement never changes';
+    end if;
+    return new;
+end
+$$;
+comment on function signing.forbid_restating is 'A statement gets its signature, and nothing else ever happens to it.';
+
+create trigger statements_keep_their_words
+before update or delete on signing.statements
+for each row execute function signing.forbid_restating();
+
+create trigger statements_stay
+before truncate on signing.statements
+for each statement execute function signing.forbid_restating();
+
+grant execute on function signing.claim_statements, signing.attach_to_statement to fn_invoices;
 
 reset role;
 
