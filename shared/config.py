@@ -59,6 +59,11 @@ class Settings(BaseSettings):
     kms_endpoint: str = Field(default="", pattern=r"^(https?://.+)?$")  # empty: the region's own
     kms_access_key_id: str = ""
     kms_access_key_secret: SecretStr = SecretStr("")
+    oss_endpoint: str = ""  # https://oss-eu-central-1.aliyuncs.com, where documents are archived
+    oss_region: str = ""  # eu-central-1: part of every signature
+    oss_bucket: str = ""  # with a locked retention policy; empty: nothing is archived
+    oss_access_key_id: SecretStr = SecretStr("")
+    oss_access_key_secret: SecretStr = SecretStr("")
     verify_url: str = ""  # public base of the QR codes; empty: /verify of functions_url
     trusted_proxies: int = Field(default=0, ge=0, le=10)  # proxies of ours in front of us
     callback_sources: list[str] = Field(default_factory=list)  # CIDRs; empty: not checked

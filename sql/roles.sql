@@ -15,6 +15,7 @@ begin
             ('fn_deliveries', '5s'),
             ('fn_invoices', '5s'),
             ('fn_integrity', '30s'),
+            ('fn_archive', '30s'),
             ('fn_alerts', '10s'),
             ('fn_authority_sync', '10s'),
             ('fn_merchants', '5s'),

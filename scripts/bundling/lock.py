@@ -20,6 +20,8 @@ SOURCE_ONLY: Final = frozenset(
         "alibabacloud-endpoint-util",
         "alibabacloud-tea",
         "alibabacloud-tea-xml",
+        "crcmod",  # for speed it has C, too, which is left out where there is no compiler
+        "oss2",
     }
 )
 BUILDER: Final = "setuptools"

@@ -12,6 +12,7 @@ COLOURS = {
     "daraja": 33,
     "resend": 31,
     "emcf": 31,
+    "oss": 94,
     "stack": 1,
 }
 WIDTH = max(map(len, COLOURS))

@@ -22,6 +22,8 @@ from scripts.stack.cors import Cors
 from scripts.stack.docs.page import Docs
 from scripts.stack.keys import Keys
 from scripts.stack.openapi import merge
+from scripts.stack.oss.app import BUCKET as OSS_BUCKET
+from scripts.stack.oss.app import REGION as OSS_REGION
 from scripts.stack.places import ROOT, Ports
 from scripts.stack.rest_proxy import RestProxy
 from shared.config import Settings
@@ -108,6 +110,11 @@ def function_settings(
         "resend_api_key": keys["resend_api_key"],
         "resend_webhook_secrets": [keys["resend_webhook_secret"]],
         "operator_email": "operator@stalela.example",
+        "oss_endpoint": f"http://127.0.0.1:{around.ports.oss}",
+        "oss_region": OSS_REGION,
+        "oss_bucket": OSS_BUCKET,
+        "oss_access_key_id": keys["oss_access_key_id"],
+        "oss_access_key_secret": keys["oss_access_key_secret"],
         # Everything comes from this machine: one address would share everybody's allowance.
         "ip_requests_per_s": 0,
         "global_requests_per_s": 0,

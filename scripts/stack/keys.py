@@ -24,7 +24,7 @@ class Keys:
         self._facts: dict[str, Any] = {}
         if self.path.exists():
             self._facts = json.loads(self.path.read_text())
-            if missing := {n: f for n, f in _mail_secrets().items() if n not in self._facts}:
+            if missing := {n: f for n, f in _accounts().items() if n not in self._facts}:
                 self.remember(**missing)  # a state directory of an earlier release
         else:
             self._facts = _generate()
@@ -87,13 +87,16 @@ def _generate() -> dict[str, Any]:
         "internal_token": secrets.token_urlsafe(32),
         "vault_keys": {"1": base64.b64encode(secrets.token_bytes(32)).decode()},
         "role_tokens": {},
-        **_mail_secrets(),
+        **_accounts(),
     }
 
 
-def _mail_secrets() -> dict[str, str]:
+def _accounts() -> dict[str, str]:
+    """Who we are at the simulators."""
     secret = base64.b64encode(secrets.token_bytes(24)).decode()
     return {
         "resend_api_key": f"re_{secrets.token_urlsafe(24)}",
         "resend_webhook_secret": f"whsec_{secret}",
+        "oss_access_key_id": f"LTAI5t{secrets.token_hex(9)}",
+        "oss_access_key_secret": secrets.token_urlsafe(24),
     }

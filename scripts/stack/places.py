@@ -50,8 +50,12 @@ class Ports:
         return self.base + 6
 
     @property
+    def oss(self) -> int:
+        return self.base + 7
+
+    @property
     def last(self) -> int:
-        return self.emcf
+        return self.oss
 
 
 def base_port() -> int:

@@ -4,6 +4,7 @@ import json
 import os
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, Self
 
@@ -16,6 +17,7 @@ from scripts.stack.postgres import Cluster
 from scripts.stack.process import Child, Log, wait_until
 
 DATABASE = "postgres"  # the one pg_cron runs in, as on a hosted project
+TEN_YEARS_D = 3653  # of the local bucket's retention policy
 DEATHS_MAX = 4  # a program that died so often while we waited for it will not come up
 
 
@@ -57,6 +59,8 @@ class Stack:
             self._spawn("resend", self._resend())
             if self.reports_to_authorities:
                 self._spawn("emcf", self._emcf())
+            if self._has_archive():
+                self._spawn("oss", self._oss())
             self.cluster.start(self.log)
             self.children["postgres"] = self.cluster.child
             self.migrate()
@@ -72,7 +76,7 @@ class Stack:
 
     def stop(self) -> None:
         """Stop everything, the callers of the database before the database."""
-        for name in ("gateway", "daraja", "resend", "emcf", "pg_net", "postgrest"):
+        for name in ("gateway", "daraja", "resend", "emcf", "oss", "pg_net", "postgrest"):
             if child := self.children.pop(name, None):
                 child.stop()
         self.children.pop("postgres", None)
@@ -153,6 +157,11 @@ class Stack:
         """Whether anything here talks to tax authorities, so that their simulators are needed."""
         return self.functions is None or "authority_sync" in self.functions
 
+    @property
+    def archive_url(self) -> str:
+        """The local endpoint of object storage, if this stack has one."""
+        return f"http://127.0.0.1:{self.ports.oss}"
+
     def dsn(self, role: str = "postgres") -> str:
         """A URL of the database for `role`."""
         return self.database.dsn(role)
@@ -173,6 +182,8 @@ class Stack:
             "STALELA_AUTH_CONNINFO": self._conninfo("supabase_auth_admin"),
             "STALELA_OVERRIDES": json.dumps(self.overrides),
             "STALELA_FUNCTIONS": json.dumps(self.functions),
+            "OSS_ACCESS_KEY_ID": self.keys["oss_access_key_id"],
+            "OSS_ACCESS_KEY_SECRET": self.keys["oss_access_key_secret"],
             "RESEND_API_KEY": self.keys["resend_api_key"],
             "RESEND_WEBHOOK_SECRET": self.keys["resend_webhook_secret"],
         }
@@ -196,6 +207,15 @@ class Stack:
     def _emcf(self) -> list[str]:
         module = [sys.executable, "-m", "scripts.stack.emcf"]
         return [*module, "--port", str(self.ports.emcf), "--state", str(self.state / "emcf")]
+
+    def _has_archive(self) -> bool:
+        # Stacks of tests serve few functions, and start faster without what those never speak to.
+        return self.functions is None or "archive" in self.functions
+
+    def _oss(self) -> list[str]:
+        module = [sys.executable, "-m", "scripts.stack.oss"]
+        module += ["--port", str(self.ports.oss), "--state", str(self.state / "oss")]
+        return [*module, "--days", str(TEN_YEARS_D)]
 
     def _conninfo(self, role: str) -> str:
         return self.cluster.conninfo(role, DATABASE)
@@ -238,12 +258,16 @@ class Stack:
             "daraja": lambda: self._answers(f"{self.daraja_url}/control/health"),
             "resend": lambda: self._answers(f"{self.mailbox_url}/control/health"),
             "pg_net": self._worker_is_up,
-        } | self._authorities()
+        } | self._probes_of_some()
 
-    def _authorities(self) -> dict[str, Callable[[], bool]]:
-        if not self.reports_to_authorities:
-            return {}
-        return {"emcf": lambda: self._answers(f"{self.emcf_url}/control/health")}
+    def _probes_of_some(self) -> dict[str, Callable[[], bool]]:
+        """Of what only stacks with certain functions have."""
+        probes = {}
+        if self.reports_to_authorities:
+            probes["emcf"] = f"{self.emcf_url}/control/health"
+        if self._has_archive():
+            probes["oss"] = f"{self.archive_url}/control/health"
+        return {name: partial(self._answers, url) for name, url in probes.items()}
 
     def _answers(self, url: str) -> bool:
         try:

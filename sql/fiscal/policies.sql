@@ -52,6 +52,17 @@ create policy document_links_select_own on fiscal.document_links
 for select to authenticated
 using (tenant_id = (select public.tenant_id()) and environment = (select public.environment()));
 
+create policy archive_manifests_select_own on fiscal.archive_manifests
+for select to authenticated
+using (
+    tenant_id = (select public.tenant_id()) and environment = (select public.environment())
+    and ((select public.outlet_id()) is null or outlet_id = (select public.outlet_id()))
+);
+
+create policy archive_copies_select_own on fiscal.archive_copies
+for select to authenticated
+using (tenant_id = (select public.tenant_id()) and environment = (select public.environment()));
+
 create policy signatures_select_own on fiscal.signatures
 for select to authenticated
 using (
@@ -122,5 +133,12 @@ grant execute on function fiscal.verify, fiscal.verify_as_caller, fiscal.count_v
 
 grant usage on schema fiscal to fn_reports;
 grant execute on function fiscal.close_business_day, fiscal.get_report, fiscal.list_reports to fn_reports;
+
+grant usage on schema fiscal to fn_archive, postgres;
+grant execute on function
+fiscal.archive_due, fiscal.archive_page, fiscal.archive_keys, fiscal.record_manifest, fiscal.archive_open,
+fiscal.record_copy, fiscal.tell_archive_trouble, fiscal.ask_for_archive, fiscal.list_archive
+to fn_archive;
+grant execute on function fiscal.poke_archive to postgres;
 
 reset role;

@@ -64,7 +64,7 @@ create index operators_of_tenant on fiscal.operators (tenant_id, environment);
 
 create table fiscal.fiscal_counters (
     outlet_id text not null references fiscal.outlets (outlet_id),
-    kind text not null check (kind in ('invoice', 'report_z', 'key_rotation')),
+    kind text not null check (kind in ('invoice', 'report_z', 'key_rotation', 'archive')),
     next_value bigint not null default 1 check (next_value > 0),
     primary key (outlet_id, kind)
 ) with (fillfactor = 50);
@@ -137,7 +137,7 @@ create table fiscal.fiscal_ledger (
     environment text not null check (environment in ('sandbox', 'production')),
     record_type text not null check (record_type in (
         'sale', 'advance', 'credit_note', 'debit_note', 'export', 'export_credit', 'export_advance',
-        'block_void', 'report_z', 'key_rotation'
+        'block_void', 'report_z', 'key_rotation', 'archive'
     )),
     fiscal_number text not null unique,
     series_no bigint not null check (series_no > 0),
@@ -313,6 +313,53 @@ comment on table fiscal.verification_counts is
 'How often a document was verified, by channel. Nothing about who did. window_*: the views of the running window of fiscal.verification_spike.';
 alter table fiscal.verification_counts enable row level security;
 create index verification_counts_of_tenant on fiscal.verification_counts (tenant_id, environment);
+
+create table fiscal.archive_manifests (
+    fiscal_number text primary key references fiscal.fiscal_ledger (fiscal_number),
+    outlet_id text not null references fiscal.outlets (outlet_id),
+    tenant_id text not null,
+    environment text not null check (environment in ('sandbox', 'production')),
+    manifest_no bigint not null check (manifest_no > 0),
+    first_entry bigint not null check (first_entry > 0),
+    last_entry bigint not null,
+    previous_no bigint generated always as (nullif(manifest_no - 1, 0)) stored,
+    previous_last bigint generated always as (first_entry - 1) stored,
+    day date not null,
+    prefix text not null,
+    body text not null,
+    created_at timestamptz not null default now(),
+    unique (outlet_id, manifest_no, last_entry),
+    check (last_entry >= first_entry),
+    check (manifest_no > 1 or first_entry = 1),
+    foreign key (outlet_id, previous_no, previous_last)
+    references fiscal.archive_manifests (outlet_id, manifest_no, last_entry)
+);
+comment on table fiscal.archive_manifests is
+'Append-only: what was archived of an outlet''s chain, range by range without gaps. body is canonical JSON (RFC 8785) that names every object and its SHA-256; its own SHA-256 is in the ledger.';
+alter table fiscal.archive_manifests enable row level security;
+create unique index archive_manifests_of_outlet on fiscal.archive_manifests (outlet_id, manifest_no);
+create index archive_manifests_previous on fiscal.archive_manifests (outlet_id, previous_no, previous_last);
+create index archive_manifests_of_tenant on fiscal.archive_manifests (tenant_id, environment);
+create trigger archive_manifests_append_only
+before update or delete or truncate on fiscal.archive_manifests
+for each statement execute function public.forbid_change();
+
+create table fiscal.archive_copies (
+    fiscal_number text primary key references fiscal.archive_manifests (fiscal_number),
+    tenant_id text not null,
+    environment text not null check (environment in ('sandbox', 'production')),
+    object_key text not null unique,
+    sha256 text not null check (sha256 ~ '^[0-9a-f]{64}$'),
+    bytes bigint not null check (bytes > 0),
+    verified_at timestamptz not null default now()
+);
+comment on table fiscal.archive_copies is
+'Append-only: manifests that are kept with their signature, read back after they were written. Only what is here may be trimmed from the hot tables.';
+alter table fiscal.archive_copies enable row level security;
+create index archive_copies_of_tenant on fiscal.archive_copies (tenant_id, environment);
+create trigger archive_copies_append_only
+before update or delete or truncate on fiscal.archive_copies
+for each statement execute function public.forbid_change();
 
 create type fiscal.sealing as (answer public.answer, work jsonb);
 comment on type fiscal.sealing is

@@ -233,6 +233,8 @@ def test_the_records_of_what_happened_are_append_only(books: Books) -> None:
         "directory.route_explanations",
         "directory.versions",
         "fiscal.authority_elements",
+        "fiscal.archive_copies",
+        "fiscal.archive_manifests",
         "fiscal.events",
         "fiscal.anchored_heads",
         "fiscal.anchors",

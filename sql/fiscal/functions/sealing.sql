@@ -269,7 +269,7 @@ begin
         (write_entry.outlet).outlet_id, coalesce(head.entry_no, 0) + 1, (write_entry.outlet).tenant_id,
         (write_entry.outlet).environment, write_entry.record_type, write_entry.fiscal_number,
         write_entry.series_no,
-        case when write_entry.record_type not in ('report_z', 'key_rotation') then write_entry.series_no end,
+        case when write_entry.record_type not in ('report_z', 'key_rotation', 'archive') then write_entry.series_no end,
         write_entry.canonical_payload_hash, entry.sealed_at, entry.previous_hash,
         encode(sha256(convert_to(concat_ws(
             E'\n', write_entry.fiscal_number, write_entry.canonical_payload_hash, entry.sealed_at, entry.previous_hash

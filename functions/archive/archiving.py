@@ -1,0 +1,199 @@
+"""From a range of a chain to objects that are kept: written, read back, named by a manifest."""
+
+import asyncio
+import io
+import math
+from collections.abc import AsyncIterator, Iterable, Mapping
+from contextlib import ExitStack, asynccontextmanager
+from datetime import UTC, datetime
+from gzip import GzipFile
+from hashlib import sha256
+from tempfile import SpooledTemporaryFile
+from typing import IO, Any, Final
+
+from shared import log
+from shared.clock import to_wire
+from shared.db import Database
+from shared.errors import DependencyUnavailable, InternalError
+from shared.fiscal.canonical import canonical_bytes
+from shared.http.caller import Caller
+from shared.objects import NotTheSame, Objects, StoreUnavailable
+
+BATCH: Final = 10  # ranges looked for at once
+PAGE: Final = 100  # entries of one answer: at 500 lines a document, some ten megabytes
+IN_MEMORY: Final = 4 * 1024 * 1024  # a part that grows beyond goes to the disk
+DAYS_OF_A_YEAR: Final = 365.25
+
+Work = dict[str, Any]
+
+
+class Archive:
+    """Lives as long as the app; holds no state of a request."""
+
+    def __init__(self, database: Database, objects: Objects) -> None:
+        self._database, self._objects = database, objects
+
+    async def keep_days(self, caller: Caller) -> int:
+        """Archive the days that are over, of every outlet; how many ranges."""
+        midnight = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
+        return await self._keep_ranges(None, midnight, caller)
+
+    async def keep_outlet(self, outlet_id: str, caller: Caller) -> int:
+        """Archive all of one outlet that has its signatures by now; how many ranges."""
+        return await self._keep_ranges(outlet_id, datetime.now(UTC), caller)
+
+    async def keep_manifests(self, caller: Caller) -> int:
+        """Keep the manifests whose signatures have come; how many."""
+        kept = 0
+        while works := await self._database.call(
+            "fiscal.archive_open", {"max_rows": BATCH}, caller
+        ):
+            for work in works:
+                body = work["body"].encode()
+                digest = await self._write(
+                    work["key"], io.BytesIO(body), "application/json", caller
+                )
+                copy = {
+                    "fiscal_number": work["fiscal_number"],
+                    "object_key": work["key"],
+                    "sha256": digest,
+                    "bytes": len(body),
+                }
+                await self._database.call("fiscal.record_copy", copy, caller, idempotent=True)
+                kept += 1
+        return kept
+
+    async def _keep_ranges(self, outlet_id: str | None, until: datetime, caller: Caller) -> int:
+        kept = 0
+        wanted = {"outlet_id": outlet_id, "until": to_wire(until), "max_rows": BATCH}
+        while works := await self._database.call("fiscal.archive_due", wanted, caller):
+            for work in works:
+                await self._check_retention(work["retention_years"], caller)
+                await self._keep_range(work, caller)
+                kept += 1
+        return kept
+
+    async def _keep_range(self, work: Work, caller: Caller) -> None:
+        year, month, day = work["day"].split("-")
+        prefix = (
+            f"fiscal/{work['jurisdiction']}/{work['merchant_id']}/{work['outlet_id']}"
+            f"/{year}/{month}/{day}/"
+        )
+        first, last = work["first_entry"], work["last_entry"]
+        with ExitStack() as open_parts:
+            parts = await self._read(work, open_parts, caller)
+            if parts["ledger"].rows != last - first + 1:
+                raise InternalError(f"entries {first} to {last} are not all signed")
+            written = []
+            for kind, part in sorted(parts.items()):
+                digest = part.close()
+                # The name has the digest in it: what is written twice never meets another.
+                key = f"{prefix}{first:08d}-{last:08d}.{kind}.{digest[:16]}.jsonl.gz"
+                await self._write(key, part.file, "application/gzip", caller)
+                written.append(
+                    {"kind": kind, "key": key, "rows": part.rows, "bytes": part.size}
+                    | {"sha256": digest}
+                )
+        manifest = {
+            name: work[name]
+            for name in (
+                "jurisdiction", "merchant_id", "outlet_id", "outlet_code", "environment", "day",
+                "first_entry", "last_entry",
+            )
+        }  # fmt: skip
+        manifest |= {"v": 1, "record_type": "archive", "objects": written}
+        number = await self._database.call(
+            "fiscal.record_manifest",
+            {
+                "outlet_id": work["outlet_id"],
+                "first_entry": first,
+                "last_entry": last,
+                "day": work["day"],
+                "prefix": prefix,
+                "body": canonical_bytes(manifest).decode(),
+            },
+            caller,
+        )
+        log.event("range_archived", subject_id=number, rows=last - first + 1)
+
+    async def _read(self, work: Work, open_parts: ExitStack, caller: Caller) -> dict[str, "Part"]:
+        """Everything of a range, a part per kind; kinds without a line have none."""
+        parts: dict[str, Part] = {}
+
+        def add(page: Mapping[str, Iterable[str] | None]) -> None:
+            for kind, lines in page.items():
+                for line in lines or ():
+                    if kind not in parts:
+                        parts[kind] = open_parts.enter_context(Part())
+                    parts[kind].add(line)
+
+        outlet = {"outlet_id": work["outlet_id"]}
+        for first in range(work["first_entry"], work["last_entry"] + 1, PAGE):
+            last = min(first + PAGE - 1, work["last_entry"])
+            entries = outlet | {"first_entry": first, "last_entry": last}
+            page = await self._database.call("fiscal.archive_page", entries, caller)
+            await asyncio.to_thread(add, page)
+        add({"keys": await self._database.call("fiscal.archive_keys", outlet, caller)})
+        return parts
+
+    async def _check_retention(self, years: int, caller: Caller) -> None:
+        wanted = math.ceil(years * DAYS_OF_A_YEAR)
+        async with _answered():
+            days = await asyncio.to_thread(self._objects.retention_days)
+        if days < wanted:
+            reason = f"the bucket keeps objects for {days} days, and the law wants {wanted}"
+            await self._tell("archive_unprotected", "archive", reason, caller)
+            raise InternalError(reason)
+
+    async def _write(self, key: str, body: IO[bytes], media_type: str, caller: Caller) -> str:
+        try:
+            async with _answered():
+                return await asyncio.to_thread(self._objects.keep, key, body, media_type)
+        except NotTheSame:
+            await self._tell("archive_damaged", key, "it was read back differently", caller)
+            raise InternalError(f"{key} is not what was sent") from None
+
+    async def _tell(self, kind: str, subject: str, reason: str, caller: Caller) -> None:
+        trouble = {"kind": kind, "subject": subject, "reason": reason}
+        await self._database.call("fiscal.tell_archive_trouble", trouble, caller)
+
+
+class Part:
+    """The JSON lines of one kind, compressed while they come. The same lines are the same bytes."""
+
+    def __init__(self) -> None:
+        self.rows = self.size = 0
+        self.file: IO[bytes] = SpooledTemporaryFile(IN_MEMORY)  # noqa: SIM115  closed by __exit__
+        self._lines = GzipFile(filename="", mode="wb", fileobj=self.file, mtime=0)
+
+    def add(self, line: str) -> None:
+        """One more line."""
+        self._lines.write(line.encode() + b"\n")
+        self.rows += 1
+
+    def close(self) -> str:
+        """The SHA-256 of the whole, which can be read from its beginning now."""
+        self._lines.close()
+        self.size = self.file.tell()
+        self.file.seek(0)
+        digest = sha256()
+        while piece := self.file.read(IN_MEMORY):
+            digest.update(piece)
+        self.file.seek(0)
+        return digest.hexdigest()
+
+    def __enter__(self) -> "Part":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.file.close()
+
+
+@asynccontextmanager
+async def _answered() -> AsyncIterator[None]:
+    """Object storage that does not answer makes this function unavailable for the moment."""
+    try:
+        yield
+    except StoreUnavailable as away:
+        log.warning("archive_unavailable", reason=str(away))
+        raise DependencyUnavailable("the object storage does not answer", retry_after=60) from away

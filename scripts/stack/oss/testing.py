@@ -1,0 +1,71 @@
+"""An endpoint of its own for a test, and how a test speaks to it."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from scripts.stack.daraja.testing import PATIENCE_S, free_port, until
+
+ROOT = Path(__file__).parents[3]
+KEY, SECRET = "LTAI5tLocalArchive", "the-secret-of-the-tests"  # invented
+TEN_YEARS = 3653
+
+
+@dataclass
+class Vaulted:
+    """A running endpoint: its address and its control API."""
+
+    url: str
+    http: httpx.Client
+
+    def control(self, method: str, path: str, body: object = None) -> Any:
+        """The JSON answer. Raises httpx.HTTPStatusError for a refusal."""
+        return self.http.request(method, f"/control/{path}", json=body).raise_for_status().json()
+
+    def arm(self, fault: str, times: int = 1) -> None:
+        self.control("POST", "faults", {"fault": fault, "times": times})
+
+    def rot(self, key: str) -> None:
+        self.control("POST", "rot", {"key": key})
+
+    def names(self, prefix: str = "") -> list[str]:
+        """Names of the objects that are kept."""
+        found = self.http.get("/control/objects", params={"prefix": prefix})
+        return [one["key"] for one in found.raise_for_status().json()]
+
+
+@contextmanager
+def keeping(state: Path, days: int | None = TEN_YEARS) -> Iterator[Vaulted]:
+    """An endpoint on a free port, ready to serve; stopped when the block ends."""
+    port = free_port()
+    command = [sys.executable, "-W", "error", "-m", "scripts.stack.oss"]
+    command += ["--port", str(port), "--state", str(state)]
+    command += ["--days", str(days)] if days is not None else []
+    environment = os.environ | {"OSS_ACCESS_KEY_ID": KEY, "OSS_ACCESS_KEY_SECRET": SECRET}
+    url = f"http://127.0.0.1:{port}"
+    state.mkdir(parents=True, exist_ok=True)
+    with (
+        (state / "log").open("ab") as log,
+        httpx.Client(base_url=url, timeout=15, trust_env=False) as client,
+    ):
+        process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=log, stderr=log)
+        try:
+            until(lambda: _answers(client))
+            yield Vaulted(url, client)
+        finally:
+            process.terminate()
+            process.wait(PATIENCE_S)
+
+
+def _answers(client: httpx.Client) -> str | bool:
+    try:
+        return client.get("/control/health").is_success and "yes"
+    except httpx.TransportError:
+        return False
