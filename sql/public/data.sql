@@ -136,6 +136,7 @@ values
 on conflict (app_role, scope) do nothing;
 
 -- shared/authority/public.function_roles.csv
+-- shared/fiscal/archive/public.function_roles.csv
 -- shared/fiscal/integrity/public.function_roles.csv
 -- shared/fiscal/public.function_roles.csv
 -- shared/messages/public.function_roles.csv
@@ -143,6 +144,7 @@ on conflict (app_role, scope) do nothing;
 insert into public.function_roles (db_role, may_pass_user)
 values
 ('fn_authority_sync', 'true'),
+('fn_archive', 'true'),
 ('fn_integrity', 'true'),
 ('fn_invoices', 'true'),
 ('fn_reports', 'true'),
@@ -387,6 +389,7 @@ on conflict (pattern, destination) do update set
 -- shared/authority/public.cron_tasks.csv
 -- shared/authority/zw/public.cron_tasks.csv
 -- shared/compliance/public.cron_tasks.csv
+-- shared/fiscal/archive/public.cron_tasks.csv
 -- shared/fiscal/integrity/public.cron_tasks.csv
 -- shared/fiscal/reporting/public.cron_tasks.csv
 -- shared/ledger/public.cron_tasks.csv
@@ -405,6 +408,7 @@ values
 ('compliance.purge', 'slow', '3600', '120', 'compliance.purge_velocity', 'true', 'Removes counters that no window reaches any more'),
 ('compliance.screen', 'fast', '5', '60', 'compliance.poke_screening', 'true', 'Wakes compliance when a party waits for its first screening or for one against a new list'),
 ('compliance.lists', 'slow', '300', '60', 'compliance.watch_lists', 'true', 'Raises an alert when a sanctions list is a day old'),
+('archive.poke', 'slow', '900', '60', 'fiscal.poke_archive', 'true', 'Wakes the archive when a day is over'),
 ('fiscal.integrity', 'fast', '60', '60', 'fiscal.poke_integrity', 'true', 'Wakes the verifier of chains when an outlet or a walk waits for it'),
 ('fiscal.anchor', 'slow', '300', '60', 'fiscal.anchor_day', 'true', 'Anchors the heads of all chains once the UTC day has begun'),
 ('reports.close_days', 'fast', '3', '60', 'fiscal.close_due_days', 'true', 'Closes the business days of outlets that are over: their Z reports'),

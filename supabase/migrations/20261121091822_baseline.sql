@@ -21,6 +21,7 @@ begin
             ('fn_deliveries', '5s'),
             ('fn_invoices', '5s'),
             ('fn_integrity', '30s'),
+            ('fn_archive', '30s'),
             ('fn_alerts', '10s'),
             ('fn_authority_sync', '10s'),
             ('fn_merchants', '5s'),
@@ -2724,7 +2725,7 @@ create index operators_of_tenant on fiscal.operators (tenant_id, environment);
 
 create table fiscal.fiscal_counters (
     outlet_id text not null references fiscal.outlets (outlet_id),
-    kind text not null check (kind in ('invoice', 'report_z', 'key_rotation')),
+    kind text not null check (kind in ('invoice', 'report_z', 'key_rotation', 'archive')),
     next_value bigint not null default 1 check (next_value > 0),
     primary key (outlet_id, kind)
 ) with (fillfactor = 50);
@@ -2797,7 +2798,7 @@ create table fiscal.fiscal_ledger (
     environment text not null check (environment in ('sandbox', 'production')),
     record_type text not null check (record_type in (
         'sale', 'advance', 'credit_note', 'debit_note', 'export', 'export_credit', 'export_advance',
-        'block_void', 'report_z', 'key_rotation'
+        'block_void', 'report_z', 'key_rotation', 'archive'
     )),
     fiscal_number text not null unique,
     series_no bigint not null check (series_no > 0),
@@ -2973,6 +2974,53 @@ comment on table fiscal.verification_counts is
 'How often a document was verified, by channel. Nothing about who did. window_*: the views of the running window of fiscal.verification_spike.';
 alter table fiscal.verification_counts enable row level security;
 create index verification_counts_of_tenant on fiscal.verification_counts (tenant_id, environment);
+
+create table fiscal.archive_manifests (
+    fiscal_number text primary key references fiscal.fiscal_ledger (fiscal_number),
+    outlet_id text not null references fiscal.outlets (outlet_id),
+    tenant_id text not null,
+    environment text not null check (environment in ('sandbox', 'production')),
+    manifest_no bigint not null check (manifest_no > 0),
+    first_entry bigint not null check (first_entry > 0),
+    last_entry bigint not null,
+    previous_no bigint generated always as (nullif(manifest_no - 1, 0)) stored,
+    previous_last bigint generated always as (first_entry - 1) stored,
+    day date not null,
+    prefix text not null,
+    body text not null,
+    created_at timestamptz not null default now(),
+    unique (outlet_id, manifest_no, last_entry),
+    check (last_entry >= first_entry),
+    check (manifest_no > 1 or first_entry = 1),
+    foreign key (outlet_id, previous_no, previous_last)
+    references fiscal.archive_manifests (outlet_id, manifest_no, last_entry)
+);
+comment on table fiscal.archive_manifests is
+'Append-only: what was archived of an outlet''s chain, range by range without gaps. body is canonical JSON (RFC 8785) that names every object and its SHA-256; its own SHA-256 is in the ledger.';
+alter table fiscal.archive_manifests enable row level security;
+create unique index archive_manifests_of_outlet on fiscal.archive_manifests (outlet_id, manifest_no);
+create index archive_manifests_previous on fiscal.archive_manifests (outlet_id, previous_no, previous_last);
+create index archive_manifests_of_tenant on fiscal.archive_manifests (tenant_id, environment);
+create trigger archive_manifests_append_only
+before update or delete or truncate on fiscal.archive_manifests
+for each statement execute function public.forbid_change();
+
+create table fiscal.archive_copies (
+    fiscal_number text primary key references fiscal.archive_manifests (fiscal_number),
+    tenant_id text not null,
+    environment text not null check (environment in ('sandbox', 'production')),
+    object_key text not null unique,
+    sha256 text not null check (sha256 ~ '^[0-9a-f]{64}$'),
+    bytes bigint not null check (bytes > 0),
+    verified_at timestamptz not null default now()
+);
+comment on table fiscal.archive_copies is
+'Append-only: manifests that are kept with their signature, read back after they were written. Only what is here may be trimmed from the hot tables.';
+alter table fiscal.archive_copies enable row level security;
+create index archive_copies_of_tenant on fiscal.archive_copies (tenant_id, environment);
+create trigger archive_copies_append_only
+before update or delete or truncate on fiscal.archive_copies
+for each statement execute function public.forbid_change();
 
 create type fiscal.sealing as (answer public.answer, work jsonb);
 comment on type fiscal.sealing is
@@ -3465,6 +3513,7 @@ values
 on conflict (app_role, scope) do nothing;
 
 -- shared/authority/public.function_roles.csv
+-- shared/fiscal/archive/public.function_roles.csv
 -- shared/fiscal/integrity/public.function_roles.csv
 -- shared/fiscal/public.function_roles.csv
 -- shared/messages/public.function_roles.csv
@@ -3472,6 +3521,7 @@ on conflict (app_role, scope) do nothing;
 insert into public.function_roles (db_role, may_pass_user)
 values
 ('fn_authority_sync', 'true'),
+('fn_archive', 'true'),
 ('fn_integrity', 'true'),
 ('fn_invoices', 'true'),
 ('fn_reports', 'true'),
@@ -3716,6 +3766,7 @@ on conflict (pattern, destination) do update set
 -- shared/authority/public.cron_tasks.csv
 -- shared/authority/zw/public.cron_tasks.csv
 -- shared/compliance/public.cron_tasks.csv
+-- shared/fiscal/archive/public.cron_tasks.csv
 -- shared/fiscal/integrity/public.cron_tasks.csv
 -- shared/fiscal/reporting/public.cron_tasks.csv
 -- shared/ledger/public.cron_tasks.csv
@@ -3734,6 +3785,7 @@ values
 ('compliance.purge', 'slow', '3600', '120', 'compliance.purge_velocity', 'true', 'Removes counters that no window reaches any more'),
 ('compliance.screen', 'fast', '5', '60', 'compliance.poke_screening', 'true', 'Wakes compliance when a party waits for its first screening or for one against a new list'),
 ('compliance.lists', 'slow', '300', '60', 'compliance.watch_lists', 'true', 'Raises an alert when a sanctions list is a day old'),
+('archive.poke', 'slow', '900', '60', 'fiscal.poke_archive', 'true', 'Wakes the archive when a day is over'),
 ('fiscal.integrity', 'fast', '60', '60', 'fiscal.poke_integrity', 'true', 'Wakes the verifier of chains when an outlet or a walk waits for it'),
 ('fiscal.anchor', 'slow', '300', '60', 'fiscal.anchor_day', 'true', 'Anchors the heads of all chains once the UTC day has begun'),
 ('reports.close_days', 'fast', '3', '60', 'fiscal.close_due_days', 'true', 'Closes the business days of outlets that are over: their Z reports'),
@@ -4822,7 +4874,10 @@ values
 ('recon_clearing_failed', 'true', 'The books could not be cleared against a statement', 'Read the reason; clear the session again once its cause is mended.'),
 ('screening_behind', 'false', 'Parties wait for their screening', 'See whether the compliance function runs; the delta of a new list is worked on.'),
 ('invoice_not_issued', 'true', 'A paid payment has no invoice', 'Read the reason, mend it and post the invoice yourself with the payment declared; the payment stands.'),
-('invoice.verification_spike', 'true', 'One invoice is verified again and again', 'Ask whether its paper was copied: every copy verifies. Nothing is wrong with the invoice itself.')
+('invoice.verification_spike', 'true', 'One invoice is verified again and again', 'Ask whether its paper was copied: every copy verifies. Nothing is wrong with the invoice itself.'),
+('archive_unprotected', 'false', 'The archive''s bucket keeps nothing for long', 'Lock a retention policy on the bucket for as many days as the details say; nothing is archived before.'),
+('archive_damaged', 'false', 'An archived object is not what was sent', 'Compare the object named in the details with the ledger; the next run writes a new copy where it can.'),
+('archive_overdue', 'false', 'Days are not archived', 'See what the function archive says in its log and whether the object storage answers.')
 on conflict (kind) do update set
     to_owners = excluded.to_owners,
     title = excluded.title,
@@ -23805,6 +23860,331 @@ comment on function fiscal.hex_of is 'Hashes as lower-case hexadecimal text, in 
 
 reset role;
 
+-- sql/fiscal/functions/archive.sql
+
+-- The archive: ranges of an outlet's chain with all that proves them, kept elsewhere for as long as the law wants.
+-- The manifest of a range is itself an entry of the chain, so it is signed, and what it says cannot change unseen.
+
+set role stalela_owner;
+
+create function fiscal.archive_due(outlet_id text, until timestamptz, max_rows integer)
+returns setof jsonb
+language plpgsql
+stable
+security definer -- callers may not read the ledger
+set search_path = ''
+as $$
+#variable_conflict use_column
+begin
+    return query
+    select jsonb_build_object(
+        'outlet_id', o.outlet_id, 'outlet_code', o.outlet_code, 'merchant_id', m.merchant_id,
+        'jurisdiction', m.jurisdiction, 'environment', o.environment, 'day', range.day,
+        'first_entry', done.last_entry + 1, 'last_entry', range.last_entry,
+        'retention_years', j.retention_years
+    )
+    from fiscal.outlets as o
+    inner join fiscal.merchants as m on m.merchant_id = o.merchant_id
+    inner join tax.jurisdictions as j on j.jurisdiction = m.jurisdiction
+    cross join lateral (
+        select coalesce(max(a.last_entry), 0) as last_entry
+        from fiscal.archive_manifests as a
+        where a.outlet_id = o.outlet_id
+    ) as done
+    -- A manifest alone is no reason for another: an outlet at rest stays at rest.
+    cross join lateral (
+        select left(l.sealed_at, 10) as day
+        from fiscal.fiscal_ledger as l
+        where l.outlet_id = o.outlet_id and l.entry_no > done.last_entry and l.record_type <> 'archive'
+        order by l.entry_no
+        limit 1
+    ) as next_day
+    -- What has no signature yet comes with a later range, as does all behind it.
+    cross join lateral (
+        select coalesce(min(l.entry_no), 9223372036854775807) as entry_no
+        from signing.signing_queue as q
+        inner join fiscal.fiscal_ledger as l on l.fiscal_number = q.fiscal_number
+        where q.tenant_id = o.tenant_id and q.environment = o.environment and l.outlet_id = o.outlet_id
+    ) as unsigned
+    cross join lateral (
+        select next_day.day, max(l.entry_no) as last_entry
+        from fiscal.fiscal_ledger as l
+        where
+            l.outlet_id = o.outlet_id and l.entry_no > done.last_entry and l.entry_no < unsigned.entry_no
+            and left(l.sealed_at, 10) <= next_day.day and l.sealed_at::timestamptz < archive_due.until
+    ) as range
+    where
+        o.outlet_id = coalesce(archive_due.outlet_id, o.outlet_id) and range.last_entry is not null
+        and exists (
+            select from fiscal.fiscal_ledger as l
+            where
+                l.outlet_id = o.outlet_id and l.entry_no between done.last_entry + 1 and range.last_entry
+                and l.record_type <> 'archive'
+        )
+    order by range.day, o.outlet_id
+    limit archive_due.max_rows;
+end
+$$;
+comment on function fiscal.archive_due is
+'The next range of each outlet''s entries that is to be archived: a day in UTC (or what there is of it before `until`), from where the one before ended, all of it signed. Of all outlets, or of the one named.';
+
+create function fiscal.archive_page(outlet_id text, first_entry bigint, last_entry bigint)
+returns jsonb
+language plpgsql
+stable
+security definer -- callers may not read documents
+set search_path = ''
+as $$
+#variable_conflict use_column
+begin
+    return (
+        select jsonb_build_object(
+            'ledger', jsonb_agg(row_to_json(l)::text order by l.entry_no),
+            'documents', jsonb_agg(fiscal.invoice_resource(l.invoice_id) order by l.entry_no)
+                filter (where l.invoice_id is not null),
+            'signatures', jsonb_agg(row_to_json(s)::text order by l.entry_no),
+            'reports', jsonb_agg(row_to_json(z)::text order by l.entry_no) filter (where z.report_id is not null),
+            'rotations', jsonb_agg(row_to_json(k)::text order by l.entry_no) filter (where k.fiscal_number is not null),
+            'manifests', jsonb_agg(row_to_json(a)::text order by l.entry_no) filter (where a.fiscal_number is not null),
+            'signing_log', (
+                select jsonb_agg(row_to_json(g)::text order by g.signing_log_id)
+                from signing.signing_log as g
+                where g.fiscal_number = any(array_agg(l.fiscal_number))
+            )
+        )
+        from fiscal.fiscal_ledger as l
+        inner join fiscal.signatures as s on s.fiscal_number = l.fiscal_number
+        left join fiscal.reports as z on z.fiscal_number = l.fiscal_number
+        left join signing.key_rotations as k on k.fiscal_number = l.fiscal_number
+        left join fiscal.archive_manifests as a on a.fiscal_number = l.fiscal_number
+        where
+            l.outlet_id = archive_page.outlet_id
+            and l.entry_no between archive_page.first_entry and archive_page.last_entry
+    );
+end
+$$;
+comment on function fiscal.archive_page is
+'Some entries of a range with all that belongs to them, a JSON line each, by kind: documents as the API shows them, and whatever other entries stand for.';
+
+create function fiscal.archive_keys(outlet_id text)
+returns setof text
+language plpgsql
+stable
+security definer -- callers may not read keys
+set search_path = ''
+as $$
+#variable_conflict use_column
+begin
+    return query
+    select row_to_json(k)::text
+    from fiscal.outlets as o
+    inner join fiscal.merchants as m on m.merchant_id = o.merchant_id
+    inner join signing.keys as k on k.jurisdiction = m.jurisdiction and k.environment = o.environment
+    where o.outlet_id = archive_keys.outlet_id
+    order by k.key_id;
+end
+$$;
+comment on function fiscal.archive_keys is 'Every key that may have signed for this outlet, a JSON line each: public halves, with what became of them.';
+
+create function fiscal.record_manifest(
+    outlet_id text, first_entry bigint, last_entry bigint, day date, prefix text, body text
+)
+returns text
+language plpgsql
+volatile
+security definer -- callers may not write the ledger
+set search_path = ''
+as $$
+#variable_conflict use_column
+declare
+    outlet fiscal.outlets;
+    previous fiscal.archive_manifests;
+    number bigint;
+    name text;
+begin
+    select o.* into strict outlet from fiscal.outlets as o where o.outlet_id = record_manifest.outlet_id;
+    perform fiscal.lock_outlet(outlet.outlet_id);
+    select a.* into previous
+    from fiscal.archive_manifests as a
+    where a.outlet_id = outlet.outlet_id
+    order by a.manifest_no desc
+    limit 1;
+    if previous.last_entry >= record_manifest.first_entry then
+        return null; -- another run was faster; the objects of this one are an orphaned copy
+    end if;
+    number := fiscal.next_number(outlet.outlet_id, 'archive');
+    name := concat_ws('-', 'A', outlet.outlet_code, lpad(number::text, greatest(6, length(number::text)), '0'));
+    perform fiscal.append_entry(
+        outlet, 'archive', name, number, encode(sha256(convert_to(record_manifest.body, 'UTF8')), 'hex'), null
+    );
+    insert into fiscal.archive_manifests (
+        fiscal_number, outlet_id, tenant_id, environment, manifest_no, first_entry, last_entry, day, prefix, body
+    ) values (
+        name, outlet.outlet_id, outlet.tenant_id, outlet.environment, number, record_manifest.first_entry,
+        record_manifest.last_entry, record_manifest.day, record_manifest.prefix, record_manifest.body
+    );
+    perform public.poke('invoices/sign');
+    return name;
+end
+$$;
+comment on function fiscal.record_manifest is
+'Puts the manifest of objects that are kept into the outlet''s chain, to be signed; its number. Null when this range has one already.';
+
+create function fiscal.archive_open(max_rows integer)
+returns setof jsonb
+language plpgsql
+stable
+security definer -- callers may not read signatures
+set search_path = ''
+as $$
+#variable_conflict use_column
+begin
+    return query
+    select jsonb_build_object(
+        'fiscal_number', a.fiscal_number,
+        'key', format('%s%s-%s.manifest.json', a.prefix,
+            lpad(a.first_entry::text, 8, '0'), lpad(a.last_entry::text, 8, '0')
+        ),
+        'body', format(
+            '{"manifest":%s,"entry":%s,"signature":%s}', a.body, row_to_json(l), row_to_json(s)
+        )
+    )
+    from fiscal.archive_manifests as a
+    inner join fiscal.fiscal_ledger as l on l.fiscal_number = a.fiscal_number
+    inner join fiscal.signatures as s on s.fiscal_number = a.fiscal_number
+    where not exists (select from fiscal.archive_copies as c where c.fiscal_number = a.fiscal_number)
+    order by a.created_at
+    limit archive_open.max_rows;
+end
+$$;
+comment on function fiscal.archive_open is
+'Manifests that have their signature and are not kept yet. The text of each is the same whenever it is asked for.';
+
+create function fiscal.record_copy(fiscal_number text, object_key text, sha256 text, bytes bigint)
+returns void
+language plpgsql
+volatile
+security definer -- callers may not write copies
+set search_path = ''
+as $$
+#variable_conflict use_column
+begin
+    insert into fiscal.archive_copies (fiscal_number, tenant_id, environment, object_key, sha256, bytes)
+    select a.fiscal_number, a.tenant_id, a.environment, record_copy.object_key, record_copy.sha256, record_copy.bytes
+    from fiscal.archive_manifests as a
+    where a.fiscal_number = record_copy.fiscal_number
+    on conflict (fiscal_number) do nothing;
+end
+$$;
+comment on function fiscal.record_copy is 'A manifest is kept, and with it all that it names: every object was read back and compared.';
+
+create function fiscal.tell_archive_trouble(kind text, subject text, reason text)
+returns void
+language plpgsql
+volatile
+security definer -- callers may not write alerts
+set search_path = ''
+as $$
+begin
+    if tell_archive_trouble.kind not in ('archive_unprotected', 'archive_damaged') then
+        raise exception 'no such trouble of an archive: %', kind;
+    end if;
+    perform public.raise_alert(
+        tell_archive_trouble.kind, 'critical', tell_archive_trouble.subject, null, null,
+        jsonb_build_object('reason', left(tell_archive_trouble.reason, 500))
+    );
+end
+$$;
+comment on function fiscal.tell_archive_trouble is
+'The archive found a bucket that keeps nothing for long, or an object that is not what was sent: people must know.';
+
+create function fiscal.ask_for_archive(outlet_id text)
+returns void
+language plpgsql
+volatile
+security definer -- callers may not write the audit log
+set search_path = ''
+as $$
+declare
+    caller public.caller := public.staff();
+begin
+    perform from fiscal.outlets as o where o.outlet_id = ask_for_archive.outlet_id;
+    if not found then
+        perform public.refuse('40401', format('There is no outlet %s.', ask_for_archive.outlet_id));
+    end if;
+    perform public.audit(caller, 'outlet.archive', ask_for_archive.outlet_id, '{}');
+end
+$$;
+comment on function fiscal.ask_for_archive is 'Whether the caller, an operator, may have this outlet archived now; audited. 40311, 40401.';
+
+create function fiscal.list_archive(outlet_id text, page_size integer, page_after bigint)
+returns public.answer
+language plpgsql
+volatile
+security definer -- callers may not read manifests
+set search_path = ''
+as $$
+#variable_conflict use_column
+declare
+    caller public.caller := public.authorize('invoices:read', 'read');
+    outlet fiscal.outlets := fiscal.outlet_of(caller, list_archive.outlet_id);
+    page json[];
+    last_no bigint;
+begin
+    select array_agg(row_to_json(shown) order by shown.manifest_no desc), min(shown.manifest_no)
+    into page, last_no
+    from (
+        select
+            a.manifest_no, a.fiscal_number, a.day, a.first_entry, a.last_entry, a.prefix,
+            encode(sha256(convert_to(a.body, 'UTF8')), 'hex') as manifest_sha256, c.object_key, c.verified_at
+        from fiscal.archive_manifests as a
+        left join fiscal.archive_copies as c on c.fiscal_number = a.fiscal_number
+        where
+            a.outlet_id = outlet.outlet_id
+            and (list_archive.page_after is null or a.manifest_no < list_archive.page_after)
+        order by a.manifest_no desc
+        limit list_archive.page_size
+    ) as shown;
+    return public.reply(caller, 200, json_build_object(
+        'data', coalesce(page, '{}'),
+        'pagination', json_build_object(
+            'limit', list_archive.page_size, 'has_more', coalesce(last_no, 1) > 1,
+            'next_cursor', case when last_no > 1 then last_no::text end
+        )
+    ));
+end
+$$;
+comment on function fiscal.list_archive is 'What of an outlet is archived, newest first; verified_at null: its manifest waits for its signature.';
+
+create function fiscal.poke_archive()
+returns boolean
+language plpgsql
+volatile
+security definer -- cron may not read the ledger
+set search_path = ''
+as $$
+declare
+    midnight timestamptz := date_trunc('day', now() at time zone 'UTC') at time zone 'UTC';
+    oldest date := (select (w ->> 'day')::date from fiscal.archive_due(null, midnight, 1) as w);
+begin
+    if oldest is null and not exists (select from fiscal.archive_open(1)) then
+        perform public.resolve_alert('archive_overdue', 'archive', 'everything is archived');
+        return false;
+    end if;
+    -- The night after a day is for archiving it; a second night means that it does not work.
+    if oldest < midnight::date - 2 then
+        perform public.raise_alert(
+            'archive_overdue', 'warning', 'archive', null, null, jsonb_build_object('oldest_day', oldest)
+        );
+    end if;
+    perform public.poke('archive');
+    return true;
+end
+$$;
+comment on function fiscal.poke_archive is 'Wakes the archive when a day is over or a manifest got its signature. A cron task.';
+
+reset role;
+
 -- sql/fiscal/functions/canonical.sql
 
 -- Canonical JSON made by the database itself.
@@ -26185,7 +26565,7 @@ begin
         (write_entry.outlet).outlet_id, coalesce(head.entry_no, 0) + 1, (write_entry.outlet).tenant_id,
         (write_entry.outlet).environment, write_entry.record_type, write_entry.fiscal_number,
         write_entry.series_no,
-        case when write_entry.record_type not in ('report_z', 'key_rotation') then write_entry.series_no end,
+        case when write_entry.record_type not in ('report_z', 'key_rotation', 'archive') then write_entry.series_no end,
         write_entry.canonical_payload_hash, entry.sealed_at, entry.previous_hash,
         encode(sha256(convert_to(concat_ws(
             E'\n', write_entry.fiscal_number, write_entry.canonical_payload_hash, entry.sealed_at, entry.previous_hash
@@ -28869,6 +29249,17 @@ create policy document_links_select_own on fiscal.document_links
 for select to authenticated
 using (tenant_id = (select public.tenant_id()) and environment = (select public.environment()));
 
+create policy archive_manifests_select_own on fiscal.archive_manifests
+for select to authenticated
+using (
+    tenant_id = (select public.tenant_id()) and environment = (select public.environment())
+    and ((select public.outlet_id()) is null or outlet_id = (select public.outlet_id()))
+);
+
+create policy archive_copies_select_own on fiscal.archive_copies
+for select to authenticated
+using (tenant_id = (select public.tenant_id()) and environment = (select public.environment()));
+
 create policy signatures_select_own on fiscal.signatures
 for select to authenticated
 using (
@@ -28939,6 +29330,13 @@ grant execute on function fiscal.verify, fiscal.verify_as_caller, fiscal.count_v
 
 grant usage on schema fiscal to fn_reports;
 grant execute on function fiscal.close_business_day, fiscal.get_report, fiscal.list_reports to fn_reports;
+
+grant usage on schema fiscal to fn_archive, postgres;
+grant execute on function
+fiscal.archive_due, fiscal.archive_page, fiscal.archive_keys, fiscal.record_manifest, fiscal.archive_open,
+fiscal.record_copy, fiscal.tell_archive_trouble, fiscal.ask_for_archive, fiscal.list_archive
+to fn_archive;
+grant execute on function fiscal.poke_archive to postgres;
 
 reset role;
 
