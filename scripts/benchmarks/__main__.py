@@ -22,6 +22,7 @@ from scripts.benchmarks.scale import FULL, SHORT, Scale
 from scripts.benchmarks.starts import measure_starts
 from scripts.benchmarks.table import Figure, table
 from scripts.benchmarks.transactions import measure_transactions
+from scripts.benchmarks.verify import measure_verify
 from scripts.benchmarks.walk import measure_walk
 from scripts.benchmarks.webhooks import measure_webhooks
 from scripts.stack import lock
@@ -42,6 +43,7 @@ PARTS: Final = (
     "webhook",
     "recon",
     "walk",
+    "verify",
 )
 
 
@@ -86,6 +88,7 @@ def measure(part: str, place: Place, scale: Scale, rounds: Rounds) -> list[Figur
         "webhook": lambda: measure_webhooks(place, rounds, scale.seconds),
         "recon": lambda: measure_recon(place.stack, rounds, scale.reconciled, say),
         "walk": lambda: measure_walk(place.stack, rounds, scale.walked, say),
+        "verify": lambda: measure_verify(place.stack, rounds, scale.verified, scale.seconds, say),
     }
     return measures[part]()
 

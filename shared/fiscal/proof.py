@@ -210,8 +210,8 @@ def is_code_of(signature: str, code: str) -> bool:
 
 
 def is_revoked_for(key: PublishedKey, sealed_at: str) -> bool:
-    """Whether the key was revoked when it sealed. Seals have whole seconds: the rest is cut off."""
-    return key.revoked_at is not None and _instant(sealed_at) >= key.revoked_at
+    """Whether the key was revoked before it sealed. Both instants have whole seconds."""
+    return key.revoked_at is not None and _instant(sealed_at) > key.revoked_at
 
 
 def _check_payload(file: _File) -> Iterator[Finding]:
@@ -262,7 +262,9 @@ def _check_key(entry: SignedEntry, key: PublishedKey, environment: str) -> Itera
         yield wrong(f"{key.key_id} signs with {key.alg}, not with {entry.signature_alg}")
     if (entry.seal.jurisdiction, environment) != (key.jurisdiction, key.environment):
         yield wrong(f"{key.key_id} seals for {key.jurisdiction} in {key.environment}")
-    if key.valid_until is not None and _instant(entry.seal.sealed_at) > key.valid_until:
+    sealed_at = entry.seal.sealed_at
+    is_late = key.valid_until is not None and _instant(sealed_at) > key.valid_until
+    if is_late and not is_revoked_for(key, sealed_at):
         yield wrong(f"{key.key_id} retired at {key.valid_until:%Y-%m-%dT%H:%M:%SZ}")
 
 

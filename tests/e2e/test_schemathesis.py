@@ -63,12 +63,14 @@ BEYOND = {
     "POST /merchants/users/invitations/accept",
     "DELETE /merchants/credentials/{rail}",
 }
-# What needs a file from the rail or a customer with an address: e2e tests of their own reach them.
+# What needs a file from the rail, a customer with an address or a sealed paper: e2e tests of their
+# own reach them.
 NEEDS_A_STORY = {
     "POST /recon/statements",
     "GET /recon/sessions/{session_id}",
     "GET /recon/sessions/{session_id}/report",
     "POST /receipts/{payment_intent_id}/send",
+    "GET /verify/{fiscal_number}",
 }
 # What is left to chance: an event that did not pass, a journal that waits, one event of many, an
 # outlet code that no other caller took.
@@ -85,7 +87,7 @@ BY_CHANCE = {
     "POST /recon/exceptions/{exception_id}/resolve",
     "POST /webhook-endpoints/{endpoint_id}/deliveries/{event_id}/replay",
 }
-# Rails speak first: their callbacks carry no credential of ours.
+# Rails speak first: their callbacks carry no credential of ours. Whoever has a paper verifies it.
 FOR_EVERYBODY = {
     "GET /events/events.json",
     "POST /momo-callback/{token}",
@@ -93,6 +95,9 @@ FOR_EVERYBODY = {
     "POST /momo-callback/{token}/{kind}",
     "POST /momo-callback/c2b/{token}/confirmation",
     "POST /momo-callback/c2b/{token}/validation",
+    "GET /verify/i",
+    "GET /verify/keys",
+    "GET /verify/jwks.json",
 }
 # Some are deleted on the way.
 MANY_ENDPOINTS = "update public.settings set value = %s::jsonb where key = 'webhooks.endpoints_max'"

@@ -239,13 +239,14 @@ def test_revoked_key_voids_what_it_sealed_afterwards(house: House, outlet: Outle
         rewrite(
             house,
             "update signing.keys set status = 'revoked', revoked_at = now() - interval '1 day',"
-            " valid_until = now() where key_id = %s",
+            " valid_until = now() - interval '1 day' where key_id = %s",
             *key,
         )
         void = ask(house, *paper(sale)).json()
         rewrite(
             house,
-            "update signing.keys set revoked_at = now() + interval '1 s' where key_id = %s",
+            "update signing.keys set revoked_at = now() + interval '1 s',"
+            " valid_until = now() + interval '1 s' where key_id = %s",
             *key,
         )
         kept = ask(house, *paper(sale)).json()

@@ -298,8 +298,16 @@ def test_the_other_signature_of_the_same_key_has_another_code(file: Json) -> Non
 @pytest.mark.parametrize(
     ("members", "found"),
     [
-        ({"status": "revoked", "revoked_at": "2026-02-17T04:00:02Z"}, {"revoked_key"}),
-        ({"status": "revoked", "revoked_at": "2026-02-17T04:00:02.5Z"}, set()),
+        ({"status": "revoked", "revoked_at": "2026-02-17T04:00:01Z"}, {"revoked_key"}),
+        (
+            {"revoked_at": "2026-02-17T04:00:01Z", "valid_until": "2026-02-17T04:00:00Z"},
+            {"revoked_key"},
+        ),
+        (
+            {"revoked_at": "2026-02-17T04:00:03Z", "valid_until": "2026-02-17T04:00:00Z"},
+            {"key"},
+        ),
+        ({"status": "revoked", "revoked_at": "2026-02-17T04:00:02Z"}, set()),
         ({"status": "revoked", "revoked_at": "2026-03-01T00:00:00+02:00"}, set()),
         ({"status": "retired", "valid_until": "2026-02-17T04:00:01Z"}, {"key"}),
         ({"status": "retired", "valid_until": "2026-02-17T04:00:02.1Z"}, set()),

@@ -19,6 +19,7 @@ from shared.http.caller import (
     PayerCaller,
     StreamCaller,
     UserCaller,
+    VisitorCaller,
 )
 from shared.http.idempotency import IdempotencyKey, body_hash
 from shared.http.problem import problem_responses
@@ -79,6 +80,10 @@ async def watch(caller: StreamCaller) -> dict[str, str]:
     return caller.headers()
 
 
+async def visit(caller: VisitorCaller) -> dict[str, str]:
+    return {**caller.headers(), "is_anonymous": str(caller.is_anonymous)}
+
+
 async def tick(caller: InternalCaller) -> dict[str, str]:
     return caller.headers()
 
@@ -116,6 +121,7 @@ def router() -> APIRouter:
         "/me": me,
         "/payer": payer,
         "/watch": watch,
+        "/visit": visit,
         "/address": address,
         "/stream": stream,
         "/fail/{how}": fail,

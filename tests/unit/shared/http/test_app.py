@@ -44,6 +44,14 @@ async def test_good_request_gets_the_answer_of_sql_byte_for_byte(
     assert answer.headers["content-type"] == "application/json"
 
 
+async def test_head_is_answered_as_get(client: httpx.AsyncClient) -> None:
+    get = await client.get("/address")
+    head = await client.head("/address")
+
+    assert head.status_code == 200
+    assert head.headers["content-length"] == get.headers["content-length"]
+
+
 async def test_every_wrong_field_is_named_with_its_rule(client: httpx.AsyncClient) -> None:
     order = {
         "currency": 4,

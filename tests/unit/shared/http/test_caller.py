@@ -154,6 +154,25 @@ async def test_stream_token_needs_no_other_credential(client: httpx.AsyncClient)
     assert set(sent) == {"x-request-id", "traceparent"}
 
 
+async def test_visitor_may_be_nobody_or_somebody(client: httpx.AsyncClient) -> None:
+    nobody = (await client.get("/visit")).json()
+    somebody = (await client.get("/visit", headers=bearer("sk_test_1"))).json()
+
+    assert nobody["is_anonymous"] == "True"
+    assert "x-stalela-key-hash" not in nobody
+    assert somebody["is_anonymous"] == "False"
+    assert somebody["x-stalela-key-hash"] == sha("sk_test_1")
+
+
+@pytest.mark.parametrize("credential", ["nothing", "Basic abc", "sk_prod_1"])
+async def test_visitor_with_a_wrong_credential_is_not_taken_for_nobody(
+    credential: str, client: httpx.AsyncClient
+) -> None:
+    answer = await client.get("/visit", headers=bearer(credential))
+
+    assert answer.status_code == 401
+
+
 @pytest.mark.parametrize("token", ["inside-one", "inside-two"])
 async def test_platforms_token_opens_internal_routes_during_rotation(
     token: str, client: httpx.AsyncClient
