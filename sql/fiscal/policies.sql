@@ -132,7 +132,10 @@ grant usage on schema fiscal to fn_verify;
 grant execute on function fiscal.verify, fiscal.verify_as_caller, fiscal.count_views to fn_verify;
 
 grant usage on schema fiscal to fn_reports;
-grant execute on function fiscal.close_business_day, fiscal.get_report, fiscal.list_reports to fn_reports;
+grant execute on function
+fiscal.close_business_day, fiscal.get_report, fiscal.list_reports, fiscal.x_report, fiscal.periodic_report,
+fiscal.list_articles
+to fn_reports;
 
 grant usage on schema fiscal to fn_archive, postgres;
 grant execute on function

@@ -86,18 +86,20 @@ begin
     ),
     group_lines as (
         select
-            s.currency, s.is_credit, g ->> 'code' as code, (g ->> 'rate')::numeric as rate,
+            s.currency, s.is_credit, g ->> 'code' as code, (g ->> 'rate')::numeric as rate, t.treatment,
             (g ->> 'base_amount')::numeric as base, (g ->> 'tax_amount')::numeric as tax,
             round((g ->> 'base_amount')::numeric * s.fx_rate, p.tax_scale) as base_there,
             round((g ->> 'tax_amount')::numeric * s.fx_rate, p.tax_scale) as tax_there
         from sold as s
         cross join place as p
         cross join jsonb_array_elements(s.document -> 'tax_groups') as g
+        inner join tax.tax_groups as t
+            on t.manifest_version = s.document ->> 'tax_group_manifest_version' and t.tax_group = g ->> 'code'
     ),
     all_groups as (
-        select distinct g.code, g.rate from group_lines as g
+        select distinct g.code, g.rate, g.treatment from group_lines as g
         union
-        select t.tax_group, t.rate
+        select t.tax_group, t.rate, t.treatment
         from place as p
         inner join tax.manifests as v
             on v.jurisdiction = p.jurisdiction and v.surface = 'merchant' and v.valid_from <= figures.at
@@ -117,22 +119,24 @@ begin
         ),
         'tax_totals', (
             select jsonb_agg(
-                jsonb_build_object('currency', w.currency, 'code', w.code, 'rate', fiscal.rate_text(w.rate))
-                || fiscal.sides(
+                jsonb_build_object(
+                    'currency', w.currency, 'code', w.code, 'rate', fiscal.rate_text(w.rate), 'treatment', w.treatment
+                ) || fiscal.sides(
                     array['base', 'tax'], array[w.base, w.tax], array[w.credited_base, w.credited_tax], w.scale
                 )
                 order by w.currency collate "C", w.code collate "C", w.rate
             )
             from (
                 select
-                    u.currency, u.scale, a.code, a.rate,
+                    u.currency, u.scale, a.code, a.rate, a.treatment,
                     sum(g.base) filter (where not g.is_credit) as base, sum(g.tax) filter (where not g.is_credit) as tax,
                     sum(g.base) filter (where g.is_credit) as credited_base,
                     sum(g.tax) filter (where g.is_credit) as credited_tax
                 from used_currencies as u
                 cross join all_groups as a
-                left join group_lines as g on g.currency = u.currency and g.code = a.code and g.rate = a.rate
-                group by u.currency, u.scale, a.code, a.rate
+                left join group_lines as g
+                    on g.currency = u.currency and g.code = a.code and g.rate = a.rate and g.treatment = a.treatment
+                group by u.currency, u.scale, a.code, a.rate, a.treatment
             ) as w
         ),
         'grand_totals', (
@@ -175,38 +179,37 @@ begin
             ) as w
         ),
         'tax_return', (
-            select jsonb_build_object(
-                'currency', p.tax_currency,
-                'groups', (
-                    select jsonb_agg(
-                        jsonb_build_object('code', w.code, 'rate', fiscal.rate_text(w.rate)) || fiscal.sides(
-                            array['base', 'tax'], array[w.base, w.tax], array[w.credited_base, w.credited_tax], p.tax_scale
-                        )
-                        order by w.code collate "C", w.rate
-                    )
+            select fiscal.tax_return(
+                p.tax_currency,
+                (
+                    select jsonb_agg(jsonb_build_object(
+                        'code', w.code, 'rate', fiscal.rate_text(w.rate), 'treatment', w.treatment
+                    ) || fiscal.sides(
+                        array['base', 'tax'], array[w.base, w.tax], array[w.credited_base, w.credited_tax], p.tax_scale
+                    ))
                     from (
                         select
-                            a.code, a.rate, sum(g.base_there) filter (where not g.is_credit) as base,
+                            a.code, a.rate, a.treatment, sum(g.base_there) filter (where not g.is_credit) as base,
                             sum(g.tax_there) filter (where not g.is_credit) as tax,
                             sum(g.base_there) filter (where g.is_credit) as credited_base,
                             sum(g.tax_there) filter (where g.is_credit) as credited_tax
                         from all_groups as a
-                        left join group_lines as g on g.code = a.code and g.rate = a.rate
-                        group by a.code, a.rate
+                        left join group_lines as g on g.code = a.code and g.rate = a.rate and g.treatment = a.treatment
+                        group by a.code, a.rate, a.treatment
                     ) as w
+                ),
+                (
+                    select jsonb_build_array(fiscal.sides(
+                        array['tax_as_sealed'], array[sum(x.tax) filter (where not x.is_credit)],
+                        array[sum(x.tax) filter (where x.is_credit)], p.tax_scale
+                    ))
+                    from (
+                        select s.is_credit, (coalesce(
+                            s.document #>> '{totals,tax_in_reporting_currency}', s.document #>> '{totals,total_tax}'
+                        ))::numeric as tax
+                        from sold as s
+                    ) as x
                 )
-            ) || (
-                -- What the documents themselves say, which rounds once per document and not per group.
-                select fiscal.sides(
-                    array['tax_as_sealed'],
-                    array[sum(x.tax) filter (where not x.is_credit)], array[sum(x.tax) filter (where x.is_credit)], p.tax_scale
-                )
-                from (
-                    select s.is_credit, (coalesce(
-                        s.document #>> '{totals,tax_in_reporting_currency}', s.document #>> '{totals,total_tax}'
-                    ))::numeric as tax
-                    from sold as s
-                ) as x
             )
             from place as p
         )
@@ -251,5 +254,86 @@ begin
 end
 $$;
 comment on function fiscal.rate_text is 'A rate as documents write it: at least two decimals.';
+
+create function fiscal.sum_rows(rows jsonb, names text[])
+returns jsonb
+language plpgsql
+immutable
+set search_path = ''
+set jit = off -- compiling takes longer than a year of reports
+as $$
+#variable_conflict use_column
+begin
+    return (
+        select coalesce(jsonb_agg(w.key || w.sums order by
+            w.key ->> 'method' collate "C", w.key ->> 'currency' collate "C", w.key ->> 'code' collate "C",
+            (w.key ->> 'rate')::numeric, w.key ->> 'treatment' collate "C"
+        ), '[]')
+        from (
+            select s.key, jsonb_object_agg(s.side, s.amounts) as sums
+            from (
+                select x.key, x.side, jsonb_object_agg(x.name, x.total::text) as amounts
+                from (
+                    select
+                        r.value - '{sales,credits,net}'::text[] as key, i.side, n.name,
+                        sum((r.value #>> array[i.side, n.name])::numeric) as total
+                    from jsonb_array_elements(sum_rows.rows) as r
+                    cross join unnest('{sales,credits,net}'::text[]) as i (side)
+                    cross join unnest(sum_rows.names) as n (name)
+                    group by 1, 2, 3
+                ) as x
+                group by x.key, x.side
+            ) as s
+            group by s.key
+        ) as w
+    );
+end
+$$;
+comment on function fiscal.sum_rows is
+'Adds up rows of reports that have equal names: the same currency, group, rate or means of payment.';
+
+create function fiscal.gather(lists jsonb)
+returns jsonb
+language plpgsql
+immutable
+set search_path = ''
+as $$
+begin
+    return (
+        select coalesce(jsonb_agg(e.value), '[]')
+        from jsonb_array_elements(coalesce(lists, '[]')) as l
+        cross join jsonb_array_elements(l.value) as e
+    );
+end
+$$;
+comment on function fiscal.gather is 'The rows of several lists as one list.';
+
+create function fiscal.tax_return(currency text, groups jsonb, sealed jsonb)
+returns jsonb
+language plpgsql
+stable
+security definer -- callers may not read currencies
+set search_path = ''
+as $$
+declare
+    zero jsonb := (
+        select fiscal.sides(array['tax_as_sealed'], array[0::numeric], array[0::numeric], c.scale)
+        from public.currencies as c
+        where c.code = tax_return.currency
+    );
+begin
+    return jsonb_build_object(
+        'currency', tax_return.currency,
+        'groups', fiscal.sum_rows(groups, array['base', 'tax']),
+        'by_treatment', fiscal.sum_rows((
+            select coalesce(jsonb_agg(g.value - '{code,rate}'::text[]), '[]') from jsonb_array_elements(groups) as g
+        ), array['base', 'tax'])
+    )
+    -- What the documents themselves say, which rounds once per document and not per group.
+    || (fiscal.sum_rows(sealed || zero, array['tax_as_sealed']) -> 0);
+end
+$$;
+comment on function fiscal.tax_return is
+'Rows of tax groups added up, and again by treatment: what was taxed, exempt, exported.';
 
 reset role;

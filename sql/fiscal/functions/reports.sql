@@ -255,12 +255,13 @@ begin
                 when l.entry_hash <> encode(sha256(convert_to(concat_ws(
                     E'\n', l.fiscal_number, l.canonical_payload_hash, l.sealed_at, l.previous_hash
                 ), 'UTF8')), 'hex') then 'its hash is not its own'
-                when l.canonical_payload_hash <> encode(sha256(convert_to(coalesce(i.payload, r.body), 'UTF8')), 'hex')
+                when l.canonical_payload_hash <> encode(sha256(convert_to(coalesce(i.payload, r.body, k.body), 'UTF8')), 'hex')
                     then 'its document is not the one that was sealed'
             end as trouble
         from fiscal.fiscal_ledger as l
         left join fiscal.invoices as i on i.invoice_id = l.invoice_id
         left join fiscal.reports as r on r.fiscal_number = l.fiscal_number
+        left join signing.key_rotations as k on k.fiscal_number = l.fiscal_number
         left join fiscal.fiscal_ledger as before
             on before.outlet_id = l.outlet_id and before.entry_no = l.entry_no - 1 and l.entry_no = check_chain.first_entry
         where

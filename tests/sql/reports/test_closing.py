@@ -34,6 +34,7 @@ def test_z_says_what_was_sold_and_credited(till: Till) -> None:
         "currency": "CDF",
         "code": "TG03",
         "rate": "0.16",
+        "treatment": "standard",
         "sales": {"base": "1000.00", "tax": "160.00"},
         "credits": {"base": "100.00", "tax": "16.00"},
         "net": {"base": "900.00", "tax": "144.00"},

@@ -208,6 +208,16 @@ class Till:
         query = "select body from fiscal.reports where outlet_id = %s order by report_no"
         return [json.loads(body) for body in self.books.column(query, self.outlet_id)]
 
+    def periodic(self) -> Row:
+        """The sum of all its Zs."""
+        return self.ask(
+            "fiscal.periodic_report",
+            "fn_reports",
+            outlet_id=self.outlet_id,
+            first_date=date(2020, 1, 1),
+            last_date=date(2099, 12, 31),
+        )
+
     def chain(self) -> list[Row]:
         """The outlet's ledger."""
         query = "select * from fiscal.fiscal_ledger where outlet_id = %s order by entry_no"
