@@ -77,4 +77,7 @@ async def download_report(
     """Download one Z report as a file. The same report gives the same bytes once it is signed."""
     db: Database = request.app.state.database
     answer = await db.answer("fiscal.get_report", {"report_id": report_id}, caller, idempotent=True)
-    return written(answer, format_, json.loads(answer.body)["fiscal_number"], member="report")
+    number = json.loads(answer.body)["fiscal_number"]
+    response = written(answer, format_, number, member="report")
+    response.headers["Content-Disposition"] = f'attachment; filename="{number}.{format_}"'
+    return response

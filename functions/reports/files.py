@@ -28,7 +28,7 @@ HEAD: Final[Row] = (
     "net_tax",
 )
 _SUMS: Final = ("counts_by_type", "tax_totals", "grand_totals", "payments", "tax_return")
-_NESTED: Final = (*_SUMS, "perpetual_totals", "platform_status")
+_NESTED: Final = (*_SUMS, "perpetual_totals", "platform_status", "object")
 _SIDES: Final = ("sales", "credits", "net")
 
 
@@ -40,24 +40,24 @@ class FileFormat(StrEnum):
     PDF = "pdf"
 
 
-def file_answers(documented: dict[int | str, dict[str, Any]]) -> dict[int | str, dict[str, Any]]:
-    """The answers of a route that also gives CSV and PDF."""
-    documented[200]["content"] = {
-        "text/csv": {"schema": {"type": "string"}, "example": ",".join(HEAD) + "\r\n"},
-        "application/pdf": {
-            "schema": {"type": "string", "format": "binary"},
-            "example": "%PDF-1.3",
-        },
-    }
+def file_answers(
+    documented: dict[int | str, dict[str, Any]], *, pdf: bool = True
+) -> dict[int | str, dict[str, Any]]:
+    """The answers of a route that also gives CSV, and PDF where that makes sense."""
+    kinds: dict[str, Any] = {"text/csv": {"schema": {"type": "string"}, "example": "name\r\n"}}
+    if pdf:
+        binary = {"type": "string", "format": "binary"}
+        kinds["application/pdf"] = {"schema": binary, "example": "%PDF-1.3"}
+    documented[200]["content"] = kinds
     return documented
 
 
 def written(answer: Answer, format_: FileFormat, name: str, member: str | None = None) -> Response:
     """The answer as a file called `name`. member: where in it the report is."""
     headers = {str(key): str(value) for key, value in answer.headers.items()}
-    headers["Content-Disposition"] = f'attachment; filename="{name}.{format_}"'
     if format_ is FileFormat.JSON:
-        return Response(answer.body, answer.status, headers, "application/json")
+        return answer.response()
+    headers["Content-Disposition"] = f'attachment; filename="{name}.{format_}"'
     found = json.loads(answer.body)
     report = found[member] if member else found
     if format_ is FileFormat.CSV:
@@ -94,6 +94,9 @@ def rows(report: Report) -> Iterator[Row]:
     for one in report["tax_return"]["groups"]:
         currency = {"currency": report["tax_return"]["currency"]}
         yield _sided("tax_return", one["code"], one | currency, "base", "tax")
+    for one in report["tax_return"]["by_treatment"]:
+        currency = {"currency": report["tax_return"]["currency"]}
+        yield _sided("by_treatment", one["treatment"], one | currency, "base", "tax")
     for one in report.get("perpetual_totals", ()):
         yield ("perpetual_totals", "total", "", "", one["currency"], one["sales"], "",
                one["credits"], "", one["net"], one["tax"])  # fmt: skip

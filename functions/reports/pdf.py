@@ -41,7 +41,8 @@ def as_pdf(report: Mapping[str, Any], sealed: Mapping[str, Any] | None) -> bytes
     pdf.set_auto_page_break(auto=True, margin=15)
     pdf.add_page()
     _text(pdf, title, size=16)
-    _text(pdf, f"{report['merchant_name']} · {report['outlet_name']}", size=11)
+    place = report.get("outlet_name", "all outlets")
+    _text(pdf, f"{report['merchant_name']} · {place}", size=11)
     if report["environment"] == "sandbox":
         _text(pdf, "SANDBOX: of no fiscal value", size=11)
     facts = {name: value for name, value in about(report).items() if name not in _HEADED}
@@ -76,6 +77,12 @@ def _sums(pdf: FPDF, report: Mapping[str, Any]) -> None:
         ("Group", "Rate", "Base sold", "Tax", "Base credited", "Tax", "Net tax"),
         [(one["code"], one["rate"], *_taxes(one)) for one in report["tax_return"]["groups"]],
         (20, 18, 32, 28, 32, 24, 26),
+    )
+    _table(
+        pdf,
+        ("Treatment", "Base sold", "Tax", "Base credited", "Tax", "Net tax"),
+        [(one["treatment"], *_taxes(one)) for one in report["tax_return"]["by_treatment"]],
+        (38, 32, 28, 32, 24, 26),
     )
     _heading(pdf, "Payments")
     _table(

@@ -154,3 +154,123 @@ def test_person_of_one_outlet_sees_no_report_of_another(outlet: Outlet, house: H
 
     assert [report["id"] for report in seen] == [mine["id"]]
     assert finance.get(f"/reports/{theirs['id']}").status_code == 404
+
+
+# --- what changes nothing
+
+
+def test_x_is_the_day_so_far_of_one_cashier_if_asked(outlet: Outlet) -> None:
+    outlet.sealed()
+    outlet.sealed(cashier_id="cashier-2")
+    api = outlet.merchant.api
+
+    whole = api.get("/reports/x", params={"outlet_id": outlet.outlet_id}).json()
+    part = api.get(
+        "/reports/x", params={"outlet_id": outlet.outlet_id, "cashier_id": "cashier-2"}
+    ).json()
+
+    assert (whole["invoice_count"], part["invoice_count"]) == (2, 1)
+    assert part["grand_totals"][0]["net"]["total"] == "1160.00"
+    assert (whole["sequence_end"], "sequence_end" in part) == (2, False)
+    assert whole["platform_status"]["next_sequence"] == 3
+    assert len(outlet.chain()) == 2
+
+
+def test_period_adds_up_the_outlets_of_a_taxpayer(outlet: Outlet, house: House) -> None:
+    other = Outlet(house, outlet.merchant)
+    for one in (outlet, other):
+        one.sealed()
+    day = closed(outlet)["business_date"]
+    api = outlet.merchant.api
+
+    before = api.get("/reports/periodic", params={"period": "month", "of": day}).json()
+    closed(other)
+    after = api.get("/reports/periodic", params={"period": "year", "of": day}).json()
+
+    assert (before["invoice_count"], before["open_days"]) == (1, 1)
+    assert (after["invoice_count"], after["open_days"], after["outlet_count"]) == (2, 0, 2)
+    assert after["tax_return"]["net"] == {"tax_as_sealed": "320.00"}
+    (taxed,) = [
+        row for row in after["tax_return"]["by_treatment"] if row["treatment"] == "standard"
+    ]
+    assert taxed["net"] == {"base": "2000.00", "tax": "320.00"}
+
+
+def test_articles_come_by_pages_and_whole_as_csv(outlet: Outlet) -> None:
+    numbers = [outlet.sealed()["fiscal_number"] for _ in range(3)]
+    closed(outlet)
+    api = outlet.merchant.api
+    asked = {"outlet_id": outlet.outlet_id, "from": "2026-01-01", "to": "2026-12-31"}
+
+    first = api.get("/reports/articles", params=asked | {"limit": 2}).json()
+    rest = api.get(
+        "/reports/articles", params=asked | {"cursor": first["pagination"]["next_cursor"]}
+    ).json()
+    whole = api.get("/reports/articles", params=asked | {"format": "csv"})
+
+    assert [row["fiscal_number"] for row in (*first["data"], *rest["data"])] == numbers
+    assert rest["pagination"]["next_cursor"] is None
+    rows = list(csv.DictReader(StringIO(whole.text)))
+    assert [(row["fiscal_number"], row["line_base"]) for row in rows] == [
+        (number, "1000.00") for number in numbers
+    ]
+
+
+def test_declaration_has_the_security_elements_and_takes_credits_off(outlet: Outlet) -> None:
+    sale = outlet.sealed()
+    credit = outlet.sealed(
+        invoice_type="credit_note",
+        original_fiscal_number=sale["fiscal_number"],
+        credit_reason="cancellation",
+    )
+    asked = {"outlet_id": outlet.outlet_id, "from": "2026-01-01", "to": "2026-12-31"}
+
+    answer = outlet.merchant.api.get("/reports/declaration", params=asked)
+
+    rows = list(csv.DictReader(StringIO(answer.text)))
+    assert [(row["type"], row["total"], row["tax_TG03"]) for row in rows] == [
+        ("FV", "1160.00", "160.00"),
+        ("FA", "-1160.00", "-160.00"),
+    ]
+    assert rows[1]["original_fiscal_number"] == sale["fiscal_number"]
+    assert [row["auth_code"] for row in rows] == [
+        document["sealed"]["auth_code"] for document in (sale, credit)
+    ]
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        {"period": "month"},
+        {"of": "2026-11-21", "from": "2026-11-01"},
+        {"from": "2026-11-02", "to": "2026-11-01"},
+        {"from": "2024-01-01", "to": "2026-11-01"},
+        {"period": "week", "of": "9999-12-31"},
+        {},
+    ],
+)
+def test_period_must_be_one(asked: Json, outlet: Outlet) -> None:
+    answer = outlet.merchant.api.get("/reports/periodic", params=asked)
+
+    assert answer.status_code in (400, 422), answer.text
+
+
+def test_report_from_a_tampered_ledger_is_refused(outlet: Outlet, house: House) -> None:
+    outlet.sealed()
+    tampering = "update fiscal.invoices set payload = replace(payload, %s, %s) where outlet_id = %s"
+    asked = {"outlet_id": outlet.outlet_id}
+    tamper(house, tampering, "1160.00", "1.00", outlet.outlet_id)
+
+    refused = outlet.merchant.api.get("/reports/x", params=asked)
+    tamper(house, tampering, '"1.00"', '"1160.00"', outlet.outlet_id)
+
+    assert (refused.status_code, refused.json()["code"]) == (500, "50011")
+    assert "entry 1" in refused.json()["detail"]
+    assert outlet.merchant.api.get("/reports/x", params=asked).status_code == 200
+
+
+def tamper(house: House, query: str, *values: Any) -> None:
+    """What the owner of the machine could do."""
+    with house.books.connection.transaction():
+        house.books.run("set local session_replication_role = replica")  # no trigger fires
+        house.books.run(query, *values)
