@@ -93,7 +93,9 @@ async def list_articles(
 
 
 @router.get(
-    "/declaration", responses=_CSV | problem_responses(400, 401, 403, 404, 409, 422, 429, 500, 503)
+    "/declaration",
+    response_class=Response,
+    responses=_CSV | problem_responses(400, 401, 403, 404, 409, 422, 429, 500, 503),
 )
 async def get_declaration(
     asked: Annotated[models.AskedDays, Query()], caller: ApiCaller, request: Request

@@ -27,7 +27,7 @@ days_of_documents = st.lists(st.lists(documents, max_size=3), min_size=2, max_si
 
 
 @settings(
-    max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 @given(days=days_of_documents)
 def test_reports_add_up(days: list[list[Any]], api: Api, books: Books) -> None:
