@@ -232,7 +232,7 @@ set search_path = ''
 as $$
 #variable_conflict use_column
 declare
-    low bigint := 1;
+    low bigint := 1::bigint;
     high bigint := coalesce((
         select max(l.entry_no) from fiscal.fiscal_ledger as l where l.outlet_id = entry_at.outlet_id
     ), 0) + 1;
