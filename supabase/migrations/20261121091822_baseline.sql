@@ -25487,6 +25487,148 @@ comment on function fiscal.put_operator is 'Names, renames or blocks a terminal 
 
 reset role;
 
+-- sql/fiscal/functions/report_exports.sql
+
+-- What leaves the house whole: the rows of a declaration, and the chain itself for an inspector.
+
+set role stalela_owner;
+
+create function fiscal.list_declared(
+    outlet_id text, first_date date, last_date date, page_size integer, page_after bigint
+)
+returns public.answer
+language plpgsql
+volatile
+security definer -- callers may not read documents
+set search_path = ''
+as $$
+#variable_conflict use_column
+declare
+    caller public.caller := public.authorize('reports:read', 'read');
+    outlet fiscal.outlets := fiscal.outlet_of(caller, list_declared.outlet_id);
+    merchant fiscal.merchants := fiscal.merchant_of(caller);
+    first_entry bigint := greatest(
+        fiscal.entry_at(outlet.outlet_id, fiscal.day_end(outlet, first_date - 1)), coalesce(page_after, 0) + 1
+    );
+    after_last bigint := fiscal.entry_at(outlet.outlet_id, fiscal.day_end(outlet, last_date));
+    last_entry bigint := least(after_last, first_entry + page_size) - 1;
+begin
+    perform fiscal.refuse_broken(fiscal.check_chain(outlet.outlet_id, first_entry, last_entry));
+    return public.reply(caller, 200, json_build_object(
+        'jurisdiction', merchant.jurisdiction, 'outlet_code', outlet.outlet_code,
+        'data', (
+            select coalesce(json_agg(json_build_object(
+                'fiscal_number', l.fiscal_number, 'invoice_type', i.invoice_type, 'is_credit', t.is_credit,
+                'sealed_at', l.sealed_at, 'fiscal_authority_id', outlet.fiscal_authority_id,
+                'auth_code', s.auth_code, 'signature', s.signature, 'key_id', s.key_id, 'ledger_hash', l.entry_hash,
+                'document', i.payload::json
+            ) order by l.entry_no), '[]')
+            from fiscal.fiscal_ledger as l
+            inner join fiscal.invoices as i on i.invoice_id = l.invoice_id
+            inner join tax.invoice_types as t
+                on t.jurisdiction = merchant.jurisdiction and t.invoice_type = i.invoice_type
+            left join fiscal.signatures as s on s.fiscal_number = l.fiscal_number
+            where l.outlet_id = outlet.outlet_id and l.entry_no between first_entry and last_entry
+        ),
+        'pagination', json_build_object(
+            'limit', page_size, 'has_more', last_entry + 1 < after_last,
+            'next_cursor', case when last_entry + 1 < after_last then last_entry::text end
+        )
+    ));
+end
+$$;
+comment on function fiscal.list_declared is
+'The documents sealed in these business days with their security elements, oldest first, for a declaration filed by hand.';
+
+create function fiscal.export_range(outlet_id text, first_date date, last_date date, chunk_index integer)
+returns public.answer
+language plpgsql
+volatile
+security definer -- callers may not read the ledger
+set search_path = ''
+as $$
+#variable_conflict use_column
+declare
+    caller public.caller := public.authorize('audit:read', 'read');
+    outlet fiscal.outlets := fiscal.outlet_of(caller, export_range.outlet_id);
+    merchant fiscal.merchants := fiscal.merchant_of(caller);
+    days_each constant integer := 31;
+    chunk_count constant integer := (last_date - first_date) / days_each + 1;
+    chunk_first constant date := first_date + (chunk_index - 1) * days_each;
+    chunk_last constant date := least(last_date, chunk_first + days_each - 1);
+    first_entry bigint;
+    last_entry bigint;
+begin
+    if chunk_index > chunk_count then
+        perform public.refuse_field('42262', '/chunk_index', format('at most %s for these days', chunk_count));
+    end if;
+    first_entry := fiscal.entry_at(outlet.outlet_id, fiscal.day_end(outlet, chunk_first - 1));
+    last_entry := fiscal.entry_at(outlet.outlet_id, fiscal.day_end(outlet, chunk_last)) - 1;
+    perform public.audit(caller, 'fiscal.audit_exported', outlet.outlet_id, jsonb_build_object(
+        'first_entry', first_entry, 'last_entry', last_entry
+    ));
+    return public.reply(caller, 200, json_build_object(
+        'outlet_id', outlet.outlet_id, 'outlet_code', outlet.outlet_code, 'environment', outlet.environment,
+        'jurisdiction', merchant.jurisdiction, 'fiscal_authority_id', outlet.fiscal_authority_id,
+        'from', chunk_first, 'to', chunk_last, 'chunk_index', chunk_index, 'chunk_count', chunk_count,
+        'first_entry', first_entry, 'last_entry', last_entry,
+        'keys', (
+            select coalesce(json_agg(json_build_object(
+                'key_id', k.key_id, 'jurisdiction', k.jurisdiction, 'environment', k.environment, 'alg', k.alg,
+                'public_key', json_build_object('spki', k.public_key_spki),
+                'valid_from', fiscal.instant_text(k.valid_from), 'valid_until', fiscal.instant_text(k.valid_until),
+                'status', k.status, 'revoked_at', fiscal.instant_text(k.revoked_at)
+            ) order by k.key_id collate "C"), '[]')
+            from signing.keys as k
+            where k.jurisdiction = merchant.jurisdiction and k.environment = outlet.environment
+        )
+    ));
+end
+$$;
+comment on function fiscal.export_range is
+'Which entries an archive of these business days holds, 31 days to each, and the keys that may have signed them.';
+
+create function fiscal.export_entries(outlet_id text, first_entry bigint, last_entry bigint)
+returns public.answer
+language plpgsql
+volatile
+security definer -- callers may not read the ledger
+set search_path = ''
+as $$
+#variable_conflict use_column
+declare
+    caller public.caller := public.authorize('audit:read', 'read');
+    outlet fiscal.outlets := fiscal.outlet_of(caller, export_entries.outlet_id);
+begin
+    return row(200, (
+        -- A line is canonical JSON itself: members in order, the sealed text as it is.
+        select coalesce(string_agg(format(
+            '{"canonical_payload_hash":%s,"entry_hash":%s,"entry_no":%s,"fiscal_number":%s,"payload":%s,'
+            '"previous_hash":%s,"record_type":%s,"sealed_at":%s,"sequence":%s,"series_no":%s,"signature":%s}' || E'\n',
+            to_json(l.canonical_payload_hash), to_json(l.entry_hash), l.entry_no, to_json(l.fiscal_number),
+            coalesce(i.payload, r.body, k.body), to_json(l.previous_hash), to_json(l.record_type), to_json(l.sealed_at),
+            coalesce(l.sequence::text, 'null'), l.series_no,
+            case when s.fiscal_number is null then 'null' else format(
+                '{"auth_code":%s,"key_id":%s,"signature":%s,"signature_alg":%s}',
+                to_json(s.auth_code), to_json(s.key_id), to_json(s.signature), to_json(s.signature_alg)
+            ) end
+        ), '' order by l.entry_no), '')
+        from fiscal.fiscal_ledger as l
+        left join fiscal.invoices as i on i.invoice_id = l.invoice_id
+        left join fiscal.reports as r on r.fiscal_number = l.fiscal_number
+        left join signing.key_rotations as k on k.fiscal_number = l.fiscal_number
+        left join fiscal.signatures as s on s.fiscal_number = l.fiscal_number
+        where
+            l.outlet_id = outlet.outlet_id
+            and l.entry_no between export_entries.first_entry and export_entries.last_entry
+    ), caller.rate);
+end
+$$;
+comment on function fiscal.export_entries is
+'Entries of a chain with their documents and signatures, a line of JSON each. Nothing is checked here: an inspector sees what there is.';
+
+reset role;
+
 -- sql/fiscal/functions/report_figures.sql
 
 -- What the documents of a range of entries come to. Credits are positive in documents; here they are taken off.
@@ -25577,18 +25719,20 @@ begin
     ),
     group_lines as (
         select
-            s.currency, s.is_credit, g ->> 'code' as code, (g ->> 'rate')::numeric as rate,
+            s.currency, s.is_credit, g ->> 'code' as code, (g ->> 'rate')::numeric as rate, t.treatment,
             (g ->> 'base_amount')::numeric as base, (g ->> 'tax_amount')::numeric as tax,
             round((g ->> 'base_amount')::numeric * s.fx_rate, p.tax_scale) as base_there,
             round((g ->> 'tax_amount')::numeric * s.fx_rate, p.tax_scale) as tax_there
         from sold as s
         cross join place as p
         cross join jsonb_array_elements(s.document -> 'tax_groups') as g
+        inner join tax.tax_groups as t
+            on t.manifest_version = s.document ->> 'tax_group_manifest_version' and t.tax_group = g ->> 'code'
     ),
     all_groups as (
-        select distinct g.code, g.rate from group_lines as g
+        select distinct g.code, g.rate, g.treatment from group_lines as g
         union
-        select t.tax_group, t.rate
+        select t.tax_group, t.rate, t.treatment
         from place as p
         inner join tax.manifests as v
             on v.jurisdiction = p.jurisdiction and v.surface = 'merchant' and v.valid_from <= figures.at
@@ -25608,22 +25752,24 @@ begin
         ),
         'tax_totals', (
             select jsonb_agg(
-                jsonb_build_object('currency', w.currency, 'code', w.code, 'rate', fiscal.rate_text(w.rate))
-                || fiscal.sides(
+                jsonb_build_object(
+                    'currency', w.currency, 'code', w.code, 'rate', fiscal.rate_text(w.rate), 'treatment', w.treatment
+                ) || fiscal.sides(
                     array['base', 'tax'], array[w.base, w.tax], array[w.credited_base, w.credited_tax], w.scale
                 )
                 order by w.currency collate "C", w.code collate "C", w.rate
             )
             from (
                 select
-                    u.currency, u.scale, a.code, a.rate,
+                    u.currency, u.scale, a.code, a.rate, a.treatment,
                     sum(g.base) filter (where not g.is_credit) as base, sum(g.tax) filter (where not g.is_credit) as tax,
                     sum(g.base) filter (where g.is_credit) as credited_base,
                     sum(g.tax) filter (where g.is_credit) as credited_tax
                 from used_currencies as u
                 cross join all_groups as a
-                left join group_lines as g on g.currency = u.currency and g.code = a.code and g.rate = a.rate
-                group by u.currency, u.scale, a.code, a.rate
+                left join group_lines as g
+                    on g.currency = u.currency and g.code = a.code and g.rate = a.rate and g.treatment = a.treatment
+                group by u.currency, u.scale, a.code, a.rate, a.treatment
             ) as w
         ),
         'grand_totals', (
@@ -25666,38 +25812,37 @@ begin
             ) as w
         ),
         'tax_return', (
-            select jsonb_build_object(
-                'currency', p.tax_currency,
-                'groups', (
-                    select jsonb_agg(
-                        jsonb_build_object('code', w.code, 'rate', fiscal.rate_text(w.rate)) || fiscal.sides(
-                            array['base', 'tax'], array[w.base, w.tax], array[w.credited_base, w.credited_tax], p.tax_scale
-                        )
-                        order by w.code collate "C", w.rate
-                    )
+            select fiscal.tax_return(
+                p.tax_currency,
+                (
+                    select jsonb_agg(jsonb_build_object(
+                        'code', w.code, 'rate', fiscal.rate_text(w.rate), 'treatment', w.treatment
+                    ) || fiscal.sides(
+                        array['base', 'tax'], array[w.base, w.tax], array[w.credited_base, w.credited_tax], p.tax_scale
+                    ))
                     from (
                         select
-                            a.code, a.rate, sum(g.base_there) filter (where not g.is_credit) as base,
+                            a.code, a.rate, a.treatment, sum(g.base_there) filter (where not g.is_credit) as base,
                             sum(g.tax_there) filter (where not g.is_credit) as tax,
                             sum(g.base_there) filter (where g.is_credit) as credited_base,
                             sum(g.tax_there) filter (where g.is_credit) as credited_tax
                         from all_groups as a
-                        left join group_lines as g on g.code = a.code and g.rate = a.rate
-                        group by a.code, a.rate
+                        left join group_lines as g on g.code = a.code and g.rate = a.rate and g.treatment = a.treatment
+                        group by a.code, a.rate, a.treatment
                     ) as w
+                ),
+                (
+                    select jsonb_build_array(fiscal.sides(
+                        array['tax_as_sealed'], array[sum(x.tax) filter (where not x.is_credit)],
+                        array[sum(x.tax) filter (where x.is_credit)], p.tax_scale
+                    ))
+                    from (
+                        select s.is_credit, (coalesce(
+                            s.document #>> '{totals,tax_in_reporting_currency}', s.document #>> '{totals,total_tax}'
+                        ))::numeric as tax
+                        from sold as s
+                    ) as x
                 )
-            ) || (
-                -- What the documents themselves say, which rounds once per document and not per group.
-                select fiscal.sides(
-                    array['tax_as_sealed'],
-                    array[sum(x.tax) filter (where not x.is_credit)], array[sum(x.tax) filter (where x.is_credit)], p.tax_scale
-                )
-                from (
-                    select s.is_credit, (coalesce(
-                        s.document #>> '{totals,tax_in_reporting_currency}', s.document #>> '{totals,total_tax}'
-                    ))::numeric as tax
-                    from sold as s
-                ) as x
             )
             from place as p
         )
@@ -25742,6 +25887,395 @@ begin
 end
 $$;
 comment on function fiscal.rate_text is 'A rate as documents write it: at least two decimals.';
+
+create function fiscal.sum_rows(rows jsonb, names text[])
+returns jsonb
+language plpgsql
+immutable
+set search_path = ''
+set jit = off -- compiling takes longer than a year of reports
+as $$
+#variable_conflict use_column
+begin
+    return (
+        select coalesce(jsonb_agg(w.key || w.sums order by
+            w.key ->> 'method' collate "C", w.key ->> 'currency' collate "C", w.key ->> 'code' collate "C",
+            (w.key ->> 'rate')::numeric, w.key ->> 'treatment' collate "C"
+        ), '[]')
+        from (
+            select s.key, jsonb_object_agg(s.side, s.amounts) as sums
+            from (
+                select x.key, x.side, jsonb_object_agg(x.name, x.total::text) as amounts
+                from (
+                    select
+                        r.value - '{sales,credits,net}'::text[] as key, i.side, n.name,
+                        sum((r.value #>> array[i.side, n.name])::numeric) as total
+                    from jsonb_array_elements(sum_rows.rows) as r
+                    cross join unnest('{sales,credits,net}'::text[]) as i (side)
+                    cross join unnest(sum_rows.names) as n (name)
+                    group by 1, 2, 3
+                ) as x
+                group by x.key, x.side
+            ) as s
+            group by s.key
+        ) as w
+    );
+end
+$$;
+comment on function fiscal.sum_rows is
+'Adds up rows of reports that have equal names: the same currency, group, rate or means of payment.';
+
+create function fiscal.gather(lists jsonb)
+returns jsonb
+language plpgsql
+immutable
+set search_path = ''
+as $$
+begin
+    return (
+        select coalesce(jsonb_agg(e.value), '[]')
+        from jsonb_array_elements(coalesce(lists, '[]')) as l
+        cross join jsonb_array_elements(l.value) as e
+    );
+end
+$$;
+comment on function fiscal.gather is 'The rows of several lists as one list.';
+
+create function fiscal.tax_return(currency text, groups jsonb, sealed jsonb)
+returns jsonb
+language plpgsql
+stable
+security definer -- callers may not read currencies
+set search_path = ''
+as $$
+declare
+    zero jsonb := (
+        select fiscal.sides(array['tax_as_sealed'], array[0::numeric], array[0::numeric], c.scale)
+        from public.currencies as c
+        where c.code = tax_return.currency
+    );
+begin
+    return jsonb_build_object(
+        'currency', tax_return.currency,
+        'groups', fiscal.sum_rows(groups, array['base', 'tax']),
+        'by_treatment', fiscal.sum_rows((
+            select coalesce(jsonb_agg(g.value - '{code,rate}'::text[]), '[]') from jsonb_array_elements(groups) as g
+        ), array['base', 'tax'])
+    )
+    -- What the documents themselves say, which rounds once per document and not per group.
+    || (fiscal.sum_rows(sealed || zero, array['tax_as_sealed']) -> 0);
+end
+$$;
+comment on function fiscal.tax_return is
+'Rows of tax groups added up, and again by treatment: what was taxed, exempt, exported.';
+
+reset role;
+
+-- sql/fiscal/functions/report_queries.sql
+
+-- Reports that change nothing: X, articles, periods. Each verifies the hashes of what it reads before it adds up.
+
+set role stalela_owner;
+
+create function fiscal.refuse_broken(broken text)
+returns void
+language plpgsql
+stable
+set search_path = ''
+as $$
+begin
+    if broken is not null then
+        perform public.refuse('50011', format('The ledger does not verify: %s. Nothing is reported from it.', broken));
+    end if;
+end
+$$;
+comment on function fiscal.refuse_broken is 'Refuses with 50011 when something is wrong with the chain; null: nothing is.';
+
+create function fiscal.x_report(outlet_id text, cashier_id text, pos_terminal_id text)
+returns public.answer
+language plpgsql
+volatile
+security definer -- callers may not read the ledger
+set search_path = ''
+as $$
+#variable_conflict use_column
+declare
+    caller public.caller := public.authorize('reports:read', 'read');
+    outlet fiscal.outlets := fiscal.outlet_of(caller, x_report.outlet_id);
+    merchant fiscal.merchants := fiscal.merchant_of(caller);
+    is_filtered constant boolean := coalesce(x_report.cashier_id, x_report.pos_terminal_id) is not null;
+    previous fiscal.reports;
+    first_entry bigint;
+    last_entry bigint;
+begin
+    select r.* into previous
+    from fiscal.reports as r
+    where r.outlet_id = outlet.outlet_id
+    order by r.report_no desc
+    limit 1;
+    first_entry := coalesce(previous.last_entry, 0) + 1;
+    last_entry := coalesce((
+        select max(l.entry_no) from fiscal.fiscal_ledger as l where l.outlet_id = outlet.outlet_id
+    ), 0);
+    perform fiscal.refuse_broken(fiscal.check_chain(outlet.outlet_id, first_entry, last_entry));
+    return row(200, fiscal.canonical_text(
+        jsonb_strip_nulls(jsonb_build_object(
+            'object', 'report', 'report_type', 'x', 'environment', outlet.environment,
+            'jurisdiction', merchant.jurisdiction, 'merchant_tin', merchant.tin, 'merchant_name', merchant.legal_name,
+            'outlet_id', outlet.outlet_id, 'outlet_code', outlet.outlet_code, 'outlet_name', outlet.name,
+            'fiscal_authority_id', outlet.fiscal_authority_id, 'time_zone', outlet.time_zone,
+            'period_id', (select d.business_date from fiscal.open_days as d where d.outlet_id = outlet.outlet_id),
+            'cashier_id', x_report.cashier_id, 'pos_terminal_id', x_report.pos_terminal_id,
+            'opened_at', coalesce(previous.body::jsonb ->> 'closed_at', fiscal.instant_text(outlet.created_at)),
+            'generated_at', fiscal.instant_text(clock_timestamp()), 'first_entry', first_entry, 'last_entry', last_entry,
+            'platform_status', fiscal.platform_status(outlet)
+        ))
+        || case when is_filtered then '{}' else fiscal.sequences(outlet.outlet_id, first_entry, last_entry) end
+        || fiscal.figures(
+            outlet, first_entry, last_entry, clock_timestamp(), x_report.cashier_id, x_report.pos_terminal_id
+        )
+    ), caller.rate);
+end
+$$;
+comment on function fiscal.x_report is
+'The business day so far: what its Z would say now, of one cashier or terminal when asked. Changes nothing.';
+
+create function fiscal.platform_status(outlet fiscal.outlets)
+returns jsonb
+language plpgsql
+stable
+security definer -- callers may not read queues
+set search_path = ''
+as $$
+#variable_conflict use_column
+begin
+    return (
+        select jsonb_build_object(
+            'signer', case when bool_or(q.last_error is not null) then 'failing' else 'ok' end,
+            'pending_signature', count(q.fiscal_number),
+            'next_sequence', coalesce((
+                select c.next_value
+                from fiscal.fiscal_counters as c
+                where c.outlet_id = (platform_status.outlet).outlet_id and c.kind = 'invoice'
+            ), 1)
+        )
+        from signing.signing_queue as q
+        inner join fiscal.fiscal_ledger as l on l.fiscal_number = q.fiscal_number
+        where
+            l.outlet_id = (platform_status.outlet).outlet_id and q.tenant_id = (platform_status.outlet).tenant_id
+            and q.environment = (platform_status.outlet).environment
+    );
+end
+$$;
+comment on function fiscal.platform_status is 'What an outlet''s documents wait for, and its next number.';
+
+create function fiscal.periodic_report(outlet_id text, first_date date, last_date date)
+returns public.answer
+language plpgsql
+volatile
+security definer -- callers may not read reports
+set search_path = ''
+as $$
+#variable_conflict use_column
+declare
+    caller public.caller := public.authorize('reports:read', 'read');
+    outlet_only text := coalesce(fiscal.caller_outlet(caller), periodic_report.outlet_id);
+    merchant fiscal.merchants := fiscal.merchant_of(caller);
+    outlet fiscal.outlets;
+    summed jsonb;
+begin
+    if periodic_report.outlet_id is not null then
+        outlet := fiscal.outlet_of(caller, periodic_report.outlet_id);
+    end if;
+    perform fiscal.refuse_broken(fiscal.check_reports(caller, outlet_only, first_date, last_date));
+    with z as (
+        select r.report_no, r.business_date, r.outlet_id, r.body::jsonb as body
+        from fiscal.reports as r
+        where
+            r.tenant_id = caller.tenant_id and r.environment = caller.environment
+            and r.outlet_id = coalesce(outlet_only, r.outlet_id)
+            and r.business_date between first_date and last_date
+    ),
+    currencies as (
+        select j.tax_currency from tax.jurisdictions as j where j.jurisdiction = merchant.jurisdiction
+    )
+    select jsonb_build_object(
+        'report_count', count(*),
+        'outlet_count', count(distinct z.outlet_id),
+        'generated_at', coalesce(max(z.body ->> 'generated_at'), to_char(last_date, 'YYYY-MM-DD"T00:00:00Z"')),
+        'invoice_count', coalesce(sum((z.body ->> 'invoice_count')::bigint), 0)::bigint,
+        'credit_count', coalesce(sum((z.body ->> 'credit_count')::bigint), 0)::bigint,
+        'gap_detected', coalesce(bool_or((z.body ->> 'gap_detected')::boolean), false),
+        'counts_by_type', (
+            select coalesce(jsonb_object_agg(w.name, w.documents), '{}')
+            from (
+                select c.key as name, sum(c.value::bigint)::bigint as documents
+                from z as one
+                cross join jsonb_each_text(one.body -> 'counts_by_type') as c
+                group by c.key
+            ) as w
+        ),
+        'tax_totals', fiscal.sum_rows(fiscal.gather(jsonb_agg(z.body -> 'tax_totals')), array['base', 'tax']),
+        'grand_totals', fiscal.sum_rows(
+            fiscal.gather(jsonb_agg(z.body -> 'grand_totals')), array['subtotal', 'total_tax', 'total']
+        ),
+        'payments', fiscal.sum_rows(fiscal.gather(jsonb_agg(z.body -> 'payments')), array['amount']),
+        'tax_return', fiscal.tax_return(
+            (select c.tax_currency from currencies as c), fiscal.gather(jsonb_agg(z.body #> '{tax_return,groups}')),
+            coalesce(jsonb_agg((z.body -> 'tax_return') - '{groups,by_treatment,currency}'::text[]), '[]')
+        )
+    ) into summed
+    from z;
+    return row(200, fiscal.canonical_text(summed || jsonb_strip_nulls(jsonb_build_object(
+        'object', 'report', 'report_type', 'periodic', 'environment', merchant.environment,
+        'jurisdiction', merchant.jurisdiction, 'merchant_tin', merchant.tin, 'merchant_name', merchant.legal_name,
+        'outlet_id', outlet.outlet_id, 'outlet_code', outlet.outlet_code, 'outlet_name', outlet.name,
+        'from', first_date, 'to', last_date,
+        'open_days', fiscal.open_days_between(caller, outlet_only, first_date, last_date)
+    ))), caller.rate);
+end
+$$;
+comment on function fiscal.periodic_report is
+'The sum of the Zs of these business days, of one outlet or of all the caller may see, with what a tax return asks for. Days that are still open are not in it, and named.';
+
+create function fiscal.open_days_between(caller public.caller, outlet_id text, first_date date, last_date date)
+returns bigint
+language plpgsql
+stable
+security definer -- callers may not read days
+set search_path = ''
+as $$
+#variable_conflict use_column
+begin
+    return (
+        -- A day that has not begun is not missing.
+        select coalesce(sum(greatest(0, least(
+            open_days_between.last_date, fiscal.business_date(o, clock_timestamp())
+        ) - greatest(open_days_between.first_date, d.business_date) + 1)), 0)
+        from fiscal.open_days as d
+        inner join fiscal.outlets as o on o.outlet_id = d.outlet_id
+        where
+            d.tenant_id = (open_days_between.caller).tenant_id and d.environment = (open_days_between.caller).environment
+            and d.outlet_id = coalesce(open_days_between.outlet_id, d.outlet_id)
+    );
+end
+$$;
+comment on function fiscal.open_days_between is 'How many business days of a period are begun and not closed yet.';
+
+create function fiscal.check_reports(caller public.caller, outlet_id text, first_date date, last_date date)
+returns text
+language plpgsql
+stable
+security definer -- callers may not read reports
+set search_path = ''
+as $$
+#variable_conflict use_column
+begin
+    return (
+        select format('%s is not what was sealed', r.fiscal_number)
+        from fiscal.reports as r
+        inner join fiscal.fiscal_ledger as l on l.fiscal_number = r.fiscal_number
+        left join fiscal.fiscal_ledger as closing on closing.outlet_id = r.outlet_id and closing.entry_no = r.last_entry
+        left join fiscal.reports as p on p.outlet_id = r.outlet_id and p.report_no = r.report_no - 1
+        left join fiscal.fiscal_ledger as before on before.fiscal_number = p.fiscal_number
+        where
+            r.tenant_id = (check_reports.caller).tenant_id and r.environment = (check_reports.caller).environment
+            and r.outlet_id = coalesce(check_reports.outlet_id, r.outlet_id)
+            and r.business_date between check_reports.first_date and check_reports.last_date
+            and (
+                l.canonical_payload_hash <> encode(sha256(convert_to(r.body, 'UTF8')), 'hex')
+                or l.entry_hash <> encode(sha256(convert_to(concat_ws(
+                    E'\n', l.fiscal_number, l.canonical_payload_hash, l.sealed_at, l.previous_hash
+                ), 'UTF8')), 'hex')
+                or r.body::jsonb ->> 'closing_hash' <> coalesce(closing.entry_hash, repeat('0', 64))
+                or r.body::jsonb ->> 'previous_z_hash' <> coalesce(before.entry_hash, repeat('0', 64))
+            )
+        order by r.outlet_id, r.report_no
+        limit 1
+    );
+end
+$$;
+comment on function fiscal.check_reports is
+'Which Z of a period is not what was sealed, or does not stand where the chain says; null when all are sound. Their documents were verified when each was closed.';
+
+create function fiscal.entry_at(outlet_id text, at timestamptz)
+returns bigint
+language plpgsql
+stable
+security definer -- callers may not read the ledger
+set search_path = ''
+as $$
+#variable_conflict use_column
+declare
+    low bigint := 1::bigint;
+    high bigint := coalesce((
+        select max(l.entry_no) from fiscal.fiscal_ledger as l where l.outlet_id = entry_at.outlet_id
+    ), 0) + 1;
+    middle bigint;
+begin
+    -- Entries have no gaps and their times never go back, so twenty looks find one among a million; an index would
+    -- cost every sale.
+    while low < high loop
+        middle := (low + high) / 2;
+        if (
+            select l.sealed_at from fiscal.fiscal_ledger as l
+            where l.outlet_id = entry_at.outlet_id and l.entry_no = middle
+        ) < fiscal.instant_text(entry_at.at) then
+            low := middle + 1;
+        else
+            high := middle;
+        end if;
+    end loop;
+    return low;
+end
+$$;
+comment on function fiscal.entry_at is 'The first entry of an outlet sealed at this moment or later; the one to come when there is none.';
+
+create function fiscal.list_articles(
+    outlet_id text, first_date date, last_date date, page_size integer, page_after bigint
+)
+returns public.answer
+language plpgsql
+volatile
+security definer -- callers may not read documents
+set search_path = ''
+as $$
+#variable_conflict use_column
+declare
+    caller public.caller := public.authorize('reports:read', 'read');
+    outlet fiscal.outlets := fiscal.outlet_of(caller, list_articles.outlet_id);
+    first_entry bigint := greatest(
+        fiscal.entry_at(outlet.outlet_id, fiscal.day_end(outlet, first_date - 1)), coalesce(page_after, 0) + 1
+    );
+    after_last bigint := fiscal.entry_at(outlet.outlet_id, fiscal.day_end(outlet, last_date));
+    last_entry bigint := least(after_last, first_entry + page_size) - 1;
+begin
+    perform fiscal.refuse_broken(fiscal.check_chain(outlet.outlet_id, first_entry, last_entry));
+    return public.reply(caller, 200, json_build_object(
+        'data', (
+            select coalesce(json_agg(json_build_object(
+                'fiscal_number', l.fiscal_number, 'invoice_ref', i.invoice_ref, 'invoice_type', i.invoice_type,
+                'sealed_at', l.sealed_at, 'currency', i.currency, 'client_classification', w.document #>> '{client,classification}',
+                'line_no', g.item -> 'line_no', 'code', g.item ->> 'code', 'description', g.item ->> 'description',
+                'quantity', g.item ->> 'quantity', 'unit_price', g.item ->> 'unit_price',
+                'line_base', g.item ->> 'line_base', 'tax_group', g.item ->> 'tax_group', 'tax_rate', g.item ->> 'tax_rate',
+                'tax_amount', g.item ->> 'tax_amount', 'line_total', g.item ->> 'line_total'
+            ) order by l.entry_no, g.place), '[]')
+            from fiscal.fiscal_ledger as l
+            inner join fiscal.invoices as i on i.invoice_id = l.invoice_id
+            cross join lateral (select i.payload::jsonb as document) as w
+            cross join lateral jsonb_array_elements(w.document -> 'items') with ordinality as g (item, place)
+            where l.outlet_id = outlet.outlet_id and l.entry_no between first_entry and last_entry
+        ),
+        'pagination', json_build_object(
+            'limit', page_size, 'has_more', last_entry + 1 < after_last,
+            'next_cursor', case when last_entry + 1 < after_last then last_entry::text end
+        )
+    ));
+end
+$$;
+comment on function fiscal.list_articles is
+'One row per line of the documents sealed in these business days, oldest first. page_size counts ledger entries, so that a page is whole documents.';
 
 reset role;
 
@@ -26191,12 +26725,13 @@ begin
                 when l.entry_hash <> encode(sha256(convert_to(concat_ws(
                     E'\n', l.fiscal_number, l.canonical_payload_hash, l.sealed_at, l.previous_hash
                 ), 'UTF8')), 'hex') then 'its hash is not its own'
-                when l.canonical_payload_hash <> encode(sha256(convert_to(coalesce(i.payload, r.body), 'UTF8')), 'hex')
+                when l.canonical_payload_hash <> encode(sha256(convert_to(coalesce(i.payload, r.body, k.body), 'UTF8')), 'hex')
                     then 'its document is not the one that was sealed'
             end as trouble
         from fiscal.fiscal_ledger as l
         left join fiscal.invoices as i on i.invoice_id = l.invoice_id
         left join fiscal.reports as r on r.fiscal_number = l.fiscal_number
+        left join signing.key_rotations as k on k.fiscal_number = l.fiscal_number
         left join fiscal.fiscal_ledger as before
             on before.outlet_id = l.outlet_id and before.entry_no = l.entry_no - 1 and l.entry_no = check_chain.first_entry
         where
@@ -29329,7 +29864,10 @@ grant usage on schema fiscal to fn_verify;
 grant execute on function fiscal.verify, fiscal.verify_as_caller, fiscal.count_views to fn_verify;
 
 grant usage on schema fiscal to fn_reports;
-grant execute on function fiscal.close_business_day, fiscal.get_report, fiscal.list_reports to fn_reports;
+grant execute on function
+fiscal.close_business_day, fiscal.get_report, fiscal.list_reports, fiscal.x_report, fiscal.periodic_report,
+fiscal.list_articles, fiscal.list_declared
+to fn_reports;
 
 grant usage on schema fiscal to fn_archive, postgres;
 grant execute on function
