@@ -13,6 +13,7 @@ COLOURS = {
     "resend": 31,
     "emcf": 31,
     "oss": 94,
+    "etims": 31,
     "stack": 1,
 }
 WIDTH = max(map(len, COLOURS))

@@ -106,6 +106,8 @@ def function_settings(
         "invoice_key_file": str(around.state / "invoice-key.pem"),
         "edef_sandbox_url": f"http://127.0.0.1:{around.ports.emcf}/edef",
         "edef_production_url": f"http://127.0.0.1:{around.ports.emcf}/edef",
+        "etims_sandbox_url": f"http://127.0.0.1:{around.ports.etims}",
+        "etims_production_url": f"http://127.0.0.1:{around.ports.etims}",
         "resend_url": f"http://127.0.0.1:{around.ports.resend}",
         "resend_api_key": keys["resend_api_key"],
         "resend_webhook_secrets": [keys["resend_webhook_secret"]],

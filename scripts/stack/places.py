@@ -54,8 +54,12 @@ class Ports:
         return self.base + 7
 
     @property
+    def etims(self) -> int:
+        return self.base + 8
+
+    @property
     def last(self) -> int:
-        return self.oss
+        return self.etims
 
 
 def base_port() -> int:

@@ -18,6 +18,7 @@ from scripts.stack.process import Child, Log, wait_until
 
 DATABASE = "postgres"  # the one pg_cron runs in, as on a hosted project
 TEN_YEARS_D = 3653  # of the local bucket's retention policy
+AUTHORITIES = ("emcf", "etims")  # simulators of tax authorities, by module and port
 DEATHS_MAX = 4  # a program that died so often while we waited for it will not come up
 
 
@@ -57,8 +58,8 @@ class Stack:
             self._spawn("gateway", [sys.executable, "-m", "scripts.stack.gateway"])
             self._spawn("daraja", self._daraja())
             self._spawn("resend", self._resend())
-            if self.reports_to_authorities:
-                self._spawn("emcf", self._emcf())
+            for name in self.authorities:
+                self._spawn(name, self._authority(name))
             if self._has_archive():
                 self._spawn("oss", self._oss())
             self.cluster.start(self.log)
@@ -76,7 +77,7 @@ class Stack:
 
     def stop(self) -> None:
         """Stop everything, the callers of the database before the database."""
-        for name in ("gateway", "daraja", "resend", "emcf", "oss", "pg_net", "postgrest"):
+        for name in ("gateway", "daraja", "resend", *AUTHORITIES, "oss", "pg_net", "postgrest"):
             if child := self.children.pop(name, None):
                 child.stop()
         self.children.pop("postgres", None)
@@ -153,9 +154,15 @@ class Stack:
         return f"http://127.0.0.1:{self.ports.emcf}"
 
     @property
-    def reports_to_authorities(self) -> bool:
-        """Whether anything here talks to tax authorities, so that their simulators are needed."""
-        return self.functions is None or "authority_sync" in self.functions
+    def etims_url(self) -> str:
+        """The simulator of KRA's eTIMS."""
+        return f"http://127.0.0.1:{self.ports.etims}"
+
+    @property
+    def authorities(self) -> tuple[str, ...]:
+        """The simulators of tax authorities, when anything here talks to them."""
+        is_needed = self.functions is None or "authority_sync" in self.functions
+        return AUTHORITIES if is_needed else ()
 
     @property
     def archive_url(self) -> str:
@@ -204,9 +211,10 @@ class Stack:
         module += ["--port", str(self.ports.resend), "--state", str(self.state / "resend")]
         return [*module, "--webhook", f"{self.functions_url}/receipts/resend"]
 
-    def _emcf(self) -> list[str]:
-        module = [sys.executable, "-m", "scripts.stack.emcf"]
-        return [*module, "--port", str(self.ports.emcf), "--state", str(self.state / "emcf")]
+    def _authority(self, name: str) -> list[str]:
+        module = [sys.executable, "-m", f"scripts.stack.{name}"]
+        port, state = getattr(self.ports, name), self.state / name
+        return [*module, "--port", str(port), "--state", str(state)]
 
     def _has_archive(self) -> bool:
         # Stacks of tests serve few functions, and start faster without what those never speak to.
@@ -262,12 +270,11 @@ class Stack:
 
     def _probes_of_some(self) -> dict[str, Callable[[], bool]]:
         """Of what only stacks with certain functions have."""
-        probes = {}
-        if self.reports_to_authorities:
-            probes["emcf"] = f"{self.emcf_url}/control/health"
-        if self._has_archive():
-            probes["oss"] = f"{self.archive_url}/control/health"
-        return {name: partial(self._answers, url) for name, url in probes.items()}
+        names = (*self.authorities, *(("oss",) if self._has_archive() else ()))
+        return {name: partial(self._is_healthy, name) for name in names}
+
+    def _is_healthy(self, name: str) -> bool:
+        return self._answers(f"http://127.0.0.1:{getattr(self.ports, name)}/control/health")
 
     def _answers(self, url: str) -> bool:
         try:

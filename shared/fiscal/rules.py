@@ -93,6 +93,7 @@ class Jurisdiction:
     authority_groups: Mapping[tuple[str, str, str], AuthorityGroup]
     languages: tuple[str, ...]
     tin_name: str
+    authority_block: tuple[tuple[str, str], ...]  # label, and the member of what was issued
 
     def letter(self, manifest_version: str, group: str, at: datetime) -> str:
         """What the authority of the time calls a group of ours; its own code when it has none."""
@@ -185,7 +186,13 @@ def _read(code: str) -> Jurisdiction:
         },
         languages=_array(facts["languages"]),
         tin_name=facts["tin_name"],
+        authority_block=_authority_block(folder),
     )
+
+
+def _authority_block(folder: Path) -> tuple[tuple[str, str], ...]:
+    with (folder / "authority_block.csv").open(newline="") as lines:
+        return tuple((row["label"], row["member"]) for row in csv.DictReader(lines))
 
 
 def _manifest(folder: Path, row: Mapping[str, str]) -> Manifest:

@@ -73,7 +73,7 @@ class Shop:
 
 @pytest.fixture(scope="module")
 def office(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TaxOffice]:
-    with tax_office(tmp_path_factory.mktemp("etims") / "log") as running:
+    with tax_office(tmp_path_factory.mktemp("etims")) as running:
         yield running
 
 

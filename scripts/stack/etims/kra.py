@@ -9,11 +9,13 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
 from hashlib import sha256
+from pathlib import Path
 from typing import Any, Literal
 from zoneinfo import ZoneInfo
 
 from scripts.stack.etims.refusals import Refusal
 from scripts.stack.etims.rules import BANDS, ITEM_CODE, PIN, RATES, check_credit, check_sale
+from shared.authority import exact_json
 
 NAIROBI = ZoneInfo("Africa/Nairobi")
 Fault = Literal[
@@ -33,7 +35,6 @@ class Unit:
 
     pin: str
     branch: str
-    serial: str
     key: str
     number: int
     secret: bytes
@@ -48,11 +49,19 @@ class Unit:
 class Kra:
     """Everything the simulator knows. A PIN's sale numbers are its own, whatever the branch."""
 
-    def __init__(self) -> None:
-        self.reset()
+    def __init__(self, state: Path) -> None:
+        state.mkdir(parents=True, exist_ok=True)
+        self._journal = state / "journal.jsonl"
+        self._open_books()
+        for line in self._journal.read_bytes().splitlines() if self._journal.exists() else ():
+            self._write_down(**exact_json.read(line))
 
     def reset(self) -> None:
         """Empty books."""
+        self._journal.unlink(missing_ok=True)
+        self._open_books()
+
+    def _open_books(self) -> None:
         self.units: dict[tuple[str, str], Unit] = {}
         self.items: dict[tuple[str, str], dict[str, str]] = {}
         self.sales: dict[tuple[str, int], dict[str, Any]] = {}
@@ -76,11 +85,8 @@ class Kra:
             raise Refusal("910", "tin, bhfId or dvcSrlNo")
         if (pin, branch) in self.units:
             raise Refusal("902")
-        unit = Unit(
-            pin, branch, serial, secrets.token_hex(16), len(self.units) + 1, secrets.token_bytes(32)
-        )
-        self.units[pin, branch] = unit
-        self.items[pin, branch] = {}
+        self._keep(pin=pin, branch=branch, key=secrets.token_hex(16), secret=secrets.token_hex(32))
+        unit = self.units[pin, branch]
         return {
             "info": {
                 "tin": pin,
@@ -129,7 +135,7 @@ class Kra:
                 raise Refusal("910", f"{name} is missing")
         if code[2] != body["itemTyCd"] or code[3:5] != body["pkgUnitCd"]:
             raise Refusal("910", "itemCd does not say what the item is")
-        self.items[unit.pin, unit.branch][code] = body["taxTyCd"]
+        self._keep(pin=unit.pin, branch=unit.branch, item=code, band=body["taxTyCd"])
 
     def save_sale(self, unit: Unit, sale: dict[str, Any]) -> dict[str, str]:
         check_sale(sale, self.items[unit.pin, unit.branch])
@@ -143,19 +149,37 @@ class Kra:
             if original is None:
                 raise Refusal("910", "orgInvcNo is not known")
             check_credit(sale, original, self._credited(unit.pin, sale["orgInvcNo"]))
-        unit.last_no = sale["invcNo"]
         label = "NC" if sale["orgInvcNo"] else "NS"
-        unit.counters[label] += 1
-        unit.counters["all"] += 1
-        self.sales[at] = sale
-        self.receipts[at] = self._sign(unit, sale, unit.counters[label], unit.counters["all"])
-        return self.receipts[at]
+        receipt = self._sign(unit, sale, unit.counters[label] + 1, unit.counters["all"] + 1)
+        self._keep(pin=unit.pin, branch=unit.branch, sale=sale, receipt=receipt)
+        return receipt
 
     def look_up(self, unit: Unit, body: Mapping[str, Any]) -> dict[str, Any]:
         at = unit.pin, int(body.get("invcNo") or 0)
         if at not in self.sales:
             raise Refusal("001")
         return {**self.sales[at], **self.receipts[at]}
+
+    def _keep(self, **fact: Any) -> None:
+        """Into the journal, then into the books: a restart reads them from there."""
+        with self._journal.open("a") as journal:
+            journal.write(exact_json.write(fact) + "\n")
+        self._write_down(**fact)
+
+    def _write_down(self, pin: str, branch: str, **fact: Any) -> None:
+        if "key" in fact:
+            number, secret = len(self.units) + 1, bytes.fromhex(fact["secret"])
+            self.units[pin, branch] = Unit(pin, branch, fact["key"], number, secret)
+            self.items[pin, branch] = {}
+        elif "item" in fact:
+            self.items[pin, branch][fact["item"]] = fact["band"]
+        else:
+            unit, sale = self.units[pin, branch], fact["sale"]
+            unit.last_no = sale["invcNo"]
+            unit.counters["NC" if sale["orgInvcNo"] else "NS"] += 1
+            unit.counters["all"] += 1
+            self.sales[pin, sale["invcNo"]] = sale
+            self.receipts[pin, sale["invcNo"]] = fact["receipt"]
 
     def _credited(self, pin: str, original_no: int) -> Decimal:
         return sum(

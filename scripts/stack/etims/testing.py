@@ -18,10 +18,13 @@ ROOT = Path(__file__).parents[3]
 
 @dataclass
 class TaxOffice:
-    """A running simulator: its address and its control API."""
+    """A running simulator and its control API."""
 
-    url: str
     http: httpx.Client
+
+    @property
+    def url(self) -> str:
+        return str(self.http.base_url)
 
     def arm(self, fault: str, times: int = 1) -> None:
         self._control("faults", {"fault": fault, "times": times})
@@ -42,16 +45,21 @@ class TaxOffice:
 
 
 @contextmanager
-def tax_office(log: Path) -> Iterator[TaxOffice]:
+def tax_office(state: Path) -> Iterator[TaxOffice]:
     """A simulator process on a free port, ready to serve; stopped when the block ends."""
     port = free_port()
-    command = [sys.executable, "-W", "error", "-m", "scripts.stack.etims", "--port", str(port)]
+    command = [sys.executable, "-W", "error", "-m", "scripts.stack.etims"]
+    command += ["--port", str(port), "--state", str(state)]
     url = f"http://127.0.0.1:{port}"
-    with log.open("ab") as said, httpx.Client(base_url=url, timeout=15, trust_env=False) as client:
+    state.mkdir(parents=True, exist_ok=True)
+    with (
+        (state / "log").open("ab") as said,
+        httpx.Client(base_url=url, timeout=15, trust_env=False) as client,
+    ):
         process = subprocess.Popen(command, cwd=ROOT, stdout=said, stderr=said)
         try:
             until(lambda: _answers(client))
-            yield TaxOffice(url, client)
+            yield TaxOffice(client)
         finally:
             process.terminate()
             process.wait(PATIENCE_S)

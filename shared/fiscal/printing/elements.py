@@ -1,9 +1,12 @@
 """The five security elements of a sealed document: all of them, or nothing is printed."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Self
 from urllib.parse import urlencode
+
+from shared.fiscal.printing.figures import utc_text
+from shared.fiscal.rules import jurisdiction
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,15 +25,28 @@ class Elements:
         sealed = resource["sealed"]
         assert sealed is not None, "an unsigned document is refused before it gets here"
         number, authority = resource["fiscal_number"], sealed["fiscal_authority_id"]
+        issued = resource["authority"] or {}
         return cls(
             fiscal_number=number,
             fiscal_authority_id=authority,
             auth_code=sealed["auth_code"],
             sealed_at=sealed["sealed_at"],
-            qr_text=qr_text(
-                verify_url, number, sealed["auth_code"], sealed["sealed_at"], authority
-            ),
+            # Where the authority issued a QR, that one is printed.
+            qr_text=issued.get("qr")
+            or qr_text(verify_url, number, sealed["auth_code"], sealed["sealed_at"], authority),
         )
+
+
+def authority_block(resource: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """What the tax authority issued, under the labels it wants; nothing before it did."""
+    issued = resource["authority"]
+    if issued is None:
+        return
+    for label, path in jurisdiction(resource["document"]["jurisdiction"]).authority_block:
+        member, _, counter = path.partition(".")
+        value = issued[member].get(counter) if counter else issued[member]
+        if value is not None:
+            yield label, utc_text(value) if member == "time" else str(value)
 
 
 def qr_text(

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
 
-from shared.fiscal.printing.elements import Elements
+from shared.fiscal.printing.elements import Elements, authority_block
 from shared.fiscal.printing.sheet import Json, Printable, sheet_of, words_of
 
 
@@ -55,6 +55,7 @@ def printed(facts: Json, which: Print, verify_url: str, format_: Format) -> byte
         elements=Elements.of(resource, verify_url),
         marks=tuple(marks),
         words=words,
+        authority=tuple(authority_block(resource)),
     )
     # How much of it was credited since is no part of what was sealed.
     del resource["credited_amount"]

@@ -7,7 +7,7 @@ import zxingcpp
 from PIL import Image
 
 from shared.fiscal.printing import qr
-from shared.fiscal.printing.elements import Elements, qr_text
+from shared.fiscal.printing.elements import Elements, authority_block, qr_text
 
 RESOURCE = {
     "fiscal_number": "STL-KIN001-000001",
@@ -16,6 +16,15 @@ RESOURCE = {
         "sealed_at": "2026-02-17T04:00:02Z",
         "auth_code": "K56Y-BV6M-60QQ-5NM4",
     },
+    "authority": None,
+    "document": {"jurisdiction": "CD"},
+}
+ISSUED = {
+    "code": "X537-E4DB-AJUU-HHXN-FWIS-FEKJ",
+    "qr": "RDCDEF01;CD01000042;X537E4DBAJUUHHXNFWISFEKJ;A0712345B;20260217050002",
+    "number": None,
+    "time": "2026-02-17T04:00:02Z",
+    "counters": {"counters": "64/64 FV", "nim": "CD01000042"},
 }
 TEXT = (
     "https://verify.example/i?fn=STL-KIN001-000001&ac=K56YBV6M60QQ5NM4"
@@ -28,6 +37,24 @@ def test_elements_are_those_of_the_seal() -> None:
 
     assert found.qr_text == TEXT
     assert (found.fiscal_number, found.auth_code) == ("STL-KIN001-000001", "K56Y-BV6M-60QQ-5NM4")
+
+
+def test_the_authority_s_qr_is_the_one_that_is_printed() -> None:
+    issued = Elements.of(RESOURCE | {"authority": ISSUED}, "https://verify.example/")
+    without = Elements.of(RESOURCE | {"authority": ISSUED | {"qr": None}}, "https://verify.example")
+
+    assert issued.qr_text == ISSUED["qr"]
+    assert without.qr_text == TEXT
+
+
+def test_what_the_authority_issued_stands_under_its_own_labels() -> None:
+    assert list(authority_block(RESOURCE)) == []
+    assert list(authority_block(RESOURCE | {"authority": ISSUED})) == [
+        ("CODE DEF/DGI", "X537-E4DB-AJUU-HHXN-FWIS-FEKJ"),
+        ("DEF NID", "CD01000042"),
+        ("DEF Compteurs", "64/64 FV"),
+        ("DEF Heure", "2026-02-17 04:00:02 UTC"),
+    ]
 
 
 def test_unsigned_document_has_no_elements() -> None:
