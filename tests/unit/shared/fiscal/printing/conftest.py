@@ -30,6 +30,7 @@ def facts(invoice: Callable[..., Json]) -> Callable[..., Json]:
             "document": document,
             "credited_amount": "0.00",
             "environment": environment,
+            "authority": None,
         }
         merchant = {
             "legal_name": "Librairie de l'Équateur",
