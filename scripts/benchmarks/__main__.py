@@ -19,6 +19,7 @@ from scripts.benchmarks.place import GATEWAY, Place, furnished
 from scripts.benchmarks.recon import measure_recon
 from scripts.benchmarks.rounds import OTHERS_MAX, Rounds
 from scripts.benchmarks.scale import FULL, SHORT, Scale
+from scripts.benchmarks.sealing import measure_sealing
 from scripts.benchmarks.starts import measure_starts
 from scripts.benchmarks.table import Figure, table
 from scripts.benchmarks.transactions import measure_transactions
@@ -44,6 +45,7 @@ PARTS: Final = (
     "recon",
     "walk",
     "verify",
+    "sealing",
 )
 
 
@@ -82,6 +84,7 @@ def measure(part: str, place: Place, scale: Scale, rounds: Rounds) -> list[Figur
         "callback": lambda: measure_callbacks(place, rounds, scale.callbacks),
         "sql": lambda: measure_transactions(place, rounds, scale.seconds),
         "booking": lambda: measure_booking(place, rounds, scale.seconds),
+        "sealing": lambda: measure_sealing(place, rounds, scale.seconds),
         "start": lambda: measure_starts(place, rounds, scale.starts),
         "list": lambda: measure_lists(place.stack, rounds, (scale.few, scale.many), say),
         "outbox": lambda: measure_outbox(place, rounds, scale.events, scale.steady_s),

@@ -65,8 +65,11 @@ def furnished(stack: Stack) -> Iterator[Place]:
 
 
 @contextmanager
-def alone(stack: Stack, name: str) -> Iterator[Function]:
-    """Run a function by itself against `stack`, with its bundle's entry point and settings."""
+def alone(stack: Stack, name: str, **more: str) -> Iterator[Function]:
+    """Run a function by itself against `stack`, with its bundle's entry point and settings.
+
+    more: settings of its own, by their names in the environment.
+    """
     manifest = read_manifest(read_tree(), name)
     port = free_block()
     command = [sys.executable, "-c", entry_point(manifest)]
@@ -74,7 +77,10 @@ def alone(stack: Stack, name: str) -> Iterator[Function]:
         name,
         command,
         log=lambda _name, _line: None,
-        env=stack.env | settings_of(stack, manifest) | {"HOST": "127.0.0.1", "PORT": str(port)},
+        env=stack.env
+        | settings_of(stack, manifest)
+        | more
+        | {"HOST": "127.0.0.1", "PORT": str(port)},
     )
     child.start()
     try:

@@ -167,12 +167,20 @@ def create(service: Service) -> Starlette:
         """How often each action was asked for."""
         return JSONResponse(service.calls)
 
+    async def keys(request: Request) -> Response:
+        """Make a key as one does in the console: {"spec": "EC_P256"}."""
+        key = Key((await request.json())["spec"])
+        key.add_version()
+        service.keys[key.key_id] = key
+        return JSONResponse({"key_id": key.key_id})
+
     return Starlette(
         routes=[
             Route("/", service.rpc, methods=["POST"]),
             Route("/control/health", health),
             Route("/control/mood", mood, methods=["POST"]),
             Route("/control/calls", calls),
+            Route("/control/keys", keys, methods=["POST"]),
         ]
     )
 

@@ -37,6 +37,11 @@ class Kms:
             "kms_access_key_secret": ACCESS_KEY_SECRET,
         }
 
+    def new_key(self, spec: str = "EC_P256") -> str:
+        """The id of a key that was not there before."""
+        made = self.http.post("/control/keys", json={"spec": spec}).raise_for_status()
+        return str(made.json()["key_id"])
+
     def mood(self, trouble: str = "none", **more: Any) -> None:
         """How it behaves from now on."""
         self.http.post("/control/mood", json={"trouble": trouble, **more}).raise_for_status()
