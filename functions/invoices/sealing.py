@@ -1,10 +1,11 @@
 """What makes a document fiscal: compute, number and chain, then sign."""
 
+from hashlib import sha256
 from typing import Any
 
 from functions.invoices.signatures import Signatures
 from shared.db import Answer, Database
-from shared.fiscal.canonical import canonical_bytes, canonical_hash
+from shared.fiscal.canonical import canonical_bytes
 from shared.fiscal.document import Document
 from shared.fiscal.engine import price
 from shared.http.caller import Caller
@@ -26,13 +27,13 @@ class Sealer:
     ) -> Answer:
         """Seal by the SQL routine that knows what makes this document the only one: its claim."""
         priced = price(document)
-        minor = 10**priced.scale
+        payload, minor = canonical_bytes(priced.canonical), 10**priced.scale
         sealing = await self._db.call(
             routine,
             claim
             | {
-                "payload": canonical_bytes(priced.canonical).decode(),
-                "canonical_payload_hash": canonical_hash(priced.canonical),
+                "payload": payload.decode(),
+                "canonical_payload_hash": sha256(payload).hexdigest(),
                 "tax_summary": priced.tax_summary(),
                 "total_minor": int(priced.total * minor),
                 "tax_minor": int(priced.total_tax * minor),
