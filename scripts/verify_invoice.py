@@ -14,7 +14,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from shared.fiscal.proof import UNSEALED, Check, Finding, Keys, prove, read_keys
+from shared.fiscal.proof import CHECKED, Check, Finding, Keys, prove, read_keys
 
 MEANING = {
     Check.FILE: "is a sealed invoice",
@@ -53,7 +53,8 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"NOT verified: {wanted.invoice.name} is not what was sealed")
         return 1
     print(f"verified: {invoice['fiscal_number']}, sealed at {invoice['sealed']['sealed_at']}")
-    print(f"not sealed, so not verified: {', '.join(UNSEALED)}. Later credits: ask /verify.")
+    print(f"not sealed, so not verified: {', '.join(sorted(set(invoice) - CHECKED))}")
+    print("what came later, credits among it, is known to /verify")
     return 0
 
 

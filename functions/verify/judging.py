@@ -22,6 +22,9 @@ _NOT_OF_A_CODE: Final = re.compile(r"[^A-Z0-9]")
 # What people read for a digit: Crockford's alphabet has none of these letters.
 _AS_READ: Final = str.maketrans("OIL", "011")
 
+SyncStatus = Literal[
+    "PENDING", "SUBMITTED", "RETRY", "SYNCED", "FAILED", "REJECTED", "NOT_APPLICABLE"
+]
 Status = Literal["verified", "revoked_key", "tampered"]
 
 
@@ -93,6 +96,8 @@ class Facts(_Part):
     currency: str | None
     invoice_type: str | None
     credited: Literal["none", "partial", "full"]
+    authority_sync_status: SyncStatus
+    authority_acknowledged_at: str | None
 
 
 @dataclass(frozen=True, slots=True)

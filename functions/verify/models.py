@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from functions.verify.judging import Verdict
+from functions.verify.judging import SyncStatus, Verdict
 
 NUMBER = "STL-KIN001-000001"
 CODE = "K56Y-BV6M-60QQ-5NM4"
@@ -60,6 +60,17 @@ class Verification(BaseModel):
         Literal["none", "partial", "full"] | None,
         Field(description="How much of it was credited since.", examples=["none"]),
     ] = None
+    authority_sync_status: Annotated[
+        SyncStatus | None,
+        Field(
+            description="Whether the tax authority has it: `SYNCED`. `NOT_APPLICABLE`: this outlet "
+            "does not report documents one by one.",
+            examples=["SYNCED"],
+        ),
+    ] = None
+    authority_acknowledged_at: Annotated[
+        str | None, Field(description="Since when it has.", examples=["2026-02-17T04:00:05Z"])
+    ] = None
     problems: Annotated[
         list[str] | None,
         Field(description="What does not fit; for the document's own merchant.", examples=[None]),
@@ -90,6 +101,8 @@ class Verification(BaseModel):
                 "currency": facts.currency,
                 "invoice_type": facts.invoice_type,
                 "credited": facts.credited,
+                "authority_sync_status": facts.authority_sync_status,
+                "authority_acknowledged_at": facts.authority_acknowledged_at,
             }
         )
 

@@ -154,6 +154,16 @@ def _details(words: Words, found: Verification) -> Iterator[str]:
     if found.sealed_at is not None:
         yield _row(words["sealed_at"], _moment(datetime.fromisoformat(found.sealed_at), words))
         yield _row(words["authority"], found.fiscal_authority_id or "")
+    if found.authority_sync_status not in (None, "NOT_APPLICABLE"):
+        yield _row(words["tax_office"], _reported(words, found))
+
+
+def _reported(words: Words, found: Verification) -> str:
+    """Whether the tax authority has it. What it takes to get there is nobody's business here."""
+    if found.authority_acknowledged_at is not None:
+        since = _moment(datetime.fromisoformat(found.authority_acknowledged_at), words)
+        return words["tax_office.SYNCED"].format(moment=since)
+    return words.get(f"tax_office.{found.authority_sync_status}", words["tax_office.waiting"])
 
 
 def _row(label: str, value: str, value_class: str = "", kind: str = "") -> str:

@@ -39,10 +39,6 @@ class Check(StrEnum):
     REVOKED_KEY = "revoked_key"  # the key was not yet revoked when it sealed
 
 
-# What nobody signed. A file is not evidence of these, whatever they say.
-UNSEALED: Final = ("id", "credited_amount", "created_at")
-
-
 @dataclass(frozen=True, slots=True)
 class Finding:
     """One thing that is wrong; `detail` is a sentence for people."""
@@ -121,6 +117,10 @@ class _File(_Part):
     environment: str
 
 
+# What else a file says was not signed, and it is no evidence of it.
+CHECKED: Final = frozenset(_File.model_fields)
+
+
 @dataclass(frozen=True, slots=True)
 class SignedEntry:
     """An entry of a ledger, invoice or not, beside its signature as published."""
@@ -144,7 +144,7 @@ def read_keys(published: object) -> dict[str, PublishedKey]:
 def prove(resource: object, keys: Keys) -> list[Finding]:
     """Everything that is wrong with an invoice as GET /invoices/{id} gives it; none: it is sealed.
 
-    Decoded from JSON whose members are unique. What is in UNSEALED is not looked at.
+    Decoded from JSON whose members are unique. Members that are not in CHECKED are not looked at.
     """
     try:
         file = _File.model_validate(resource)

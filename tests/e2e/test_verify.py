@@ -26,6 +26,8 @@ DETAILS = {
     "currency",
     "invoice_type",
     "credited",
+    "authority_sync_status",
+    "authority_acknowledged_at",
 }
 
 
@@ -94,6 +96,8 @@ def test_paper_is_verified_without_an_account(house: House, outlet: Outlet) -> N
         "currency": "CDF",
         "invoice_type": "sale",
         "credited": "none",
+        "authority_sync_status": "NOT_APPLICABLE",
+        "authority_acknowledged_at": None,
         "problems": None,
     }
 

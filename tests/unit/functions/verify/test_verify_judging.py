@@ -72,6 +72,8 @@ def facts(**members: Any) -> Json:
         "currency": "CDF",
         "invoice_type": "sale",
         "credited": "none",
+        "authority_sync_status": "NOT_APPLICABLE",
+        "authority_acknowledged_at": None,
     } | members
 
 

@@ -4,6 +4,7 @@ import csv
 from base64 import b64encode
 from datetime import UTC, datetime
 from hashlib import sha256
+from html import escape
 from pathlib import Path
 
 import pytest
@@ -43,6 +44,8 @@ def test_every_text_is_there_in_every_language() -> None:
     (months,) = [row for row in rows if row["key"] == "months"]
 
     assert [row["key"] for row in rows if None in row or not all(row.values())] == []
+    # What is put among data is escaped with it, a second time.
+    assert [row["key"] for row in rows for text in row.values() if escape(text) != text] == []
     assert {len(months[language].split(" ")) for language in page.LANGUAGES} == {12}
 
 
@@ -128,6 +131,28 @@ def test_only_what_is_genuine_is_green() -> None:
         )
     ]
     assert [outcome for outcome in others if 'class="good"' in painted(outcome)] == []
+
+
+@pytest.mark.parametrize(
+    ("status", "since", "said"),
+    [
+        ("SYNCED", "2026-02-17T04:00:05Z", "Has it since 17 February 2026, 04:00:05 UTC"),
+        ("PENDING", None, "Does not have it yet"),
+        ("RETRY", None, "Does not have it yet"),
+        ("FAILED", None, "Does not have it yet"),
+        ("REJECTED", None, "Did not accept it"),
+    ],
+)
+def test_page_says_whether_the_authority_has_it(status: str, since: str | None, said: str) -> None:
+    members = {"authority_sync_status": status, "authority_acknowledged_at": since}
+
+    assert f"<dt>Tax authority</dt><dd>{said}</dd>" in painted(FOUND.model_copy(update=members))
+
+
+def test_page_of_an_outlet_that_reports_nothing_one_by_one_says_nothing_of_it() -> None:
+    members = {"authority_sync_status": "NOT_APPLICABLE"}
+
+    assert "Tax authority" not in painted(FOUND.model_copy(update=members))
 
 
 def test_names_are_text() -> None:

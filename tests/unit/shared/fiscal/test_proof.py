@@ -18,7 +18,7 @@ from shared.fiscal.canonical import canonical_hash
 from shared.fiscal.chain import GENESIS, entry_hash
 from shared.fiscal.document import Document
 from shared.fiscal.engine import price
-from shared.fiscal.proof import UNSEALED, Check, prove, read_keys
+from shared.fiscal.proof import CHECKED, Check, prove, read_keys
 from shared.fiscal.seal import Seal, auth_code
 from shared.signing.encoding import from_base64url, publish
 
@@ -90,6 +90,8 @@ def seal_file(document: Json, signer: ec.EllipticCurvePrivateKey = SIGNER) -> Js
         "tax_summary": priced.tax_summary(),
         "credited_amount": "0.00",
         "original_invoice": None,
+        "authority_sync_status": "NOT_APPLICABLE",
+        "authority": None,
         "environment": "production",
         "created_at": "2026-02-17T04:00:02.104221+00:00",
     }
@@ -203,7 +205,7 @@ def places() -> list[Path_]:
         "notes": "Merci",
         "metadata": {"till": "3"},
     }
-    return [place for place in leaves(seal_file(document)) if place[0] not in UNSEALED]
+    return [place for place in leaves(seal_file(document)) if place[0] in CHECKED]
 
 
 @pytest.mark.parametrize("place", places(), ids=lambda place: ".".join(map(str, place)))
@@ -346,6 +348,9 @@ def test_script_says_what_it_checked(saved: list[str], capsys: pytest.CaptureFix
 
     printed = capsys.readouterr().out
     assert printed.count("  ok  ") == len(Check)
+    assert (
+        "not verified: authority, authority_sync_status, created_at, credited_amount, id" in printed
+    )
     assert "verified: STL-KIN001-000001, sealed at 2026-02-17T04:00:02Z" in printed
 
 
