@@ -27287,7 +27287,9 @@ begin
                 when c.minor is null then 'none'
                 when c.minor < i.total_minor then 'partial'
                 else 'full'
-            end
+            end,
+            'authority_sync_status', coalesce(q.status, 'NOT_APPLICABLE'),
+            'authority_acknowledged_at', to_char(q.synced_at at time zone 'utc', 'YYYY-MM-DD"T"HH24:MI:SS"Z"')
         )
         from fiscal.signatures as s
         inner join fiscal.fiscal_ledger as l on l.fiscal_number = s.fiscal_number
@@ -27304,12 +27306,13 @@ begin
                 credit.original_invoice_id = i.invoice_id
                 and credit.invoice_type in ('credit_note', 'export_credit')
         ) as c on true
+        left join sync.authority_sync_queue as q on q.kind = 'document' and q.subject = i.invoice_id
         where s.fiscal_number = nearest
     );
 end
 $$;
 comment on function fiscal.verification_facts is
-'What is needed to verify a document, live: entry, neighbours in the chain, signature, key, credits. Of another document, with is_known false, when there is none of this number: never to be shown, but the same work. Null without any document.';
+'What is needed to verify a document, live: entry, neighbours in the chain, signature, key, credits, authority. Of another document, with is_known false, when there is none of this number: never to be shown, but the same work. Null without any document.';
 
 create function fiscal.verify(fiscal_numbers text[])
 returns jsonb
