@@ -39,6 +39,9 @@ values
 ('invoice.credited', '2026-11-21', 'A credit note of it was sealed'),
 ('invoice.signing_delayed', '2026-11-21', 'Its number is taken and its signature is more than 15 minutes late'),
 ('invoice.issue_failed', '2026-11-21', 'The invoice that a payment asked for was refused by a rule; the payment stands'),
+('invoice.sync.success', '2026-11-21', 'The tax authority has it and issued its code'),
+('invoice.sync.failed', '2026-11-21', 'It did not reach the tax authority, and a person must act'),
+('invoice.sync.rejected', '2026-11-21', 'The tax authority refused it: it needs a correcting document'),
 ('webhook_endpoint.test', '2026-11-21', 'Sent on request to try an endpoint; nothing happened')
 on conflict (type) do update set
     api_version = excluded.api_version,

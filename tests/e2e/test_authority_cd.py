@@ -9,6 +9,7 @@ from itertools import count
 from typing import Any
 
 import httpx
+import jsonschema_rs
 import pytest
 
 from scripts.stack.emcf.testing import PENDING_MAX, Dgi
@@ -23,7 +24,7 @@ _devices = count(1)
 @pytest.fixture(scope="module")
 def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
     key = tmp_path_factory.mktemp("signing") / "key.pem"
-    functions = ("authority_sync", "invoices", "merchants")
+    functions = ("authority_sync", "events", "invoices", "merchants")
     with own_house("authority", functions=functions, invoice_key_file=str(key)) as house:
         yield house
 
@@ -144,6 +145,26 @@ def test_sale_is_confirmed_and_its_authority_elements_are_kept(till: Till, dgi: 
     assert till.outcomes(sale) == ["accepted"]
     resource = till.merchant.api.get(f"/invoices/{sale['id']}").json()
     assert resource["authority_sync_status"] == "SYNCED"
+
+
+def test_merchant_hears_how_it_ended(till: Till, dgi: Dgi, house: House) -> None:
+    schemas = jsonschema_rs.Draft202012Validator(
+        house.http.get("/events/events.json").raise_for_status().json(), validate_formats=True
+    )
+    till.wait(till.sealed(), "SYNCED")
+    dgi.settings(code="12")
+    dgi.arm("submit", "reject")
+    till.wait(till.sealed(), "REJECTED")
+
+    answer = till.merchant.api.get("/events", params={"type": "invoice.*"}).raise_for_status()
+    told = [event for event in answer.json()["data"] if ".sync." in event["type"]]
+
+    for event in told:
+        schemas.validate(event)
+    success, rejected = (event["data"] for event in told)
+    assert [event["type"] for event in told] == ["invoice.sync.success", "invoice.sync.rejected"]
+    assert success["authority_code"].replace("-", "") == dgi.books(till.nim)["confirmed"][0]["code"]
+    assert (rejected["authority_sync_status"], rejected["error_code"]) == ("REJECTED", "12")
 
 
 def test_nothing_is_reported_without_a_device(house: House) -> None:
