@@ -16,17 +16,26 @@ from shared.http.app import create_app
 from shared.http.caller import ApiCaller, InternalCaller, UserCaller, background_caller
 from shared.http.drain import Drain
 from shared.http.problem import answers, problem_responses
+from shared.ids import pattern
 from shared.vault import Vault
 
 router = APIRouter(tags=["authority sync"])
 
 OutletId = Annotated[
     str,
-    Path(max_length=64, description="The outlet.", examples=["out_01kaj3vq1nfr5r3e2n9v4d8yzx"]),
+    Path(
+        pattern=pattern("out"),
+        description="The outlet.",
+        examples=["out_01kaj3vq1nfr5r3e2n9v4d8yzx"],
+    ),
 ]
 InvoiceId = Annotated[
     str,
-    Path(max_length=64, description="The invoice.", examples=["inv_01kaj3vq1nfr5r3e2n9v4d8yzx"]),
+    Path(
+        pattern=pattern("inv"),
+        description="The invoice.",
+        examples=["inv_01kaj3vq1nfr5r3e2n9v4d8yzx"],
+    ),
 ]
 _CSV: dict[int | str, dict[str, Any]] = {
     200: {

@@ -10,7 +10,9 @@ create table sync.authorities (
     lease_s integer not null check (lease_s > 0),
     grace_h integer not null check (grace_h > 0),
     has_days boolean not null,
-    check (not is_ordered or in_flight = 1)
+    check (not is_ordered or in_flight = 1),
+    -- The close of a day comes after every document before it.
+    check (not has_days or is_ordered)
 );
 comment on table sync.authorities is
 'Authorities we speak to. is_ordered: strictly in an outlet''s order, one at a time. in_flight: how many documents of one outlet may be open there. grace_h: hours until a document that did not arrive is given up.';
@@ -142,7 +144,11 @@ comment on column sync.authority_sync_queue.progress is
 alter table sync.authority_sync_queue enable row level security;
 create index authority_sync_queue_open on sync.authority_sync_queue (outlet_id, sync_id)
 where status in ('PENDING', 'SUBMITTED', 'RETRY', 'FAILED');
-create index authority_sync_queue_due on sync.authority_sync_queue (next_attempt_at)
+create index authority_sync_queue_due on sync.authority_sync_queue (outlet_id, next_attempt_at)
+where status in ('PENDING', 'RETRY');
+create index authority_sync_queue_leased on sync.authority_sync_queue (outlet_id, lease_until)
+where status = 'SUBMITTED';
+create index authority_sync_queue_late on sync.authority_sync_queue (grace_from)
 where status in ('PENDING', 'RETRY');
 create index authority_sync_queue_of_outlet on sync.authority_sync_queue (outlet_id, status);
 create index authority_sync_queue_of_tenant on sync.authority_sync_queue (tenant_id, environment, status);

@@ -37,19 +37,25 @@ CONFIG = """\
 [phases.coverage]
 unexpected-methods = ["put", "trace"]
 """
-# What no fuzzing reaches: a platform operator's work; an invitation of somebody else's address; an
-# account that no undecided payment needs any more; a second person's decision.
+# What no fuzzing reaches: a platform operator's work; what a tax authority must have said before;
+# an invitation of somebody else's address; an account that no undecided payment needs any more; a
+# second person's decision.
 BEYOND = {
+    "DELETE /authority-sync/devices/{outlet_id}",
     "GET /compliance/freezes",
     "GET /compliance/lists",
     "GET /deliveries/destinations",
     "POST /alerts/callbacks/{callback_id}/resolve",
+    "POST /authority-sync/documents/{invoice_id}/retry",
+    "POST /authority-sync/documents/{invoice_id}/withdraw",
     "POST /compliance/freezes",
     "POST /compliance/freezes/{freeze_id}/lift",
     "POST /compliance/lists/{source}",
     "POST /compliance/parties/{party_id}/clear",
     "POST /compliance/screen",
     "POST /directory/versions",
+    "PUT /authority-sync/devices/{outlet_id}",
+    "PUT /authority-sync/switches/{jurisdiction}",
     "PUT /compliance/profiles/{tenant_id}",
     "POST /payouts/{payout_id}/approve",
     "POST /payouts/{payout_id}/reject",

@@ -10,10 +10,7 @@ security definer -- cron may not read the queue
 set search_path = ''
 as $$
 begin
-    if not exists (
-        select from sync.authority_devices as d
-        where d.status = 'active' and d.held_until <= now() and sync.due_since(d.outlet_id) is not null
-    ) then
+    if not exists (select from sync.due_devices()) then
         return false;
     end if;
     perform public.poke('authority_sync');

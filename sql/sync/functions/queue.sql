@@ -100,18 +100,11 @@ declare
     left_over integer := claim.max_rows;
 begin
     for place in
-        select d.device_id, d.outlet_id, a.is_ordered, a.in_flight, a.lease_s, coalesce(s.mode, 'on') as mode
-        from sync.authority_devices as d
+        select d.device_id, d.outlet_id, a.is_ordered, a.in_flight, a.lease_s, work.mode
+        from sync.due_devices() as work
+        inner join sync.authority_devices as d on d.device_id = work.device_id
         inner join sync.authorities as a on a.jurisdiction = d.jurisdiction
         -- Whose oldest work is due longest comes first, so that no outlet starves another.
-        cross join lateral sync.due_since(d.outlet_id) as work (since)
-        left join sync.switches as s on s.jurisdiction = d.jurisdiction and s.environment = d.environment
-        where
-            d.status = 'active' and d.held_until <= now() and work.since is not null and coalesce(s.mode, 'on') <> 'off'
-            and exists (
-                select from sync.consents as c
-                where c.tenant_id = d.tenant_id and c.environment = d.environment and c.is_given
-            )
         order by work.since
         limit 200
         -- Two workers never count the same outlet's open documents at once.
@@ -119,11 +112,12 @@ begin
     loop
         exit when left_over <= 0;
         for claimed in
-            select c.sync_id from sync.claimable(place.outlet_id, place.is_ordered, place.mode) as c (sync_id)
-            limit least(left_over, place.in_flight - (
-                select count(*)::integer from sync.authority_sync_queue as q
-                where q.outlet_id = place.outlet_id and q.status = 'SUBMITTED' and q.lease_until > now()
-            ))
+            select c.sync_id from sync.claimable(place.outlet_id, place.is_ordered, place.mode, least(
+                left_over, place.in_flight - (
+                    select count(*)::integer from sync.authority_sync_queue as q
+                    where q.outlet_id = place.outlet_id and q.status = 'SUBMITTED' and q.lease_until > now()
+                )
+            )) as c (sync_id)
         loop
             perform sync.advance(claimed, 'claim', now() + make_interval(secs => place.lease_s), null, null);
             left_over := left_over - 1;
@@ -133,33 +127,41 @@ begin
 end
 $$;
 comment on function sync.claim is
-'Takes work that is due, each row for one worker until its lease ends: an outlet''s in its order, never more of it than its authority takes at once; nothing without consent, nothing while the authority is switched off or held.';
+'Takes work that is due, each row for one worker until its lease ends: an outlet''s in its order, never more of it than its authority takes at once.';
 
-create function sync.due_since(outlet_id text)
-returns timestamptz
+create function sync.due_devices()
+returns table (device_id text, mode text, since timestamptz)
 language plpgsql
 stable
 set search_path = ''
 as $$
+#variable_conflict use_column
 begin
-    return (
-        select min(work.since)
-        from (
-            select min(q.next_attempt_at) as since
-            from sync.authority_sync_queue as q
-            where
-                q.outlet_id = due_since.outlet_id and q.status in ('PENDING', 'RETRY') and q.next_attempt_at <= now()
-            union all
-            select min(q.lease_until)
-            from sync.authority_sync_queue as q
-            where q.outlet_id = due_since.outlet_id and q.status = 'SUBMITTED' and q.lease_until <= now()
-        ) as work
-    );
+    return query
+    select d.device_id, coalesce(s.mode, 'on'), work.since
+    from sync.authority_devices as d
+    inner join sync.consents as c on c.tenant_id = d.tenant_id and c.environment = d.environment and c.is_given
+    left join sync.switches as s on s.jurisdiction = d.jurisdiction and s.environment = d.environment
+    cross join lateral (
+        select least(
+            (
+                select min(q.next_attempt_at) from sync.authority_sync_queue as q
+                where q.outlet_id = d.outlet_id and q.status in ('PENDING', 'RETRY') and q.next_attempt_at <= now()
+            ),
+            (
+                select min(q.lease_until) from sync.authority_sync_queue as q
+                where q.outlet_id = d.outlet_id and q.status = 'SUBMITTED' and q.lease_until <= now()
+            )
+        ) as since
+    ) as work
+    where
+        d.status = 'active' and d.held_until <= now() and coalesce(s.mode, 'on') <> 'off' and work.since is not null;
 end
 $$;
-comment on function sync.due_since is 'Since when an outlet has work that is due; null: it has none.';
+comment on function sync.due_devices is
+'Devices that have work, and since when: none without consent, none while its authority is switched off or left alone.';
 
-create function sync.claimable(outlet_id text, is_ordered boolean, mode text)
+create function sync.claimable(outlet_id text, is_ordered boolean, mode text, max_rows integer)
 returns setof bigint
 language plpgsql
 stable
@@ -171,23 +173,19 @@ begin
     select q.sync_id
     from sync.authority_sync_queue as q
     where
-        q.outlet_id = claimable.outlet_id
-        and (
-            q.status in ('PENDING', 'RETRY') and q.next_attempt_at <= now()
-            or q.status = 'SUBMITTED' and q.lease_until <= now()
-        )
+        q.outlet_id = claimable.outlet_id and q.status in ('PENDING', 'RETRY', 'SUBMITTED')
+        -- In order: the first that is neither there nor refused there, or nothing.
+        and (not claimable.is_ordered or q.sync_id = (
+            select earliest.sync_id from sync.authority_sync_queue as earliest
+            where
+                earliest.outlet_id = claimable.outlet_id
+                and earliest.status in ('PENDING', 'SUBMITTED', 'RETRY', 'FAILED')
+            order by earliest.sync_id
+            limit 1
+        ))
+        and case q.status when 'SUBMITTED' then q.lease_until else q.next_attempt_at end <= now()
         -- Read only: what was begun is asked about, nothing is begun.
         and (claimable.mode = 'on' or q.progress <> '{}')
-        -- In order, or after everything a day is to contain: whatever came before is there, or was refused there.
-        and not (
-            (claimable.is_ordered or q.kind = 'day_close')
-            and exists (
-                select from sync.authority_sync_queue as earlier
-                where
-                    earlier.outlet_id = q.outlet_id and earlier.sync_id < q.sync_id
-                    and earlier.status in ('PENDING', 'SUBMITTED', 'RETRY', 'FAILED')
-            )
-        )
         -- A credit names what the authority said of its original.
         and not exists (
             select from sync.authority_sync_queue as original
@@ -195,7 +193,8 @@ begin
                 original.kind = 'document' and original.subject = q.original_invoice_id
                 and original.status in ('PENDING', 'SUBMITTED', 'RETRY')
         )
-    order by q.sync_id;
+    order by q.sync_id
+    limit greatest(claimable.max_rows, 0);
 end
 $$;
 comment on function sync.claimable is 'The rows of an outlet that may go now, in its order.';
