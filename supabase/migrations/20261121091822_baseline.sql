@@ -3135,7 +3135,9 @@ create table sync.authorities (
     lease_s integer not null check (lease_s > 0),
     grace_h integer not null check (grace_h > 0),
     has_days boolean not null,
-    check (not is_ordered or in_flight = 1)
+    check (not is_ordered or in_flight = 1),
+    -- The close of a day comes after every document before it.
+    check (not has_days or is_ordered)
 );
 comment on table sync.authorities is
 'Authorities we speak to. is_ordered: strictly in an outlet''s order, one at a time. in_flight: how many documents of one outlet may be open there. grace_h: hours until a document that did not arrive is given up.';
@@ -3267,7 +3269,11 @@ comment on column sync.authority_sync_queue.progress is
 alter table sync.authority_sync_queue enable row level security;
 create index authority_sync_queue_open on sync.authority_sync_queue (outlet_id, sync_id)
 where status in ('PENDING', 'SUBMITTED', 'RETRY', 'FAILED');
-create index authority_sync_queue_due on sync.authority_sync_queue (next_attempt_at)
+create index authority_sync_queue_due on sync.authority_sync_queue (outlet_id, next_attempt_at)
+where status in ('PENDING', 'RETRY');
+create index authority_sync_queue_leased on sync.authority_sync_queue (outlet_id, lease_until)
+where status = 'SUBMITTED';
+create index authority_sync_queue_late on sync.authority_sync_queue (grace_from)
 where status in ('PENDING', 'RETRY');
 create index authority_sync_queue_of_outlet on sync.authority_sync_queue (outlet_id, status);
 create index authority_sync_queue_of_tenant on sync.authority_sync_queue (tenant_id, environment, status);
@@ -5124,6 +5130,9 @@ values
 ('invoice.credited', '2026-11-21', 'A credit note of it was sealed'),
 ('invoice.signing_delayed', '2026-11-21', 'Its number is taken and its signature is more than 15 minutes late'),
 ('invoice.issue_failed', '2026-11-21', 'The invoice that a payment asked for was refused by a rule; the payment stands'),
+('invoice.sync.success', '2026-11-21', 'The tax authority has it and issued its code'),
+('invoice.sync.failed', '2026-11-21', 'It did not reach the tax authority, and a person must act'),
+('invoice.sync.rejected', '2026-11-21', 'The tax authority refused it: it needs a correcting document'),
 ('webhook_endpoint.test', '2026-11-21', 'Sent on request to try an endpoint; nothing happened')
 on conflict (type) do update set
     api_version = excluded.api_version,
@@ -28327,10 +28336,7 @@ security definer -- cron may not read the queue
 set search_path = ''
 as $$
 begin
-    if not exists (
-        select from sync.authority_devices as d
-        where d.status = 'active' and d.held_until <= now() and sync.due_since(d.outlet_id) is not null
-    ) then
+    if not exists (select from sync.due_devices()) then
         return false;
     end if;
     perform public.poke('authority_sync');
@@ -29338,18 +29344,11 @@ declare
     left_over integer := claim.max_rows;
 begin
     for place in
-        select d.device_id, d.outlet_id, a.is_ordered, a.in_flight, a.lease_s, coalesce(s.mode, 'on') as mode
-        from sync.authority_devices as d
+        select d.device_id, d.outlet_id, a.is_ordered, a.in_flight, a.lease_s, work.mode
+        from sync.due_devices() as work
+        inner join sync.authority_devices as d on d.device_id = work.device_id
         inner join sync.authorities as a on a.jurisdiction = d.jurisdiction
         -- Whose oldest work is due longest comes first, so that no outlet starves another.
-        cross join lateral sync.due_since(d.outlet_id) as work (since)
-        left join sync.switches as s on s.jurisdiction = d.jurisdiction and s.environment = d.environment
-        where
-            d.status = 'active' and d.held_until <= now() and work.since is not null and coalesce(s.mode, 'on') <> 'off'
-            and exists (
-                select from sync.consents as c
-                where c.tenant_id = d.tenant_id and c.environment = d.environment and c.is_given
-            )
         order by work.since
         limit 200
         -- Two workers never count the same outlet's open documents at once.
@@ -29357,11 +29356,12 @@ begin
     loop
         exit when left_over <= 0;
         for claimed in
-            select c.sync_id from sync.claimable(place.outlet_id, place.is_ordered, place.mode) as c (sync_id)
-            limit least(left_over, place.in_flight - (
-                select count(*)::integer from sync.authority_sync_queue as q
-                where q.outlet_id = place.outlet_id and q.status = 'SUBMITTED' and q.lease_until > now()
-            ))
+            select c.sync_id from sync.claimable(place.outlet_id, place.is_ordered, place.mode, least(
+                left_over, place.in_flight - (
+                    select count(*)::integer from sync.authority_sync_queue as q
+                    where q.outlet_id = place.outlet_id and q.status = 'SUBMITTED' and q.lease_until > now()
+                )
+            )) as c (sync_id)
         loop
             perform sync.advance(claimed, 'claim', now() + make_interval(secs => place.lease_s), null, null);
             left_over := left_over - 1;
@@ -29371,33 +29371,41 @@ begin
 end
 $$;
 comment on function sync.claim is
-'Takes work that is due, each row for one worker until its lease ends: an outlet''s in its order, never more of it than its authority takes at once; nothing without consent, nothing while the authority is switched off or held.';
+'Takes work that is due, each row for one worker until its lease ends: an outlet''s in its order, never more of it than its authority takes at once.';
 
-create function sync.due_since(outlet_id text)
-returns timestamptz
+create function sync.due_devices()
+returns table (device_id text, mode text, since timestamptz)
 language plpgsql
 stable
 set search_path = ''
 as $$
+#variable_conflict use_column
 begin
-    return (
-        select min(work.since)
-        from (
-            select min(q.next_attempt_at) as since
-            from sync.authority_sync_queue as q
-            where
-                q.outlet_id = due_since.outlet_id and q.status in ('PENDING', 'RETRY') and q.next_attempt_at <= now()
-            union all
-            select min(q.lease_until)
-            from sync.authority_sync_queue as q
-            where q.outlet_id = due_since.outlet_id and q.status = 'SUBMITTED' and q.lease_until <= now()
-        ) as work
-    );
+    return query
+    select d.device_id, coalesce(s.mode, 'on'), work.since
+    from sync.authority_devices as d
+    inner join sync.consents as c on c.tenant_id = d.tenant_id and c.environment = d.environment and c.is_given
+    left join sync.switches as s on s.jurisdiction = d.jurisdiction and s.environment = d.environment
+    cross join lateral (
+        select least(
+            (
+                select min(q.next_attempt_at) from sync.authority_sync_queue as q
+                where q.outlet_id = d.outlet_id and q.status in ('PENDING', 'RETRY') and q.next_attempt_at <= now()
+            ),
+            (
+                select min(q.lease_until) from sync.authority_sync_queue as q
+                where q.outlet_id = d.outlet_id and q.status = 'SUBMITTED' and q.lease_until <= now()
+            )
+        ) as since
+    ) as work
+    where
+        d.status = 'active' and d.held_until <= now() and coalesce(s.mode, 'on') <> 'off' and work.since is not null;
 end
 $$;
-comment on function sync.due_since is 'Since when an outlet has work that is due; null: it has none.';
+comment on function sync.due_devices is
+'Devices that have work, and since when: none without consent, none while its authority is switched off or left alone.';
 
-create function sync.claimable(outlet_id text, is_ordered boolean, mode text)
+create function sync.claimable(outlet_id text, is_ordered boolean, mode text, max_rows integer)
 returns setof bigint
 language plpgsql
 stable
@@ -29409,23 +29417,19 @@ begin
     select q.sync_id
     from sync.authority_sync_queue as q
     where
-        q.outlet_id = claimable.outlet_id
-        and (
-            q.status in ('PENDING', 'RETRY') and q.next_attempt_at <= now()
-            or q.status = 'SUBMITTED' and q.lease_until <= now()
-        )
+        q.outlet_id = claimable.outlet_id and q.status in ('PENDING', 'RETRY', 'SUBMITTED')
+        -- In order: the first that is neither there nor refused there, or nothing.
+        and (not claimable.is_ordered or q.sync_id = (
+            select earliest.sync_id from sync.authority_sync_queue as earliest
+            where
+                earliest.outlet_id = claimable.outlet_id
+                and earliest.status in ('PENDING', 'SUBMITTED', 'RETRY', 'FAILED')
+            order by earliest.sync_id
+            limit 1
+        ))
+        and case q.status when 'SUBMITTED' then q.lease_until else q.next_attempt_at end <= now()
         -- Read only: what was begun is asked about, nothing is begun.
         and (claimable.mode = 'on' or q.progress <> '{}')
-        -- In order, or after everything a day is to contain: whatever came before is there, or was refused there.
-        and not (
-            (claimable.is_ordered or q.kind = 'day_close')
-            and exists (
-                select from sync.authority_sync_queue as earlier
-                where
-                    earlier.outlet_id = q.outlet_id and earlier.sync_id < q.sync_id
-                    and earlier.status in ('PENDING', 'SUBMITTED', 'RETRY', 'FAILED')
-            )
-        )
         -- A credit names what the authority said of its original.
         and not exists (
             select from sync.authority_sync_queue as original
@@ -29433,7 +29437,8 @@ begin
                 original.kind = 'document' and original.subject = q.original_invoice_id
                 and original.status in ('PENDING', 'SUBMITTED', 'RETRY')
         )
-    order by q.sync_id;
+    order by q.sync_id
+    limit greatest(claimable.max_rows, 0);
 end
 $$;
 comment on function sync.claimable is 'The rows of an outlet that may go now, in its order.';
