@@ -185,6 +185,41 @@ async def retire_device(outlet_id: OutletId, caller: UserCaller, request: Reques
     return (await db.answer("sync.retire_device", {"outlet_id": outlet_id}, caller)).response()
 
 
+@router.get(
+    "/devices/{outlet_id}/days",
+    responses=answers(models.FiscalDayPage, 400, 401, 403, 404, 422, 429, 503),
+)
+async def list_fiscal_days(
+    outlet_id: OutletId,
+    page: Annotated[models.DayFilters, Query()],
+    caller: ApiCaller,
+    request: Request,
+) -> Response:
+    """List the fiscal days of an outlet's device with their counters, newest first, page by page.
+
+    Only authorities that count by days have them.
+    """
+    db: Database = request.app.state.database
+    arguments = {"outlet_id": outlet_id, "page_size": page.limit, "before_no": page.cursor}
+    return (await db.answer("sync.list_days", arguments, caller, idempotent=True)).response()
+
+
+@router.post(
+    "/devices/{outlet_id}/days/close",
+    responses=answers(models.FiscalDay, 400, 401, 403, 404, 409, 429, 503, status=202),
+    status_code=202,
+)
+async def end_fiscal_day(outlet_id: OutletId, caller: UserCaller, request: Request) -> Response:
+    """End the open fiscal day: it is closed after the documents sealed until now. Repeatable.
+
+    Days end by themselves when their date is over; 409 when none is open.
+    """
+    db: Database = request.app.state.database
+    return (
+        await db.answer("sync.end_day", {"outlet_id": outlet_id}, caller, idempotent=True)
+    ).response()
+
+
 @router.put("/consent", responses=answers(models.Consent, 400, 401, 403, 409, 422, 429, 503))
 async def set_consent(body: models.SetConsent, caller: UserCaller, request: Request) -> Response:
     """Agree, or no longer agree, that tax data is submitted. Without it documents wait."""

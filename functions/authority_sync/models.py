@@ -36,7 +36,13 @@ class DeviceFacts(RootModel[dict[str, JsonValue]]):
         hide_input_in_errors=True,
         json_schema_extra={
             "examples": [
-                {"token": "eyJhbGciOi…", "nif": "A0712345B", "nim": "CD01000042", "isf": "SFE-0042"}
+                {
+                    "token": "eyJhbGciOi…",
+                    "nif": "A0712345B",
+                    "nim": "CD01000042",
+                    "isf": "SFE-0042",
+                },
+                {"device_id": "42", "serial_no": "SN0001", "activation_key": "12AXC178"},
             ]
         },
     )
@@ -95,6 +101,65 @@ class Devices(BaseModel):
     """The devices of the caller's outlets."""
 
     data: list[Device]
+
+
+class DayCounter(BaseModel):
+    """What a day comes to by tax or by kind of money; `kind` is the authority's word."""
+
+    kind: Annotated[str, Field(examples=["SaleByTax"])]
+    currency: Annotated[str, Field(examples=["ZWG"])]
+    amount: Annotated[str, Field(examples=["23.00"])]
+    tax_id: Annotated[int | None, Field(examples=[517])]
+    tax_percent: Annotated[str | None, Field(examples=["15.5"])]
+    money_type: Annotated[str | None, Field(examples=[None])]
+
+
+class FiscalDay(BaseModel):
+    """A fiscal day as the authority counts them. `opened_at` is local time without a zone."""
+
+    object: Literal["fiscal_day"]
+    outlet_id: OutletId
+    device_id: DeviceId
+    number: Annotated[int, Field(examples=[20])]
+    status: Annotated[
+        Literal["open", "closing", "close_refused", "closed"], Field(examples=["closed"])
+    ]
+    opened_at: Annotated[str, Field(examples=["2026-11-21T08:02:11"])]
+    closed_at: datetime | None
+    receipts: Annotated[int, Field(examples=[412])]
+    counters: list[DayCounter]
+    last_error_code: Annotated[str | None, Field(examples=[None])]
+    last_error: Annotated[str | None, Field(examples=[None])]
+    environment: Annotated[Environment, Field(examples=["sandbox"])]
+
+
+class DayPagination(BaseModel):
+    """`next_cursor` goes into `cursor` of the next request; null on the last page."""
+
+    limit: Annotated[int, Field(examples=[20])]
+    has_more: bool
+    next_cursor: Annotated[str | None, Field(examples=["12"])]
+
+
+class FiscalDayPage(BaseModel):
+    """The days of the device an outlet speaks as, newest first."""
+
+    data: list[FiscalDay]
+    pagination: DayPagination
+
+
+class DayFilters(BaseModel):
+    """From which day on."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    limit: Annotated[
+        int, Field(ge=1, le=100, description="How many a page holds.", examples=[20])
+    ] = 20
+    cursor: Annotated[
+        int | None,
+        Field(ge=1, lt=2**31, description="`next_cursor` of the page before.", examples=[12]),
+    ] = None
 
 
 class Consent(BaseModel):

@@ -243,6 +243,55 @@ def test_next_day_begins_with_the_next_document(till: Till) -> None:
     assert till.numbers() == [1, 2]
 
 
+def test_day_is_ended_by_a_person_and_read_with_its_counters(till: Till) -> None:
+    till.sealed()
+    till.settle()
+    path = f"/authority-sync/devices/{till.outlet_id}/days"
+
+    ended = till.owner.post(f"{path}/close")
+    till.settle()
+
+    assert (ended.status_code, ended.json()["status"]) == (202, "closing")
+    [day] = till.merchant.api.get(path).raise_for_status().json()["data"]
+    assert (day["number"], day["status"], day["receipts"]) == (1, "closed", 1)
+    assert day["counters"][0] == {
+        "kind": "SaleByTax",
+        "currency": "ZWG",
+        "amount": "23.00",
+        "tax_id": 517,
+        "tax_percent": "15.5",
+        "money_type": None,
+    }
+    again = till.owner.post(f"{path}/close")
+    assert (again.status_code, again.json()["code"]) == (409, "40911")
+    assert till.owner.delete(f"/authority-sync/devices/{till.outlet_id}").is_success
+
+
+def test_device_with_an_open_day_is_not_retired(till: Till) -> None:
+    till.sealed()
+    till.settle()
+
+    answer = till.owner.delete(f"/authority-sync/devices/{till.outlet_id}")
+
+    assert (answer.status_code, answer.json()["code"]) == (409, "40911")
+
+
+def test_days_are_read_page_by_page(till: Till) -> None:
+    path = f"/authority-sync/devices/{till.outlet_id}/days"
+    till.sealed()
+    till.settle()
+    till.end_the_day()
+    till.sealed()
+    till.settle()
+
+    first = till.merchant.api.get(path, params={"limit": 1}).json()
+    cursor = first["pagination"]["next_cursor"]
+    second = till.merchant.api.get(path, params={"limit": 1, "cursor": cursor}).json()
+
+    assert [day["number"] for day in (*first["data"], *second["data"])] == [2, 1]
+    assert second["pagination"]["has_more"] is False
+
+
 def test_receipt_that_would_be_red_is_rejected_and_the_others_go_on(till: Till) -> None:
     item = till.document()["items"][0]
     bad = till.sealed(items=[{name: item[name] for name in item if name != "hs_code"}])

@@ -155,6 +155,14 @@ begin
         perform public.refuse('40911', 'Documents are on their way to the authority; only this device can finish them.',
             '{"current_state": "active", "allowed": []}');
     end if;
+    if exists (
+        select from sync.fiscal_days as f
+        inner join sync.authority_devices as d on d.device_id = f.device_id and d.status = 'active'
+        where f.outlet_id = outlet.outlet_id and f.closed_at is null
+    ) then
+        perform public.refuse('40911', 'Its fiscal day is open; only this device can close it.',
+            '{"current_state": "active", "allowed": []}');
+    end if;
     update sync.authority_devices as d
     set status = 'retired', updated_at = now()
     where d.outlet_id = outlet.outlet_id and d.status = 'active'
@@ -167,7 +175,7 @@ begin
 end
 $$;
 comment on function sync.retire_device is
-'Ends an outlet''s device; documents sealed afterwards are not reported. 40911 while documents are on their way.';
+'Ends an outlet''s device; documents sealed afterwards are not reported. 40911 while documents are on their way or a fiscal day is open.';
 
 create function sync.set_consent(is_given boolean)
 returns public.answer
