@@ -197,15 +197,15 @@ declare
     days sync.fiscal_days[];
     has_more boolean;
 begin
-    select array_agg(f order by f.day_no desc) into days
+    select array_agg(page.day order by (page.day).day_no desc) into days
     from (
-        select f.*
+        select f as day
         from sync.fiscal_days as f
         inner join sync.authority_devices as d on d.device_id = f.device_id and d.status = 'active'
         where f.outlet_id = outlet.outlet_id and (list_days.before_no is null or f.day_no < list_days.before_no)
         order by f.day_no desc
         limit list_days.page_size + 1
-    ) as f;
+    ) as page;
     has_more := coalesce(cardinality(days), 0) > list_days.page_size;
     return public.reply(caller, 200, json_build_object(
         'data', (
