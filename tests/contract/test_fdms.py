@@ -283,6 +283,30 @@ async def test_certificate_is_renewed_a_month_early_for_the_same_key(
     assert troubles(fdms, desk) == []
 
 
+async def test_certificate_that_is_not_renewed_is_told_to_a_person(
+    fdms: Simulator, authority: Fdms
+) -> None:
+    fdms.settings(certificate_days=20)
+    desk = await new_desk(fdms, authority)
+    fdms.arm("down", "IssueCertificate")
+
+    looked = await authority.check(desk.device, datetime.now(UTC))
+
+    assert [finding.kind for finding in looked.findings] == ["authority_token_expiring"]
+    assert looked.credentials is None
+
+
+async def test_rate_that_the_device_no_longer_has_is_told_to_a_person(
+    fdms: Simulator, authority: Fdms, desk: Desk
+) -> None:
+    fdms.sell(int(desk.device.device_id), taxes=[{"tax_id": 1, "percent": None, **_ANY}])
+
+    looked = await authority.check(desk.device, datetime.now(UTC))
+
+    [finding] = looked.findings
+    assert (finding.kind, sorted(finding.details)) == ("authority_rates_differ", ["2", "517"])
+
+
 async def test_fresh_certificate_stays(authority: Fdms, desk: Desk) -> None:
     looked = await authority.check(desk.device, datetime.now(UTC))
 

@@ -10,7 +10,7 @@ from decimal import Decimal
 from typing import Any, Final
 
 from shared.authority.base import sync_rows
-from shared.authority.zw.taxes import ApplicableTax, NoSuchTax, tax_of
+from shared.authority.zw.taxes import ApplicableTax, NoSuchTax, Taxpayer, tax_of
 from shared.authority.zw.wire import Content, MoneyType, Payment, ReceiptLine, ReceiptTax
 from shared.fiscal.decimals import EXACT, ZERO, parse, rounded
 from shared.fiscal.rules import Manifest, jurisdiction
@@ -36,19 +36,6 @@ class WouldBeRed(Exception):
     def __init__(self, code: str, message: str) -> None:
         super().__init__(f"{code}: {message}")
         self.code, self.message = code, message
-
-
-@dataclass(frozen=True, slots=True)
-class Taxpayer:
-    """What GetConfig says that a receipt depends on."""
-
-    taxes: tuple[ApplicableTax, ...]
-    is_vat_payer: bool
-
-    @classmethod
-    def read(cls, config: Mapping[str, Any]) -> "Taxpayer":
-        rows = config["applicableTaxes"]
-        return cls(tuple(ApplicableTax.read(row) for row in rows), bool(config.get("vatNumber")))
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,6 +11,7 @@ document that would be more than AHEAD_MAX early waits instead.
 
 import asyncio
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta, timezone
 from decimal import Decimal
 from typing import Any, Final
@@ -21,6 +22,7 @@ from shared.authority.base import (
     Checkup,
     Device,
     DeviceRefused,
+    Finding,
     Journal,
     NotAccepted,
     NotNow,
@@ -32,11 +34,12 @@ from shared.authority.base import (
 )
 from shared.authority.wire import Wire
 from shared.authority.zw import texts, wire
-from shared.authority.zw.content import Original, Taxpayer, WouldBeRed, content_of
+from shared.authority.zw.content import Original, WouldBeRed, content_of
 from shared.authority.zw.gateway import FiscalDayRefused, Gateway, Identity
 from shared.authority.zw.keys import DeviceKey, is_signed_by, valid_till
 from shared.authority.zw.registration import Facts, read_facts
 from shared.authority.zw.state import Book
+from shared.authority.zw.taxes import Taxpayer, drift_of
 from shared.authority.zw.tls import Identities
 from shared.authority.zw.wire import Content, Place
 from shared.config import Settings
@@ -140,17 +143,20 @@ class Fdms:
     async def check(self, device: Device, now: datetime) -> Checkup:
         identity = Identity.open(device.credentials)
         gateway = self._gateways[device.environment]
-        state = {"config": _configured(await gateway.ask(identity, "GetConfig"))}
-        if valid_till(identity.certificate) - now > RENEW_BEFORE:
-            return Checkup(expires_at=valid_till(identity.certificate), state=state)
-        # The key stays, so what was signed with it and is still on its way is good.
-        request = DeviceKey.read(identity.key).request(identity.serial_no, identity.device_id)
-        issued = await gateway.tell(identity, "IssueCertificate", {"certificateRequest": request})
-        renewed = Identity(
-            identity.device_id, identity.serial_no, str(issued["certificate"]), identity.key
-        )
+        config = _configured(await gateway.ask(identity, "GetConfig"))
+        drift = drift_of(Taxpayer.read(config), now)
+        findings = [Finding("authority_rates_differ", "critical", drift)] if drift else []
+        ends = valid_till(identity.certificate)
+        renewed: Identity | None = None
+        if ends - now <= RENEW_BEFORE:
+            try:
+                renewed = await self._renewed(identity, gateway)
+                ends = valid_till(renewed.certificate)
+            except NotAccepted as failed:
+                details = {"expires_at": ends.isoformat(), "reason": failed.message}
+                findings.append(Finding("authority_token_expiring", "warning", details))
         return Checkup(
-            expires_at=valid_till(renewed.certificate), state=state, credentials=renewed.seal()
+            findings, ends, {"config": config}, credentials=renewed.seal() if renewed else None
         )
 
     async def aclose(self) -> None:
@@ -159,6 +165,12 @@ class Fdms:
             await gateway.aclose()
 
     # --- the steps
+
+    async def _renewed(self, identity: Identity, gateway: Gateway) -> Identity:
+        """With a new certificate. The key stays, so what it signed and is on its way is good."""
+        request = DeviceKey.read(identity.key).request(identity.serial_no, identity.device_id)
+        issued = await gateway.tell(identity, "IssueCertificate", {"certificateRequest": request})
+        return replace(identity, certificate=str(issued["certificate"]))
 
     async def _register(self, facts: Facts, outlet: Outlet, gateway: Gateway) -> Registration:
         known = await gateway.public(

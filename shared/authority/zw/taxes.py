@@ -1,11 +1,12 @@
 """Which of the device's taxes a tax group of ours is: GetConfig says, and nothing else does."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from decimal import Decimal
 from typing import Any, Self
 
-from shared.fiscal.rules import TaxGroup
+from shared.fiscal.rules import TaxGroup, jurisdiction
 
 
 class NoSuchTax(Exception):
@@ -38,6 +39,19 @@ class ApplicableTax:
         return self.valid_from <= on and (self.valid_till is None or on <= self.valid_till)
 
 
+@dataclass(frozen=True, slots=True)
+class Taxpayer:
+    """What GetConfig says that a receipt depends on."""
+
+    taxes: tuple[ApplicableTax, ...]
+    is_vat_payer: bool
+
+    @classmethod
+    def read(cls, config: Mapping[str, Any]) -> Self:
+        rows = config["applicableTaxes"]
+        return cls(tuple(ApplicableTax.read(row) for row in rows), bool(config.get("vatNumber")))
+
+
 def tax_of(group: TaxGroup, taxes: Iterable[ApplicableTax], on: str) -> ApplicableTax:
     """The tax of the group's rate on a local day, YYYY-MM-DD.
 
@@ -53,3 +67,19 @@ def tax_of(group: TaxGroup, taxes: Iterable[ApplicableTax], on: str) -> Applicab
             f"group {group.code} ({rate}) is {len(found)} of the device's taxes on {on}"
         )
     return (named or found)[0]
+
+
+def drift_of(taxpayer: Taxpayer, now: datetime) -> dict[str, str]:
+    """Groups that our manifest in force gives to sales and the device may not charge, and why.
+
+    Who pays no VAT has no taxes of VAT, so there is nothing to compare.
+    """
+    rules = jurisdiction("ZW")
+    manifest = rules.manifests[rules.manifest_at(now)]
+    found = {}
+    for code in sorted({code for _, code in manifest.rules.values()}):
+        try:
+            tax_of(manifest.groups[code], taxpayer.taxes, f"{now:%Y-%m-%d}")
+        except NoSuchTax as missing:
+            found[code] = str(missing)
+    return found if taxpayer.is_vat_payer else {}

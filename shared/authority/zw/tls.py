@@ -5,7 +5,7 @@ import ssl
 from collections import OrderedDict
 from typing import Final
 
-KEPT: Final = 500  # contexts: each is a device whose connections may be used again
+KEPT: Final = 50  # contexts; with the system's authorities in it each takes almost a megabyte
 
 
 class Identities:

@@ -9,9 +9,10 @@ from hypothesis import strategies as st
 
 from shared.authority import exact_json
 from shared.authority.zw import wire
-from shared.authority.zw.content import Original, Taxpayer, WouldBeRed, content_of
+from shared.authority.zw.content import Original, WouldBeRed, content_of
 from shared.authority.zw.counters import of_receipt
 from shared.authority.zw.keys import DeviceKey, common_name
+from shared.authority.zw.taxes import Taxpayer
 from shared.authority.zw.wire import Content, Counter, MoneyType, Place
 from shared.fiscal.document import Document
 from shared.fiscal.engine import price
