@@ -44,7 +44,6 @@ class Settings(BaseSettings):
     fdms_test_url: str = "https://fdmsapitest.zimra.co.zw"
     fdms_production_url: str = "https://fdmsapi.zimra.co.zw"
     fdms_ca_file: str = ""  # PEM of who signs FDMS's web server; empty: whom the system trusts
-    )
     edef_sandbox_url: str = "https://developper.dgirdc.cd/edef"
     edef_production_url: str = "https://edef.dgirdc.cd"
     resend_url: str = "https://api.resend.com"
