@@ -43,7 +43,8 @@ class Acceptance:
     `code` is what it issues to identify the document; `qr` is the text of the QR that is printed,
     None where it issues none and ours is printed. `authority_number` is its own numbering beside
     ours. `authority_time` (aware) is its clock. `counters` are printed. `raw` is its answer, whole.
-    `device_state` replaces the state of the device, in the same transaction; None: it stays.
+    `device_state` has members that replace those of the device's state, in the same transaction;
+    None: it stays.
     """
 
     code: str

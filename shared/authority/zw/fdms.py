@@ -123,7 +123,7 @@ class Fdms:
         tries = int(journal.progress.get("closes", 0))
         status = await gateway.ask(identity, "GetStatus", journal)
         if _is_closed(status, book.day.number):
-            return _day_closed(book, status, device)
+            return _day_closed(book, status)
         if status["fiscalDayStatus"] != "FiscalDayCloseInitiated":
             if tries >= _CLOSES_MAX:
                 code = str(status.get("fiscalDayClosingErrorCode") or "CLOSE_FAILED")
@@ -134,7 +134,7 @@ class Fdms:
             await asyncio.sleep(pause_s)
             status = await gateway.ask(identity, "GetStatus", journal)
             if _is_closed(status, book.day.number):
-                return _day_closed(book, status, device)
+                return _day_closed(book, status)
             if status["fiscalDayStatus"] != "FiscalDayCloseInitiated":
                 break
         code = str(status.get("fiscalDayClosingErrorCode") or status["fiscalDayStatus"])
@@ -340,11 +340,11 @@ def _accepted(
             ],
         },
         raw=exact_json.write(answer).encode(),
-        device_state={**device.state, "book": book.json()},
+        device_state={"book": book.json()},
     )
 
 
-def _day_closed(book: Book, status: Mapping[str, Any], device: Device) -> Acceptance:
+def _day_closed(book: Book, status: Mapping[str, Any]) -> Acceptance:
     day = book.day
     assert day is not None, "it was open"
     closed = status.get("fiscalDayClosed")
@@ -353,7 +353,7 @@ def _day_closed(book: Book, status: Mapping[str, Any], device: Device) -> Accept
         qr=None,
         authority_time=_time(str(closed)) if closed else None,
         raw=exact_json.write(status).encode(),
-        device_state={**device.state, "book": book.closed().json()},
+        device_state={"book": book.closed().json()},
     )
 
 

@@ -123,7 +123,9 @@ begin
     update sync.authority_devices as d
     set
         state = case
-            when jsonb_typeof(acceptance -> 'device_state') = 'object' then acceptance -> 'device_state' else d.state
+            -- Member by member: the daily look after the device may have moved others meanwhile.
+            when jsonb_typeof(acceptance -> 'device_state') = 'object' then d.state || (acceptance -> 'device_state')
+            else d.state
         end,
         failures = 0, held_until = least(d.held_until, now()), last_error_code = null, last_error = null,
         updated_at = now()
