@@ -14,6 +14,7 @@ COLOURS = {
     "emcf": 31,
     "oss": 94,
     "etims": 31,
+    "fdms": 31,
     "stack": 1,
 }
 WIDTH = max(map(len, COLOURS))

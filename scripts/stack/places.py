@@ -58,8 +58,12 @@ class Ports:
         return self.base + 8
 
     @property
+    def fdms(self) -> int:
+        return self.base + 9
+
+    @property
     def last(self) -> int:
-        return self.etims
+        return self.fdms
 
 
 def base_port() -> int:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import ssl
 import sys
 from collections.abc import Callable
 from functools import partial
@@ -18,7 +19,7 @@ from scripts.stack.process import Child, Log, wait_until
 
 DATABASE = "postgres"  # the one pg_cron runs in, as on a hosted project
 TEN_YEARS_D = 3653  # of the local bucket's retention policy
-AUTHORITIES = ("emcf", "etims")  # simulators of tax authorities, by module and port
+AUTHORITIES = ("emcf", "etims", "fdms")  # simulators of tax authorities, by module and port
 DEATHS_MAX = 4  # a program that died so often while we waited for it will not come up
 
 
@@ -159,6 +160,16 @@ class Stack:
         return f"http://127.0.0.1:{self.ports.etims}"
 
     @property
+    def fdms_url(self) -> str:
+        """The simulator of ZIMRA's FDMS, which speaks TLS only."""
+        return f"https://127.0.0.1:{self.ports.fdms}"
+
+    @property
+    def fdms_root_file(self) -> Path:
+        """Who signed its certificate; there once it runs."""
+        return self.state / "fdms" / "ca" / "root.pem"
+
+    @property
     def authorities(self) -> tuple[str, ...]:
         """The simulators of tax authorities, when anything here talks to them."""
         is_needed = self.functions is None or "authority_sync" in self.functions
@@ -274,11 +285,15 @@ class Stack:
         return {name: partial(self._is_healthy, name) for name in names}
 
     def _is_healthy(self, name: str) -> bool:
+        if name == "fdms":
+            root = self.fdms_root_file
+            return root.exists() and self._answers(f"{self.fdms_url}/control/health", root)
         return self._answers(f"http://127.0.0.1:{getattr(self.ports, name)}/control/health")
 
-    def _answers(self, url: str) -> bool:
+    def _answers(self, url: str, trust: Path | None = None) -> bool:
+        tls = ssl.create_default_context(cafile=str(trust)) if trust else True
         try:
-            return httpx.get(url, timeout=2, trust_env=False).is_success
+            return httpx.get(url, timeout=2, trust_env=False, verify=tls).is_success
         except httpx.TransportError:
             return False
 

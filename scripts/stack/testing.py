@@ -9,7 +9,7 @@ from pathlib import Path
 
 from scripts.stack.places import ROOT
 
-BLOCK = 9  # ports of one stack
+BLOCK = 10  # ports of one stack
 FIRST, LAST = 20_000, 32_000  # below the range the kernel gives to outgoing connections
 
 

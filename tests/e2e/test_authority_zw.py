@@ -10,7 +10,7 @@ from typing import Any
 import httpx
 import pytest
 
-from scripts.stack.fdms.testing import Fdms, gateway
+from scripts.stack.fdms.testing import Fdms, speaking
 from tests.support.house import House, at_once, own_house
 from tests.support.outlets import Outlet
 from tests.support.simulator import until
@@ -25,28 +25,18 @@ _devices = count(51000)
 
 
 @pytest.fixture(scope="module")
-def process(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fdms]:
-    with gateway(tmp_path_factory.mktemp("fdms")) as running:
-        yield running
+def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
+    key = tmp_path_factory.mktemp("signing") / "key.pem"
+    functions = ("authority_sync", "invoices", "merchants")
+    with own_house("authority-zw", functions=functions, invoice_key_file=str(key)) as house:
+        yield house
 
 
 @pytest.fixture
-def fdms(process: Fdms) -> Iterator[Fdms]:
-    yield process
-    process.disarm()
-
-
-@pytest.fixture(scope="module")
-def house(process: Fdms, tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
-    key = tmp_path_factory.mktemp("signing") / "key.pem"
-    with own_house(
-        "authority-zw",
-        functions=("authority_sync", "invoices", "merchants"),
-        invoice_key_file=str(key),
-        fdms_test_url=process.url,
-        fdms_ca_file=str(process.root_file),
-    ) as house:
-        yield house
+def fdms(house: House) -> Iterator[Fdms]:
+    with speaking(house.stack.fdms_url, house.stack.fdms_root_file) as running:
+        yield running
+        running.disarm()
 
 
 class Till(Outlet):

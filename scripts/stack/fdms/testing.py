@@ -56,6 +56,14 @@ class Fdms:
 
 
 @contextmanager
+def speaking(url: str, root_file: Path) -> Iterator[Fdms]:
+    """To a simulator that runs already."""
+    trust = ssl.create_default_context(cafile=str(root_file))
+    with httpx.Client(base_url=url, timeout=15, trust_env=False, verify=trust) as client:
+        yield Fdms(url, root_file, client)
+
+
+@contextmanager
 def gateway(state: Path) -> Iterator[Fdms]:
     """A simulator process on a free port, ready to serve; stopped when the block ends."""
     port = free_port()
@@ -67,11 +75,9 @@ def gateway(state: Path) -> Iterator[Fdms]:
         process = subprocess.Popen(command, cwd=ROOT, stdout=log, stderr=log)
         try:
             until(lambda: root.exists() and "yes")
-            trust = ssl.create_default_context(cafile=str(root))
-            url = f"https://127.0.0.1:{port}"
-            with httpx.Client(base_url=url, timeout=15, trust_env=False, verify=trust) as client:
-                until(lambda: _answers(client))
-                yield Fdms(url, root, client)
+            with speaking(f"https://127.0.0.1:{port}", root) as running:
+                until(lambda: _answers(running.http))
+                yield running
         finally:
             process.terminate()
             process.wait(PATIENCE_S)
