@@ -376,6 +376,17 @@ def counter_key(row: Any) -> tuple[Any, ...]:
     return (row.kind, row.currency, row.tax_id, row.percent, row.money_type)
 
 
+async def test_debit_note_adds_to_its_invoice(fdms: Simulator, desk: Desk) -> None:
+    first = await desk.deliver(desk.sale())
+    facts = {"invoice_type": "debit_note", "original_fiscal_number": "TST-1", "notes": "Delivery"}
+    await desk.deliver(desk.sealed(canonical("11.50", quantity="1", **facts), first))
+
+    assert troubles(fdms, desk) == []
+    kinds = {row[0]: row[-1] for row in at_authority(fdms, desk)["days"][0]["counters"]}
+    assert (kinds["DebitNoteByTax"], kinds["BalanceByMoneyType"]) == ("11.50", "34.50")
+    assert await closes(fdms, desk)
+
+
 @pytest.mark.parametrize("fault", ["lost_answer", "hang_up", "down"])
 async def test_silence_is_followed_by_the_very_same_receipt(
     fdms: Simulator, desk: Desk, fault: str
