@@ -28133,7 +28133,9 @@ begin
     update sync.authority_devices as d
     set
         state = case
-            when jsonb_typeof(acceptance -> 'device_state') = 'object' then acceptance -> 'device_state' else d.state
+            -- Member by member: the daily look after the device may have moved others meanwhile.
+            when jsonb_typeof(acceptance -> 'device_state') = 'object' then d.state || (acceptance -> 'device_state')
+            else d.state
         end,
         failures = 0, held_until = least(d.held_until, now()), last_error_code = null, last_error = null,
         updated_at = now()
@@ -28894,6 +28896,14 @@ begin
         perform public.refuse('40911', 'Documents are on their way to the authority; only this device can finish them.',
             '{"current_state": "active", "allowed": []}');
     end if;
+    if exists (
+        select from sync.fiscal_days as f
+        inner join sync.authority_devices as d on d.device_id = f.device_id and d.status = 'active'
+        where f.outlet_id = outlet.outlet_id and f.closed_at is null
+    ) then
+        perform public.refuse('40911', 'Its fiscal day is open; only this device can close it.',
+            '{"current_state": "active", "allowed": []}');
+    end if;
     update sync.authority_devices as d
     set status = 'retired', updated_at = now()
     where d.outlet_id = outlet.outlet_id and d.status = 'active'
@@ -28906,7 +28916,7 @@ begin
 end
 $$;
 comment on function sync.retire_device is
-'Ends an outlet''s device; documents sealed afterwards are not reported. 40911 while documents are on their way.';
+'Ends an outlet''s device; documents sealed afterwards are not reported. 40911 while documents are on their way or a fiscal day is open.';
 
 create function sync.set_consent(is_given boolean)
 returns public.answer
@@ -29237,6 +29247,111 @@ end
 $$;
 comment on function sync.close_days is
 'Closes fiscal days whose date is over where the outlet is, or whose hours are. A cron task; a day is asked for once.';
+
+create function sync.day_resource(day sync.fiscal_days)
+returns json
+language plpgsql
+stable
+security definer -- callers may not read the queue
+set search_path = ''
+as $$
+#variable_conflict use_column
+declare
+    closing sync.authority_sync_queue;
+begin
+    select q.* into closing
+    from sync.authority_sync_queue as q
+    where q.kind = 'day_close' and q.subject = day.device_id || '/' || day.day_no;
+    return json_build_object(
+        'object', 'fiscal_day', 'outlet_id', day.outlet_id, 'device_id', day.device_id, 'number', day.day_no,
+        'status', case
+            when day.closed_at is not null then 'closed'
+            when closing.status in ('REJECTED', 'FAILED') then 'close_refused'
+            when closing.sync_id is not null then 'closing'
+            else 'open'
+        end,
+        'opened_at', day.opened_at, 'closed_at', day.closed_at, 'receipts', day.receipts,
+        'counters', (
+            select coalesce(jsonb_agg(jsonb_build_object(
+                'kind', c.row ->> 0, 'currency', c.row ->> 1, 'amount', c.row ->> 2, 'tax_id', c.row -> 3,
+                'tax_percent', c.row ->> 4, 'money_type', c.row ->> 5
+            ) order by c.at), '[]')
+            from jsonb_array_elements(day.counters) with ordinality as c (row, at)
+        ),
+        'last_error_code', case when day.closed_at is null then closing.last_error_code end,
+        'last_error', case when day.closed_at is null then closing.last_error end,
+        'environment', day.environment
+    );
+end
+$$;
+comment on function sync.day_resource is 'A fiscal day as the API shows it. opened_at is local time, as the authority has it.';
+
+create function sync.list_days(outlet_id text, page_size integer, before_no integer)
+returns public.answer
+language plpgsql
+volatile
+security definer -- callers may not read days
+set search_path = ''
+as $$
+#variable_conflict use_column
+declare
+    caller public.caller := public.authorize('invoices:read', 'read');
+    outlet fiscal.outlets := fiscal.outlet_of(caller, list_days.outlet_id);
+    days sync.fiscal_days[];
+    has_more boolean;
+begin
+    select array_agg(page.day order by (page.day).day_no desc) into days
+    from (
+        select f as day
+        from sync.fiscal_days as f
+        inner join sync.authority_devices as d on d.device_id = f.device_id and d.status = 'active'
+        where f.outlet_id = outlet.outlet_id and (list_days.before_no is null or f.day_no < list_days.before_no)
+        order by f.day_no desc
+        limit list_days.page_size + 1
+    ) as page;
+    has_more := coalesce(cardinality(days), 0) > list_days.page_size;
+    return public.reply(caller, 200, json_build_object(
+        'data', (
+            select coalesce(json_agg(sync.day_resource(f) order by f.day_no desc), '[]')
+            from unnest(days[:list_days.page_size]) as f
+        ),
+        'pagination', json_build_object(
+            'limit', list_days.page_size, 'has_more', has_more,
+            'next_cursor', case when has_more then days[list_days.page_size].day_no::text end
+        )
+    ));
+end
+$$;
+comment on function sync.list_days is 'The fiscal days of the device an outlet speaks as, newest first, page by page.';
+
+create function sync.end_day(outlet_id text)
+returns public.answer
+language plpgsql
+volatile
+security definer -- callers may not write the queue
+set search_path = ''
+as $$
+#variable_conflict use_column
+declare
+    caller public.caller := public.authorize('authority:manage', 'manage');
+    outlet fiscal.outlets := fiscal.outlet_of(caller, end_day.outlet_id);
+    day sync.fiscal_days;
+begin
+    select f.* into day
+    from sync.fiscal_days as f
+    inner join sync.authority_devices as d on d.device_id = f.device_id and d.status = 'active'
+    where f.outlet_id = outlet.outlet_id and f.closed_at is null;
+    if not found then
+        perform public.refuse('40911', 'No fiscal day is open.', '{"current_state": "closed", "allowed": []}');
+    end if;
+    perform sync.queue_day_close(day.device_id, day.day_no);
+    perform public.audit(caller, 'authority_day.ended', day.device_id, jsonb_build_object('day', day.day_no));
+    perform public.poke('authority_sync');
+    return public.reply(caller, 202, sync.day_resource(day));
+end
+$$;
+comment on function sync.end_day is
+'A person ends the day: it is closed after the documents sealed until now; the next one opens a new day. Repeatable.';
 
 reset role;
 
@@ -30380,7 +30495,7 @@ grant usage on schema sync to fn_authority_sync;
 grant execute on function
 sync.claim, sync.note_progress, sync.record_attempt, sync.begin_registration, sync.put_device, sync.list_devices,
 sync.retire_device, sync.set_consent, sync.claim_checks, sync.record_check, sync.claim_reseal, sync.record_reseal,
-sync.get_status, sync.list_open, sync.decide, sync.set_switch
+sync.get_status, sync.list_open, sync.decide, sync.set_switch, sync.list_days, sync.end_day
 to fn_authority_sync;
 
 reset role;
