@@ -6,7 +6,7 @@ from typing import Annotated
 from fastapi import APIRouter, FastAPI, Query, Request
 from fastapi.responses import Response
 
-from functions.invoices import batches, corrections, keys, models, printing
+from functions.invoices import batches, corrections, drafts, keys, models, printing
 from functions.invoices.issuing import Issuer
 from functions.invoices.sealing import Sealer
 from functions.invoices.signatures import Signatures
@@ -23,6 +23,7 @@ from shared.http.idempotency import IdempotencyKey, body_hash
 from shared.http.problem import answers
 
 router = APIRouter(tags=["invoices"])
+router.include_router(drafts.router)  # before {invoice_id}, which would be a word of it
 router.include_router(printing.router)
 router.include_router(keys.router)
 router.include_router(batches.router)

@@ -22,33 +22,35 @@ _DRAWN: Final[dict[str, Any]] = {
     "application/pdf": {"schema": {"type": "string", "format": "binary"}, "example": "%PDF-1.7"},
     "image/svg+xml": {"schema": {"type": "string"}, "example": "<svg/>"},
 }
-_VIEW: Final[dict[int | str, Any]] = {200: {"content": _DRAWN, "description": "The document."}}
+VIEW: Final[dict[int | str, Any]] = {200: {"content": _DRAWN, "description": "The document."}}
 _PRINT: Final[dict[int | str, Any]] = {201: {"content": _DRAWN, "description": "The print."}}
+Drawing = Annotated[
+    Format,
+    Query(
+        alias="format",
+        description=(
+            "`text58` and `text80` for printers of 32 and 48 columns, `html`, `pdf` (A4) and"
+            " `pdf80` as PDF/A-3 with the document's JSON inside, `qr`: its QR code as SVG."
+        ),
+    ),
+]
+InLanguage = Annotated[
+    Language | None,
+    Query(alias="lang", description="By default the usual language of the country."),
+]
 
 
 @router.get(
     "/{invoice_id}/receipt",
     response_class=Response,
-    responses=_VIEW | problem_responses(400, 401, 403, 404, 409, 429, 503),
+    responses=VIEW | problem_responses(400, 401, 403, 404, 409, 429, 503),
 )
 async def get_receipt(
     invoice_id: InvoiceId,
     caller: ApiCaller,
     request: Request,
-    format_: Annotated[
-        Format,
-        Query(
-            alias="format",
-            description=(
-                "`text58` and `text80` for printers of 32 and 48 columns, `html`, `pdf` (A4) and"
-                " `pdf80` as PDF/A-3 with the document's JSON inside, `qr`: its QR code as SVG."
-            ),
-        ),
-    ] = Format.HTML,
-    language: Annotated[
-        Language | None,
-        Query(alias="lang", description="By default the usual language of the country."),
-    ] = None,
+    format_: Drawing = Format.HTML,
+    language: InLanguage = None,
 ) -> Response:
     """Look at a signed document. It is marked as a copy: originals come from `POST …/prints`.
 
@@ -112,9 +114,13 @@ async def _drawn(answer: Answer, which: Print, format_: Format, request: Request
     facts = json.loads(answer.body)
     # Fonts and pages are work for a processor; other requests go on meanwhile.
     content = await asyncio.to_thread(printed, facts, which, request.app.state.verify_url, format_)
-    headers = {str(name): str(value) for name, value in answer.headers.items()}
-    number = json.loads(facts["resource"])["fiscal_number"]
-    name = f"{number}.{SUFFIXES.get(format_, 'txt')}"
-    headers["Content-Disposition"] = f'inline; filename="{name}"'
+    return shown(answer, content, format_, json.loads(facts["resource"])["fiscal_number"])
+
+
+def shown(answer: Answer, content: bytes, format_: Format, name: str) -> Response:
+    """What was drawn from an answer, to be seen and to be kept under a name."""
+    headers = {str(header): str(value) for header, value in answer.headers.items()}
+    file = f"{name}.{SUFFIXES.get(format_, 'txt')}"
+    headers["Content-Disposition"] = f'inline; filename="{file}"'
     headers["Content-Security-Policy"] = "default-src 'none'; style-src 'unsafe-inline'"
     return Response(content, answer.status, headers, MEDIA_TYPES[format_])

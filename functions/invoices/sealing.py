@@ -26,23 +26,27 @@ class Sealer:
         self, routine: str, claim: dict[str, Any], document: Document, caller: Caller
     ) -> Answer:
         """Seal by the SQL routine that knows what makes this document the only one: its claim."""
-        priced = price(document)
-        payload, minor = canonical_bytes(priced.canonical), 10**priced.scale
-        sealing = await self._db.call(
-            routine,
-            claim
-            | {
-                "payload": payload.decode(),
-                "canonical_payload_hash": sha256(payload).hexdigest(),
-                "tax_summary": priced.tax_summary(),
-                "total_minor": int(priced.total * minor),
-                "tax_minor": int(priced.total_tax * minor),
-            },
-            caller,
-        )
+        return await self.take(routine, claim | computed(document), caller)
+
+    async def take(self, routine: str, arguments: dict[str, Any], caller: Caller) -> Answer:
+        """Have a routine number what it knows, and sign it: 201, or 202 while a signer is away."""
+        sealing = await self._db.call(routine, arguments, caller)
         numbered = Answer.from_row(sealing["answer"])
         assert numbered is not None, "who seals answers"
         if sealing["work"] is None:
             return numbered
         signed = await self._signatures.sign(sealing["work"], caller)
         return numbered if signed is None else signed.with_headers(numbered.headers)
+
+
+def computed(document: Document) -> dict[str, Any]:
+    """A priced document as SQL takes it. Raises the 422s of the fiscal domain."""
+    priced = price(document)
+    payload, minor = canonical_bytes(priced.canonical), 10**priced.scale
+    return {
+        "payload": payload.decode(),
+        "canonical_payload_hash": sha256(payload).hexdigest(),
+        "tax_summary": priced.tax_summary(),
+        "total_minor": int(priced.total * minor),
+        "tax_minor": int(priced.total_tax * minor),
+    }

@@ -70,6 +70,13 @@ using (
     and ((select public.outlet_id()) is null or outlet_id = (select public.outlet_id()))
 );
 
+create policy drafts_select_own on fiscal.drafts
+for select to authenticated
+using (
+    tenant_id = (select public.tenant_id()) and environment = (select public.environment())
+    and ((select public.outlet_id()) is null or outlet_id = (select public.outlet_id()))
+);
+
 create policy prints_select_own on fiscal.prints
 for select to authenticated
 using (
@@ -122,7 +129,8 @@ for each statement execute function fiscal.forbid_rewriting();
 
 grant usage on schema fiscal to fn_invoices, fn_merchants;
 grant execute on function fiscal.seal, fiscal.attach_signature, fiscal.get_invoice, fiscal.list_invoices, fiscal.may_preview,
-fiscal.get_printable, fiscal.print_invoice, fiscal.list_prints
+fiscal.save_draft, fiscal.replace_draft, fiscal.get_draft, fiscal.list_drafts, fiscal.cancel_draft, fiscal.seal_draft,
+fiscal.fail_draft, fiscal.get_printable_draft, fiscal.get_printable, fiscal.print_invoice, fiscal.list_prints
 to fn_invoices;
 grant execute on function fiscal.take_orders, fiscal.issue_order, fiscal.fail_order to fn_invoices;
 grant execute on function

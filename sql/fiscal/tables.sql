@@ -228,6 +228,35 @@ create index document_links_of_invoice on fiscal.document_links (invoice_id);
 create index document_links_of_tenant on fiscal.document_links (tenant_id, environment);
 create index document_links_expired on fiscal.document_links (expires_at);
 
+create table fiscal.drafts (
+    draft_id text primary key,
+    tenant_id text not null,
+    environment text not null check (environment in ('sandbox', 'production')),
+    outlet_id text not null references fiscal.outlets (outlet_id),
+    purpose text not null check (purpose in ('invoice', 'proforma', 'training')),
+    status text not null default 'draft' check (status in ('draft', 'validation_failed', 'sealed', 'cancelled')),
+    version integer not null default 1 check (version > 0),
+    document jsonb not null,
+    payload text not null,
+    canonical_payload_hash text not null,
+    tax_summary jsonb not null,
+    total_minor bigint not null check (total_minor >= 0),
+    tax_minor bigint not null check (tax_minor >= 0),
+    error jsonb,
+    invoice_id text unique references fiscal.invoices (invoice_id),
+    created_by text not null,
+    created_at timestamptz not null default now(),
+    updated_at timestamptz not null default now(),
+    check ((status = 'sealed') = (invoice_id is not null)),
+    check ((status = 'validation_failed') = (error is not null)),
+    check (purpose = 'invoice' or status in ('draft', 'cancelled'))
+);
+comment on table fiscal.drafts is
+'Documents before they are sealed, computed but without a number. Only the purpose invoice is ever sealed. document: as it was sent; payload: what it comes to, and what is sealed.';
+alter table fiscal.drafts enable row level security;
+create index drafts_of_outlet on fiscal.drafts (outlet_id);
+create index drafts_of_tenant on fiscal.drafts (tenant_id, environment, draft_id);
+
 create table fiscal.prints (
     print_id text primary key,
     invoice_id text not null references fiscal.invoices (invoice_id),

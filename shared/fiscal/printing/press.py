@@ -62,6 +62,21 @@ def printed(facts: Json, which: Print, verify_url: str, format_: Format) -> byte
     return drawn(printable, format_, json.dumps(resource, ensure_ascii=False).encode())
 
 
+def printed_draft(facts: Json, language: str | None, format_: Format) -> bytes:
+    """A proforma or a training document: marked, and without any security element."""
+    document = json.loads(facts["document"])
+    words = words_of(language, document)
+    printable = Printable(
+        document=document,
+        merchant=facts["merchant"],
+        outlet=facts["outlet"],
+        elements=None,
+        marks=(words.proforma if facts["purpose"] == "proforma" else words.training,),
+        words=words,
+    )
+    return drawn(printable, format_, facts["document"].encode())
+
+
 def drawn(printable: Printable, format_: Format, attachment: bytes) -> bytes:
     """A document in a format; attachment: what a PDF carries inside."""
     sheet, elements = sheet_of(printable), printable.elements
