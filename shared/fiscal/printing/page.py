@@ -71,7 +71,7 @@ def render(sheet: Sheet) -> str:
 <div><h1>{escape(sheet.title)}</h1><p class="number">{escape(number)}</p></div>
 </header>
 <section class="parties">
-<div>{_buyer(sheet)}</div>
+{_buyer(sheet)}
 {_definitions(sheet.facts)}
 </section>
 {_items(sheet)}
@@ -100,7 +100,7 @@ def _buyer(sheet: Sheet) -> str:
     if not sheet.buyer and not sheet.buyer_lines:
         return ""
     title = f'<h2>{escape(sheet.words.buyer)}</h2><p class="buyer">{escape(sheet.buyer)}</p>'
-    return title + _definitions(sheet.buyer_lines)
+    return f"<div>{title}{_definitions(sheet.buyer_lines)}</div>"
 
 
 def _items(sheet: Sheet) -> str:

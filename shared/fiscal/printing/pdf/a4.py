@@ -45,13 +45,13 @@ def _head(pdf: Paper, sheet: Sheet, y: float) -> float:
 
 
 def _parties(pdf: Paper, sheet: Sheet, y: float) -> float:
-    left = y
-    if sheet.buyer or sheet.buyer_lines:
-        pdf.pen(7.5, GREY, bold=True)
-        left = pdf.write_line(_LEFT, left, 85, sheet.words.buyer.upper())
-        pdf.pen(10.5, bold=True)
-        left = pdf.write_in(_LEFT, left, 85, sheet.buyer)
-        left = _pairs(pdf, _LEFT, left + 0.5, 85, sheet.buyer_lines)
+    if not sheet.buyer and not sheet.buyer_lines:
+        return _pairs(pdf, _LEFT, y, _WIDTH, sheet.facts)
+    pdf.pen(7.5, GREY, bold=True)
+    left = pdf.write_line(_LEFT, y, 85, sheet.words.buyer.upper())
+    pdf.pen(10.5, bold=True)
+    left = pdf.write_in(_LEFT, left, 85, sheet.buyer)
+    left = _pairs(pdf, _LEFT, left + 0.5, 85, sheet.buyer_lines)
     return max(left, _pairs(pdf, _LEFT + 95, y, 85, sheet.facts))
 
 
