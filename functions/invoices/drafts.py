@@ -39,6 +39,8 @@ class DraftFormat(StrEnum):
 
     TEXT58 = "text58"
     TEXT80 = "text80"
+    ESCPOS58 = "escpos58"
+    ESCPOS80 = "escpos80"
     HTML = "html"
     PDF = "pdf"
     PDF80 = "pdf80"

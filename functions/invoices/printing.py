@@ -18,6 +18,10 @@ router = APIRouter(tags=["invoices"])
 
 _DRAWN: Final[dict[str, Any]] = {
     "text/plain": {"schema": {"type": "string"}, "example": "Acacia Books\nFacture\n"},
+    "application/octet-stream": {
+        "schema": {"type": "string", "format": "binary"},
+        "example": "@",
+    },
     "text/html": {"schema": {"type": "string"}, "example": "<!doctype html>"},
     "application/pdf": {"schema": {"type": "string", "format": "binary"}, "example": "%PDF-1.7"},
     "image/svg+xml": {"schema": {"type": "string"}, "example": "<svg/>"},
@@ -29,8 +33,9 @@ Drawing = Annotated[
     Query(
         alias="format",
         description=(
-            "`text58` and `text80` for printers of 32 and 48 columns, `html`, `pdf` (A4) and"
-            " `pdf80` as PDF/A-3 with the document's JSON inside, `qr`: its QR code as SVG."
+            "`text58` and `text80`: 32 and 48 columns; `escpos58` and `escpos80`: the same as"
+            " printers take it, QR code drawn; `html`; `pdf` (A4) and `pdf80`: PDF/A-3 with the"
+            " document's JSON inside; `qr`: its QR code as SVG."
         ),
     ),
 ]
@@ -120,7 +125,7 @@ async def _drawn(answer: Answer, which: Print, format_: Format, request: Request
 def shown(answer: Answer, content: bytes, format_: Format, name: str) -> Response:
     """What was drawn from an answer, to be seen and to be kept under a name."""
     headers = {str(header): str(value) for header, value in answer.headers.items()}
-    file = f"{name}.{SUFFIXES.get(format_, 'txt')}"
+    file = f"{name}.{SUFFIXES[format_]}"
     headers["Content-Disposition"] = f'inline; filename="{file}"'
     headers["Content-Security-Policy"] = "default-src 'none'; style-src 'unsafe-inline'"
     return Response(content, answer.status, headers, MEDIA_TYPES[format_])

@@ -14,6 +14,8 @@ class Format(StrEnum):
 
     TEXT58 = "text58"
     TEXT80 = "text80"
+    ESCPOS58 = "escpos58"
+    ESCPOS80 = "escpos80"
     HTML = "html"
     PDF = "pdf"
     PDF80 = "pdf80"
@@ -23,13 +25,25 @@ class Format(StrEnum):
 MEDIA_TYPES: Final = {
     Format.TEXT58: "text/plain; charset=utf-8",
     Format.TEXT80: "text/plain; charset=utf-8",
+    Format.ESCPOS58: "application/octet-stream",  # printers' bytes have no type of their own
+    Format.ESCPOS80: "application/octet-stream",
     Format.HTML: "text/html; charset=utf-8",
     Format.PDF: "application/pdf",
     Format.PDF80: "application/pdf",
     Format.QR: "image/svg+xml",
 }
-SUFFIXES: Final = {Format.HTML: "html", Format.PDF: "pdf", Format.PDF80: "pdf", Format.QR: "svg"}
+SUFFIXES: Final = {
+    Format.TEXT58: "txt",
+    Format.TEXT80: "txt",
+    Format.ESCPOS58: "bin",
+    Format.ESCPOS80: "bin",
+    Format.HTML: "html",
+    Format.PDF: "pdf",
+    Format.PDF80: "pdf",
+    Format.QR: "svg",
+}
 _COLUMNS: Final = {Format.TEXT58: 32, Format.TEXT80: 48}
+_PRINTER_COLUMNS: Final = {Format.ESCPOS58: 32, Format.ESCPOS80: 48}
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +99,10 @@ def drawn(printable: Printable, format_: Format, attachment: bytes) -> bytes:
         from shared.fiscal.printing import text
 
         return text.render(sheet, _COLUMNS[format_]).encode()
+    if format_ in _PRINTER_COLUMNS:
+        from shared.fiscal.printing import escpos
+
+        return escpos.render(sheet, _PRINTER_COLUMNS[format_])
     if format_ is Format.HTML:
         from shared.fiscal.printing import page
 

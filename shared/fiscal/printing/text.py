@@ -1,7 +1,7 @@
 """A document as lines of text, for printers of 58 mm (32 columns) and 80 mm (48 columns).
 
 A column is a character cell: an accent over a letter takes none, a wide ideograph takes two. The QR
-code is written as the address it holds; drawing it is the business of the printer or of HTML.
+code is written as the text it holds; escpos.py has the printer draw it.
 """
 
 import unicodedata
@@ -15,7 +15,17 @@ _PLAIN_SPACES = str.maketrans({"\u00a0": " ", "\u202f": " "})  # printers know n
 
 def render(sheet: Sheet, width: int) -> str:
     """The lines, each at most `width` cells, ending in a newline."""
-    return "".join(f"{line.rstrip()}\n" for line in _lines(sheet, width)).translate(_PLAIN_SPACES)
+    above, below = around_code(sheet, width)
+    code = _wrapped(sheet.qr, width) if sheet.qr else ()
+    return "".join(f"{line}\n" for line in (*above, *code, *below))
+
+
+def around_code(sheet: Sheet, width: int) -> tuple[list[str], list[str]]:
+    """What stands above the QR code, and what stands below it."""
+    marks = [line for mark in sheet.marks for line in _centered(f"* {mark} *", width)]
+    return _plain([*marks, *_above(sheet, width)]), _plain(
+        [*_centered(sheet.words.thanks, width), *marks]
+    )
 
 
 def cells(text: str) -> int:
@@ -23,9 +33,7 @@ def cells(text: str) -> int:
     return sum(map(_cell, text))
 
 
-def _lines(sheet: Sheet, width: int) -> Iterator[str]:
-    marks = [line for mark in sheet.marks for line in _centered(f"* {mark} *", width)]
-    yield from marks
+def _above(sheet: Sheet, width: int) -> Iterator[str]:
     yield from _head(sheet, width)
     for block in (_identity, _items, _totals, _groups, _payments, _authority, _notes):
         lines = list(block(sheet, width))
@@ -33,8 +41,12 @@ def _lines(sheet: Sheet, width: int) -> Iterator[str]:
             yield "-" * width
             yield from lines
     yield "=" * width
-    yield from _legend(sheet, width)
-    yield from marks
+    if sheet.qr:
+        yield from _centered(sheet.words.scan, width)
+
+
+def _plain(lines: Iterable[str]) -> list[str]:
+    return [line.rstrip().translate(_PLAIN_SPACES) for line in lines]
 
 
 def _head(sheet: Sheet, width: int) -> Iterator[str]:
@@ -81,13 +93,6 @@ def _authority(sheet: Sheet, width: int) -> Iterator[str]:
 def _notes(sheet: Sheet, width: int) -> Iterator[str]:
     for line in filter(None, sheet.notes.split("\n")):
         yield from _wrapped(line, width)
-
-
-def _legend(sheet: Sheet, width: int) -> Iterator[str]:
-    if sheet.qr:
-        yield from _centered(sheet.words.scan, width)
-        yield from _wrapped(sheet.qr, width)
-    yield from _centered(sheet.words.thanks, width)
 
 
 def _pairs(pairs: Iterable[Pair], width: int) -> Iterator[str]:

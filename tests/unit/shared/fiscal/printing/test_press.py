@@ -156,6 +156,48 @@ def test_blocks_come_in_the_order_of_the_law(facts: Facts) -> None:
     assert places == sorted(places)
 
 
+# --- receipt printers
+
+
+@pytest.mark.parametrize(
+    ("format_", "same", "dots"),
+    [(Format.ESCPOS58, Format.TEXT58, 4), (Format.ESCPOS80, Format.TEXT80, 5)],
+)
+def test_printer_gets_the_text_and_draws_the_code(
+    facts: Facts, format_: Format, same: Format, dots: int
+) -> None:
+    given = facts({"description": "Médicament générique"})
+
+    content = printed(given, ORIGINAL, VERIFY, format_)
+
+    size = (len(QR) + 3).to_bytes(2, "little")
+    code = b"".join(
+        b"\x1d(k" + command
+        for command in (
+            b"\x04\x001A2\x00",  # model 2
+            b"\x03\x001C" + bytes([dots]),
+            b"\x03\x001E3",  # correction H
+            size + b"1P0" + QR.encode(),
+            b"\x03\x001Q0",
+        )
+    )
+    before, _, after = content.partition(code)
+    assert before.startswith(b"\x1b@\x1bt\x10")
+    assert after.endswith(b"\x1dVB\x00")
+    above = before.removeprefix(b"\x1b@\x1bt\x10").removesuffix(b"\x1ba\x01\n")
+    text = printed(given, ORIGINAL, VERIFY, same).decode()
+    assert text.startswith(above.decode("cp1252"))
+    assert "Médicament générique" in above.decode("cp1252")
+
+
+def test_printer_gets_letters_it_has(facts: Facts) -> None:
+    given = facts({"description": "Ŋgɔ\u0303 漢 ē, é"})
+
+    content = printed(given, ORIGINAL, VERIFY, Format.ESCPOS80)
+
+    assert "\n?g? ?? e, é\n".encode("cp1252") in content
+
+
 # --- HTML
 
 
