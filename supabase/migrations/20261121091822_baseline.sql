@@ -2889,6 +2889,35 @@ create index document_links_of_invoice on fiscal.document_links (invoice_id);
 create index document_links_of_tenant on fiscal.document_links (tenant_id, environment);
 create index document_links_expired on fiscal.document_links (expires_at);
 
+create table fiscal.drafts (
+    draft_id text primary key,
+    tenant_id text not null,
+    environment text not null check (environment in ('sandbox', 'production')),
+    outlet_id text not null references fiscal.outlets (outlet_id),
+    purpose text not null check (purpose in ('invoice', 'proforma', 'training')),
+    status text not null default 'draft' check (status in ('draft', 'validation_failed', 'sealed', 'cancelled')),
+    version integer not null default 1 check (version > 0),
+    document jsonb not null,
+    payload text not null,
+    canonical_payload_hash text not null,
+    tax_summary jsonb not null,
+    total_minor bigint not null check (total_minor >= 0),
+    tax_minor bigint not null check (tax_minor >= 0),
+    error jsonb,
+    invoice_id text unique references fiscal.invoices (invoice_id),
+    created_by text not null,
+    created_at timestamptz not null default now(),
+    updated_at timestamptz not null default now(),
+    check ((status = 'sealed') = (invoice_id is not null)),
+    check ((status = 'validation_failed') = (error is not null)),
+    check (purpose = 'invoice' or status in ('draft', 'cancelled'))
+);
+comment on table fiscal.drafts is
+'Documents before they are sealed, computed but without a number. Only the purpose invoice is ever sealed. document: as it was sent; payload: what it comes to, and what is sealed.';
+alter table fiscal.drafts enable row level security;
+create index drafts_of_outlet on fiscal.drafts (outlet_id);
+create index drafts_of_tenant on fiscal.drafts (tenant_id, environment, draft_id);
+
 create table fiscal.prints (
     print_id text primary key,
     invoice_id text not null references fiscal.invoices (invoice_id),
@@ -24543,6 +24572,359 @@ comment on function fiscal.list_invoices is
 
 reset role;
 
+-- sql/fiscal/functions/drafts.sql
+
+-- Documents before they have a number: saved, replaced, cancelled, or sealed exactly as they were shown.
+
+set role stalela_owner;
+
+create function fiscal.own_draft(caller public.caller, draft_id text)
+returns fiscal.drafts
+language plpgsql
+volatile
+security definer -- callers may not read drafts
+set search_path = ''
+as $$
+#variable_conflict use_column
+declare
+    draft fiscal.drafts;
+begin
+    -- Whoever changes a draft holds it: two changes take turns.
+    select d.* into draft
+    from fiscal.drafts as d
+    where
+        d.draft_id = own_draft.draft_id and d.tenant_id = (own_draft.caller).tenant_id
+        and d.environment = (own_draft.caller).environment
+        and d.outlet_id = coalesce(fiscal.caller_outlet(own_draft.caller), d.outlet_id)
+    for update;
+    if not found then
+        perform public.refuse('40401', format('There is no draft %s here.', own_draft.draft_id));
+    end if;
+    return draft;
+end
+$$;
+comment on function fiscal.own_draft is 'A draft of the caller''s, locked; 40401 for anybody else''s and for another outlet''s.';
+
+create function fiscal.check_open(draft fiscal.drafts)
+returns void
+language plpgsql
+immutable
+set search_path = ''
+as $$
+begin
+    if draft.status not in ('draft', 'validation_failed') then
+        perform public.refuse(
+            '40911', format('Draft %s is %s.', draft.draft_id, draft.status),
+            jsonb_build_object('current_state', draft.status, 'allowed', '[]'::jsonb)
+        );
+    end if;
+end
+$$;
+comment on function fiscal.check_open is 'Whether a draft may still change; 40911.';
+
+create function fiscal.record_draft_move(draft fiscal.drafts, actor text, from_status text, reason text default null)
+returns void
+language plpgsql
+volatile
+set search_path = ''
+as $$
+begin
+    perform fiscal.record_event(
+        draft.tenant_id, draft.environment, draft.draft_id, null,
+        jsonb_build_object('version', draft.version, 'purpose', draft.purpose), record_draft_move.actor,
+        record_draft_move.from_status, draft.status, record_draft_move.reason
+    );
+end
+$$;
+comment on function fiscal.record_draft_move is 'Puts a move of a draft on record: who, when, from where to where, and why.';
+
+create function fiscal.draft_resource(draft fiscal.drafts)
+returns json
+language plpgsql
+stable
+set search_path = ''
+as $$
+begin
+    return json_build_object(
+        'id', draft.draft_id, 'object', 'draft', 'purpose', draft.purpose, 'status', draft.status,
+        'version', draft.version, 'outlet_id', draft.outlet_id, 'document', draft.document,
+        'preview', json_build_object('document', draft.payload::json, 'tax_summary', draft.tax_summary),
+        'error', draft.error, 'invoice_id', draft.invoice_id,
+        'is_stale', draft.status in ('draft', 'validation_failed') and draft.updated_at < now() - interval '72 hours',
+        'environment', draft.environment, 'created_by', draft.created_by, 'created_at', draft.created_at,
+        'updated_at', draft.updated_at
+    );
+end
+$$;
+comment on function fiscal.draft_resource is 'A draft as the API shows it. is_stale: open, and untouched for 72 hours.';
+
+create function fiscal.save_draft(
+    idempotency_key text, body_hash text, purpose text, document jsonb, payload text, canonical_payload_hash text,
+    tax_summary jsonb, total_minor bigint, tax_minor bigint
+)
+returns public.answer
+language plpgsql
+volatile
+security definer -- callers may not write drafts
+set search_path = ''
+as $$
+#variable_conflict use_column
+declare
+    caller public.caller := public.authorize('invoices:write', 'write');
+    answer public.answer;
+    outlet fiscal.outlets;
+    draft fiscal.drafts;
+begin
+    answer := public.claim_idempotency(caller, 'POST /invoices/drafts', save_draft.idempotency_key, save_draft.body_hash);
+    if answer.status is not null then
+        return answer;
+    end if;
+    outlet := fiscal.outlet_of(caller, save_draft.document ->> 'outlet_id');
+    perform fiscal.merchant_of(caller);
+    insert into fiscal.drafts (
+        draft_id, tenant_id, environment, outlet_id, purpose, document, payload, canonical_payload_hash, tax_summary,
+        total_minor, tax_minor, created_by
+    ) values (
+        public.new_id('drf'), caller.tenant_id, caller.environment, outlet.outlet_id, save_draft.purpose,
+        save_draft.document, save_draft.payload, save_draft.canonical_payload_hash, save_draft.tax_summary,
+        save_draft.total_minor, save_draft.tax_minor, caller.actor
+    )
+    returning * into draft;
+    perform fiscal.record_draft_move(draft, caller.actor, null);
+    answer := public.reply(caller, 201, fiscal.draft_resource(draft));
+    perform public.remember_answer(
+        caller, 'POST /invoices/drafts', save_draft.idempotency_key, draft.draft_id, answer
+    );
+    return answer;
+end
+$$;
+comment on function fiscal.save_draft is 'Keeps a computed document that has no number yet. 40401: there is no such outlet.';
+
+create function fiscal.replace_draft(
+    draft_id text, version integer, document jsonb, payload text, canonical_payload_hash text, tax_summary jsonb,
+    total_minor bigint, tax_minor bigint
+)
+returns public.answer
+language plpgsql
+volatile
+security definer -- callers may not write drafts
+set search_path = ''
+as $$
+#variable_conflict use_column
+declare
+    caller public.caller := public.authorize('invoices:write', 'write');
+    draft fiscal.drafts := fiscal.own_draft(caller, replace_draft.draft_id);
+    former text := draft.status;
+begin
+    perform fiscal.check_open(draft);
+    if draft.version <> replace_draft.version then
+        perform public.refuse(
+            '40911', format('Draft %s is at version %s by now.', draft.draft_id, draft.version),
+            jsonb_build_object('current_state', 'version ' || draft.version, 'allowed', '["read it again"]'::jsonb)
+        );
+    end if;
+    update fiscal.drafts as d
+    set
+        status = 'draft', version = d.version + 1, error = null,
+        outlet_id = (fiscal.outlet_of(caller, replace_draft.document ->> 'outlet_id')).outlet_id,
+        document = replace_draft.document, payload = replace_draft.payload,
+        canonical_payload_hash = replace_draft.canonical_payload_hash, tax_summary = replace_draft.tax_summary,
+        total_minor = replace_draft.total_minor, tax_minor = replace_draft.tax_minor, updated_at = now()
+    where d.draft_id = draft.draft_id
+    returning * into draft;
+    perform fiscal.record_draft_move(draft, caller.actor, former);
+    return public.reply(caller, 200, fiscal.draft_resource(draft));
+end
+$$;
+comment on function fiscal.replace_draft is 'Puts another document in place of an open draft, at the version the caller read. 40401, 40911.';
+
+create function fiscal.cancel_draft(draft_id text)
+returns public.answer
+language plpgsql
+volatile
+security definer -- callers may not write drafts
+set search_path = ''
+as $$
+#variable_conflict use_column
+declare
+    caller public.caller := public.authorize('invoices:write', 'write');
+    draft fiscal.drafts := fiscal.own_draft(caller, cancel_draft.draft_id);
+    former text := draft.status;
+begin
+    if draft.status <> 'cancelled' then
+        perform fiscal.check_open(draft);
+        update fiscal.drafts as d
+        set status = 'cancelled', error = null, updated_at = now()
+        where d.draft_id = draft.draft_id
+        returning * into draft;
+        perform fiscal.record_draft_move(draft, caller.actor, former);
+    end if;
+    return public.reply(caller, 200, fiscal.draft_resource(draft));
+end
+$$;
+comment on function fiscal.cancel_draft is 'Gives a draft up; it stays readable, and a second time changes nothing. 40911 once it is sealed.';
+
+create function fiscal.seal_draft(draft_id text)
+returns fiscal.sealing
+language plpgsql
+volatile
+security definer -- callers may not write documents
+set search_path = ''
+as $$
+#variable_conflict use_column
+declare
+    caller public.caller := public.authorize('invoices:write', 'write');
+    draft fiscal.drafts := fiscal.own_draft(caller, seal_draft.draft_id);
+    former text := draft.status;
+    invoice fiscal.invoices;
+begin
+    if draft.status = 'sealed' then
+        return fiscal.sealing_of(caller, draft.invoice_id, 'true');
+    end if;
+    perform fiscal.check_open(draft);
+    if draft.purpose <> 'invoice' then
+        perform public.refuse(
+            '40911', format('%s is for %s and is never sealed.', draft.draft_id, draft.purpose),
+            jsonb_build_object('current_state', draft.purpose, 'allowed', '["cancel"]'::jsonb)
+        );
+    end if;
+    invoice := fiscal.seal_document(
+        caller, draft.payload, draft.canonical_payload_hash, draft.tax_summary, draft.total_minor, draft.tax_minor
+    );
+    update fiscal.drafts as d
+    set status = 'sealed', error = null, invoice_id = invoice.invoice_id, updated_at = now()
+    where d.draft_id = draft.draft_id
+    returning * into draft;
+    perform fiscal.record_draft_move(draft, caller.actor, former, invoice.fiscal_number);
+    return fiscal.sealing_of(caller, invoice.invoice_id, null);
+end
+$$;
+comment on function fiscal.seal_draft is
+'Seals a draft exactly as it was computed when it was saved. Once: a second time gives the same document. 40401, 40911, 42275, 42276.';
+
+create function fiscal.fail_draft(draft_id text, error jsonb)
+returns void
+language plpgsql
+volatile
+security definer -- callers may not write drafts
+set search_path = ''
+as $$
+#variable_conflict use_column
+declare
+    caller public.caller := public.authorize('invoices:write', 'write');
+    draft fiscal.drafts := fiscal.own_draft(caller, fail_draft.draft_id);
+    former text := draft.status;
+begin
+    if former not in ('draft', 'validation_failed') then
+        return;
+    end if;
+    update fiscal.drafts as d
+    set status = 'validation_failed', error = fail_draft.error
+    where d.draft_id = draft.draft_id
+    returning * into draft;
+    perform fiscal.record_draft_move(draft, caller.actor, former, fail_draft.error ->> 'message');
+end
+$$;
+comment on function fiscal.fail_draft is 'Notes why a draft could not be sealed; it stays open. Nothing when it was sealed or given up meanwhile.';
+
+create function fiscal.get_draft(draft_id text)
+returns public.answer
+language plpgsql
+volatile
+security definer -- callers may not read drafts
+set search_path = ''
+as $$
+declare
+    caller public.caller := public.authorize('invoices:read', 'read');
+begin
+    return public.reply(caller, 200, fiscal.draft_resource(fiscal.own_draft(caller, get_draft.draft_id)));
+end
+$$;
+comment on function fiscal.get_draft is 'One draft of the caller''s. 40401.';
+
+create function fiscal.get_printable_draft(draft_id text)
+returns public.answer
+language plpgsql
+volatile
+security definer -- callers may not read drafts
+set search_path = ''
+as $$
+#variable_conflict use_column
+declare
+    caller public.caller := public.authorize('invoices:read', 'read');
+    draft fiscal.drafts := fiscal.own_draft(caller, get_printable_draft.draft_id);
+begin
+    if draft.purpose = 'invoice' then
+        perform public.refuse(
+            '40911', 'A draft of an invoice is not printed: seal it first.',
+            jsonb_build_object('current_state', draft.status, 'allowed', '["seal"]'::jsonb)
+        );
+    end if;
+    return public.reply(caller, 200, (
+        select json_build_object(
+            'document', draft.payload, 'purpose', draft.purpose, 'merchant', fiscal.merchant_resource(m),
+            'outlet', fiscal.outlet_resource(o)
+        )
+        from fiscal.outlets as o
+        inner join fiscal.merchants as m on m.merchant_id = o.merchant_id
+        where o.outlet_id = draft.outlet_id
+    ));
+end
+$$;
+comment on function fiscal.get_printable_draft is 'What to print of a proforma or of a training document. 40401; 40911 for what is to be sealed.';
+
+create function fiscal.list_drafts(filters jsonb, page_size integer, page_after text)
+returns public.answer
+language plpgsql
+volatile
+security definer -- callers may not read drafts
+set search_path = ''
+as $$
+#variable_conflict use_column
+declare
+    caller public.caller := public.authorize('invoices:read', 'read');
+    outlet_only text := fiscal.caller_outlet(caller);
+    rows fiscal.drafts[];
+    has_more boolean;
+begin
+    select array_agg(page.draft order by page.draft_id desc) into rows
+    from (
+        select
+            d.draft_id,
+            d as draft
+        from fiscal.drafts as d
+        where
+            d.tenant_id = caller.tenant_id and d.environment = caller.environment
+            and d.outlet_id = coalesce(outlet_only, filters ->> 'outlet_id', d.outlet_id)
+            and d.status = coalesce(filters ->> 'status', d.status)
+            and d.purpose = coalesce(filters ->> 'purpose', d.purpose)
+            and (
+                (filters ->> 'is_stale')::boolean is null
+                or (filters ->> 'is_stale')::boolean
+                = (d.status in ('draft', 'validation_failed') and d.updated_at < now() - interval '72 hours')
+            )
+            and (list_drafts.page_after is null or d.draft_id < list_drafts.page_after)
+        order by d.draft_id desc
+        limit list_drafts.page_size + 1
+    ) as page;
+    has_more := coalesce(cardinality(rows), 0) > list_drafts.page_size;
+    rows := rows[1:list_drafts.page_size];
+    return public.reply(caller, 200, json_build_object(
+        'data', (
+            select coalesce(json_agg(fiscal.draft_resource(one) order by one.draft_id desc), '[]')
+            from unnest(rows) as one
+        ),
+        'pagination', json_build_object(
+            'limit', list_drafts.page_size, 'has_more', has_more,
+            'next_cursor', case when has_more then rows[list_drafts.page_size].draft_id end
+        )
+    ));
+end
+$$;
+comment on function fiscal.list_drafts is 'One page of drafts, newest first. filters: outlet_id, status, purpose, is_stale.';
+
+reset role;
+
 -- sql/fiscal/functions/events.sql
 
 -- What happens to documents: every move is on record, and merchants hear of those that matter to them.
@@ -29925,6 +30307,13 @@ using (
     and ((select public.outlet_id()) is null or outlet_id = (select public.outlet_id()))
 );
 
+create policy drafts_select_own on fiscal.drafts
+for select to authenticated
+using (
+    tenant_id = (select public.tenant_id()) and environment = (select public.environment())
+    and ((select public.outlet_id()) is null or outlet_id = (select public.outlet_id()))
+);
+
 create policy prints_select_own on fiscal.prints
 for select to authenticated
 using (
@@ -29977,7 +30366,8 @@ for each statement execute function fiscal.forbid_rewriting();
 
 grant usage on schema fiscal to fn_invoices, fn_merchants;
 grant execute on function fiscal.seal, fiscal.attach_signature, fiscal.get_invoice, fiscal.list_invoices, fiscal.may_preview,
-fiscal.get_printable, fiscal.print_invoice, fiscal.list_prints
+fiscal.save_draft, fiscal.replace_draft, fiscal.get_draft, fiscal.list_drafts, fiscal.cancel_draft, fiscal.seal_draft,
+fiscal.fail_draft, fiscal.get_printable_draft, fiscal.get_printable, fiscal.print_invoice, fiscal.list_prints
 to fn_invoices;
 grant execute on function fiscal.take_orders, fiscal.issue_order, fiscal.fail_order to fn_invoices;
 grant execute on function
