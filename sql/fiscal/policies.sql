@@ -142,7 +142,7 @@ grant execute on function fiscal.verify, fiscal.verify_as_caller, fiscal.count_v
 grant usage on schema fiscal to fn_reports;
 grant execute on function
 fiscal.close_business_day, fiscal.get_report, fiscal.list_reports, fiscal.x_report, fiscal.periodic_report,
-fiscal.list_articles, fiscal.list_declared
+fiscal.list_articles, fiscal.list_declared, fiscal.export_range, fiscal.export_entries
 to fn_reports;
 
 grant usage on schema fiscal to fn_archive, postgres;

@@ -82,12 +82,7 @@ begin
         'from', chunk_first, 'to', chunk_last, 'chunk_index', chunk_index, 'chunk_count', chunk_count,
         'first_entry', first_entry, 'last_entry', last_entry,
         'keys', (
-            select coalesce(json_agg(json_build_object(
-                'key_id', k.key_id, 'jurisdiction', k.jurisdiction, 'environment', k.environment, 'alg', k.alg,
-                'public_key', json_build_object('spki', k.public_key_spki),
-                'valid_from', fiscal.instant_text(k.valid_from), 'valid_until', fiscal.instant_text(k.valid_until),
-                'status', k.status, 'revoked_at', fiscal.instant_text(k.revoked_at)
-            ) order by k.key_id collate "C"), '[]')
+            select coalesce(jsonb_agg(signing.published_key(k) order by k.key_id collate "C"), '[]')
             from signing.keys as k
             where k.jurisdiction = merchant.jurisdiction and k.environment = outlet.environment
         )
@@ -115,7 +110,7 @@ begin
             '{"canonical_payload_hash":%s,"entry_hash":%s,"entry_no":%s,"fiscal_number":%s,"payload":%s,'
             '"previous_hash":%s,"record_type":%s,"sealed_at":%s,"sequence":%s,"series_no":%s,"signature":%s}' || E'\n',
             to_json(l.canonical_payload_hash), to_json(l.entry_hash), l.entry_no, to_json(l.fiscal_number),
-            coalesce(i.payload, r.body, k.body), to_json(l.previous_hash), to_json(l.record_type), to_json(l.sealed_at),
+            coalesce(i.payload, fiscal.entry_body(l.record_type, l.fiscal_number), 'null'), to_json(l.previous_hash), to_json(l.record_type), to_json(l.sealed_at),
             coalesce(l.sequence::text, 'null'), l.series_no,
             case when s.fiscal_number is null then 'null' else format(
                 '{"auth_code":%s,"key_id":%s,"signature":%s,"signature_alg":%s}',
@@ -124,8 +119,6 @@ begin
         ), '' order by l.entry_no), '')
         from fiscal.fiscal_ledger as l
         left join fiscal.invoices as i on i.invoice_id = l.invoice_id
-        left join fiscal.reports as r on r.fiscal_number = l.fiscal_number
-        left join signing.key_rotations as k on k.fiscal_number = l.fiscal_number
         left join fiscal.signatures as s on s.fiscal_number = l.fiscal_number
         where
             l.outlet_id = outlet.outlet_id

@@ -242,40 +242,16 @@ set search_path = ''
 as $$
 #variable_conflict use_column
 declare
-    broken record;
-begin
-    select e.entry_no, e.trouble into broken
-    from (
-        select
-            l.entry_no,
-            case
-                when l.entry_no <> check_chain.first_entry - 1 + row_number() over chain then 'an entry before it is missing'
-                when l.previous_hash <> coalesce(lag(l.entry_hash) over chain, before.entry_hash, repeat('0', 64))
-                    then 'it does not follow the entry before'
-                when l.entry_hash <> encode(sha256(convert_to(concat_ws(
-                    E'\n', l.fiscal_number, l.canonical_payload_hash, l.sealed_at, l.previous_hash
-                ), 'UTF8')), 'hex') then 'its hash is not its own'
-                when l.canonical_payload_hash <> encode(sha256(convert_to(coalesce(i.payload, r.body, k.body), 'UTF8')), 'hex')
-                    then 'its document is not the one that was sealed'
-            end as trouble
+    broken jsonb := fiscal.broken_link(check_chain.outlet_id, first_entry - 1, last_entry, coalesce((
+        select l.entry_hash
         from fiscal.fiscal_ledger as l
-        left join fiscal.invoices as i on i.invoice_id = l.invoice_id
-        left join fiscal.reports as r on r.fiscal_number = l.fiscal_number
-        left join signing.key_rotations as k on k.fiscal_number = l.fiscal_number
-        left join fiscal.fiscal_ledger as before
-            on before.outlet_id = l.outlet_id and before.entry_no = l.entry_no - 1 and l.entry_no = check_chain.first_entry
-        where
-            l.outlet_id = check_chain.outlet_id
-            and l.entry_no between check_chain.first_entry and check_chain.last_entry
-        window chain as (order by l.entry_no)
-    ) as e
-    where e.trouble is not null
-    order by e.entry_no
-    limit 1;
-    if found then
-        return format('entry %s: %s', broken.entry_no, broken.trouble);
+        where l.outlet_id = check_chain.outlet_id and l.entry_no = check_chain.first_entry - 1
+    ), repeat('0', 64)));
+begin
+    if broken is null then
+        return null;
     end if;
-    return null;
+    return format('entry %s, %s: %s', broken ->> 'entry_no', broken ->> 'fiscal_number', broken ->> 'detail');
 end
 $$;
 comment on function fiscal.check_chain is

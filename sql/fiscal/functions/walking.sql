@@ -427,6 +427,12 @@ begin
         when 'key_rotation' then (
             select r.body from signing.key_rotations as r where r.fiscal_number = entry_body.fiscal_number
         )
+        when 'report_z' then (
+            select z.body from fiscal.reports as z where z.fiscal_number = entry_body.fiscal_number
+        )
+        when 'archive' then (
+            select a.body from fiscal.archive_manifests as a where a.fiscal_number = entry_body.fiscal_number
+        )
     end;
 end
 $$;

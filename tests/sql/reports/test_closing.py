@@ -217,7 +217,7 @@ def test_tampered_ledger_is_not_reported(till: Till, books: Books) -> None:
             "select * from public.alerts where subject = %s and status = 'open'", till.outlet_id
         )
 
-    assert broken == "entry 2: its document is not the one that was sealed"
+    assert broken == f"entry 2, {second['fiscal_number']}: its document is not what was sealed"
     assert (alert["kind"], alert["severity"]) == ("day_not_closed", "critical")
     assert broken in alert["details"]["error"]
 
