@@ -84,12 +84,13 @@ def keys_in(path: Path) -> Keys:
 def read(path: Path) -> Any:
     """The JSON in a file. Raises Unreadable, also when a member is there twice."""
     try:
-        return json.loads(path.read_text(encoding="utf-8"), object_pairs_hook=_once)
+        return json.loads(path.read_text(encoding="utf-8"), object_pairs_hook=once)
     except (OSError, ValueError, RecursionError) as unread:
         raise Unreadable(f"{path} cannot be read: {unread}") from None
 
 
-def _once(members: list[tuple[str, Any]]) -> dict[str, Any]:
+def once(members: list[tuple[str, Any]]) -> dict[str, Any]:
+    """The members of an object. ValueError when one is there twice."""
     # Readers choose differently between two members of one name, so one could be shown and the
     # other verified.
     found = dict(members)

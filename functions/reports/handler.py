@@ -2,13 +2,13 @@
 
 from fastapi import APIRouter, FastAPI
 
-from functions.reports import days, queries
+from functions.reports import audit, days, queries
 from shared.config import Settings
 from shared.db import Database
 from shared.http.app import create_app
 
 router = APIRouter()
-for noun in (queries, days):  # a day's report has an id where a query has its name
+for noun in (queries, audit, days):  # a day's report has an id where a query has its name
     router.include_router(noun.router)
 
 

@@ -423,6 +423,18 @@ class AskedDays(_Days):
         }
 
 
+class AskedAudit(AskedDays):
+    """And which of its archives, 31 days each."""
+
+    chunk_index: Annotated[
+        int, Field(ge=1, le=12, description="Which archive, from 1 on.", examples=[1])
+    ] = 1
+
+    def arguments(self) -> dict[str, Any]:
+        """What fiscal.export_range takes."""
+        return super().arguments() | {"chunk_index": self.chunk_index}
+
+
 class AskedArticles(AskedDays):
     """And from where on, or as a file."""
 
