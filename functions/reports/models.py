@@ -296,6 +296,7 @@ class PlatformStatus(BaseModel):
 
     signer: Annotated[Literal["ok", "failing"], Field(examples=["ok"])]
     pending_signature: Annotated[int, Field(examples=[0])]
+    pending_sync: Annotated[int, Field(examples=[0])]
     next_sequence: Annotated[int, Field(examples=[4])]
 
 

@@ -35,7 +35,8 @@ def before_call(
     if isinstance(body, dict) and str(body.get("payment_intent", ""))[:3] == "pi_":
         for paid in FACTS["known"].get("paid", []):
             body["payment_intent"] = paid
-    # A document is sealed by an outlet of ours or not at all.
-    if isinstance(body, dict) and str(body.get("outlet_id", ""))[:4] == "out_":
-        for outlet in FACTS["known"].get("outlet_id", []):
-            body["outlet_id"] = outlet
+    # A document is sealed by an outlet of ours or not at all, and reports are of one.
+    for place in (body, case.query):
+        if isinstance(place, dict) and str(place.get("outlet_id", ""))[:4] == "out_":
+            for outlet in FACTS["known"].get("outlet_id", []):
+                place["outlet_id"] = outlet

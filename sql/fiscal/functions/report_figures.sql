@@ -6,7 +6,7 @@ create function fiscal.documents_between(
     outlet fiscal.outlets, first_entry bigint, last_entry bigint, cashier_id text, pos_terminal_id text
 )
 returns table (
-    entry_no bigint, invoice_type text, is_credit boolean, currency text, scale integer, fx_rate numeric, document jsonb
+    entry_no bigint, invoice_type text, is_credit boolean, currency text, scale integer, document jsonb
 )
 language plpgsql
 stable
@@ -20,7 +20,7 @@ begin
         l.entry_no, i.invoice_type,
         -- A type nobody knows stops the report: left out, it would be missing in silence.
         coalesce(t.is_credit, fiscal.refuse_type(i.fiscal_number, i.invoice_type)),
-        i.currency, c.scale::integer, coalesce((i.payload::jsonb #>> '{fx,rate}')::numeric, 1), i.payload::jsonb
+        i.currency, c.scale::integer, i.payload::jsonb
     from fiscal.fiscal_ledger as l
     inner join fiscal.invoices as i on i.invoice_id = l.invoice_id
     inner join fiscal.merchants as m on m.merchant_id = i.merchant_id
@@ -73,7 +73,7 @@ begin
         where m.merchant_id = (figures.outlet).merchant_id
     ),
     sold as materialized (
-        select d.*
+        select d.*, coalesce((d.document #>> '{fx,rate}')::numeric, 1) as fx_rate
         from fiscal.documents_between(
             figures.outlet, figures.first_entry, figures.last_entry, figures.cashier_id, figures.pos_terminal_id
         ) as d

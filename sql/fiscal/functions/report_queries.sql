@@ -78,6 +78,12 @@ begin
         select jsonb_build_object(
             'signer', case when bool_or(q.last_error is not null) then 'failing' else 'ok' end,
             'pending_signature', count(q.fiscal_number),
+            'pending_sync', (
+                select count(*)
+                from sync.authority_sync_queue as a
+                where
+                    a.outlet_id = (platform_status.outlet).outlet_id and a.status in ('PENDING', 'SUBMITTED', 'RETRY')
+            ),
             'next_sequence', coalesce((
                 select c.next_value
                 from fiscal.fiscal_counters as c
