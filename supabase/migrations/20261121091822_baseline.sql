@@ -25964,12 +25964,7 @@ begin
         'from', chunk_first, 'to', chunk_last, 'chunk_index', chunk_index, 'chunk_count', chunk_count,
         'first_entry', first_entry, 'last_entry', last_entry,
         'keys', (
-            select coalesce(json_agg(json_build_object(
-                'key_id', k.key_id, 'jurisdiction', k.jurisdiction, 'environment', k.environment, 'alg', k.alg,
-                'public_key', json_build_object('spki', k.public_key_spki),
-                'valid_from', fiscal.instant_text(k.valid_from), 'valid_until', fiscal.instant_text(k.valid_until),
-                'status', k.status, 'revoked_at', fiscal.instant_text(k.revoked_at)
-            ) order by k.key_id collate "C"), '[]')
+            select coalesce(jsonb_agg(signing.published_key(k) order by k.key_id collate "C"), '[]')
             from signing.keys as k
             where k.jurisdiction = merchant.jurisdiction and k.environment = outlet.environment
         )
@@ -25997,7 +25992,7 @@ begin
             '{"canonical_payload_hash":%s,"entry_hash":%s,"entry_no":%s,"fiscal_number":%s,"payload":%s,'
             '"previous_hash":%s,"record_type":%s,"sealed_at":%s,"sequence":%s,"series_no":%s,"signature":%s}' || E'\n',
             to_json(l.canonical_payload_hash), to_json(l.entry_hash), l.entry_no, to_json(l.fiscal_number),
-            coalesce(i.payload, r.body, k.body), to_json(l.previous_hash), to_json(l.record_type), to_json(l.sealed_at),
+            coalesce(i.payload, fiscal.entry_body(l.record_type, l.fiscal_number), 'null'), to_json(l.previous_hash), to_json(l.record_type), to_json(l.sealed_at),
             coalesce(l.sequence::text, 'null'), l.series_no,
             case when s.fiscal_number is null then 'null' else format(
                 '{"auth_code":%s,"key_id":%s,"signature":%s,"signature_alg":%s}',
@@ -26006,8 +26001,6 @@ begin
         ), '' order by l.entry_no), '')
         from fiscal.fiscal_ledger as l
         left join fiscal.invoices as i on i.invoice_id = l.invoice_id
-        left join fiscal.reports as r on r.fiscal_number = l.fiscal_number
-        left join signing.key_rotations as k on k.fiscal_number = l.fiscal_number
         left join fiscal.signatures as s on s.fiscal_number = l.fiscal_number
         where
             l.outlet_id = outlet.outlet_id
@@ -26030,7 +26023,7 @@ create function fiscal.documents_between(
     outlet fiscal.outlets, first_entry bigint, last_entry bigint, cashier_id text, pos_terminal_id text
 )
 returns table (
-    entry_no bigint, invoice_type text, is_credit boolean, currency text, scale integer, fx_rate numeric, document jsonb
+    entry_no bigint, invoice_type text, is_credit boolean, currency text, scale integer, document jsonb
 )
 language plpgsql
 stable
@@ -26044,7 +26037,7 @@ begin
         l.entry_no, i.invoice_type,
         -- A type nobody knows stops the report: left out, it would be missing in silence.
         coalesce(t.is_credit, fiscal.refuse_type(i.fiscal_number, i.invoice_type)),
-        i.currency, c.scale::integer, coalesce((i.payload::jsonb #>> '{fx,rate}')::numeric, 1), i.payload::jsonb
+        i.currency, c.scale::integer, i.payload::jsonb
     from fiscal.fiscal_ledger as l
     inner join fiscal.invoices as i on i.invoice_id = l.invoice_id
     inner join fiscal.merchants as m on m.merchant_id = i.merchant_id
@@ -26097,7 +26090,7 @@ begin
         where m.merchant_id = (figures.outlet).merchant_id
     ),
     sold as materialized (
-        select d.*
+        select d.*, coalesce((d.document #>> '{fx,rate}')::numeric, 1) as fx_rate
         from fiscal.documents_between(
             figures.outlet, figures.first_entry, figures.last_entry, figures.cashier_id, figures.pos_terminal_id
         ) as d
@@ -26444,6 +26437,12 @@ begin
         select jsonb_build_object(
             'signer', case when bool_or(q.last_error is not null) then 'failing' else 'ok' end,
             'pending_signature', count(q.fiscal_number),
+            'pending_sync', (
+                select count(*)
+                from sync.authority_sync_queue as a
+                where
+                    a.outlet_id = (platform_status.outlet).outlet_id and a.status in ('PENDING', 'SUBMITTED', 'RETRY')
+            ),
             'next_sequence', coalesce((
                 select c.next_value
                 from fiscal.fiscal_counters as c
@@ -27103,40 +27102,16 @@ set search_path = ''
 as $$
 #variable_conflict use_column
 declare
-    broken record;
-begin
-    select e.entry_no, e.trouble into broken
-    from (
-        select
-            l.entry_no,
-            case
-                when l.entry_no <> check_chain.first_entry - 1 + row_number() over chain then 'an entry before it is missing'
-                when l.previous_hash <> coalesce(lag(l.entry_hash) over chain, before.entry_hash, repeat('0', 64))
-                    then 'it does not follow the entry before'
-                when l.entry_hash <> encode(sha256(convert_to(concat_ws(
-                    E'\n', l.fiscal_number, l.canonical_payload_hash, l.sealed_at, l.previous_hash
-                ), 'UTF8')), 'hex') then 'its hash is not its own'
-                when l.canonical_payload_hash <> encode(sha256(convert_to(coalesce(i.payload, r.body, k.body), 'UTF8')), 'hex')
-                    then 'its document is not the one that was sealed'
-            end as trouble
+    broken jsonb := fiscal.broken_link(check_chain.outlet_id, first_entry - 1, last_entry, coalesce((
+        select l.entry_hash
         from fiscal.fiscal_ledger as l
-        left join fiscal.invoices as i on i.invoice_id = l.invoice_id
-        left join fiscal.reports as r on r.fiscal_number = l.fiscal_number
-        left join signing.key_rotations as k on k.fiscal_number = l.fiscal_number
-        left join fiscal.fiscal_ledger as before
-            on before.outlet_id = l.outlet_id and before.entry_no = l.entry_no - 1 and l.entry_no = check_chain.first_entry
-        where
-            l.outlet_id = check_chain.outlet_id
-            and l.entry_no between check_chain.first_entry and check_chain.last_entry
-        window chain as (order by l.entry_no)
-    ) as e
-    where e.trouble is not null
-    order by e.entry_no
-    limit 1;
-    if found then
-        return format('entry %s: %s', broken.entry_no, broken.trouble);
+        where l.outlet_id = check_chain.outlet_id and l.entry_no = check_chain.first_entry - 1
+    ), repeat('0', 64)));
+begin
+    if broken is null then
+        return null;
     end if;
-    return null;
+    return format('entry %s, %s: %s', broken ->> 'entry_no', broken ->> 'fiscal_number', broken ->> 'detail');
 end
 $$;
 comment on function fiscal.check_chain is
@@ -28236,6 +28211,12 @@ begin
     return case entry_body.record_type
         when 'key_rotation' then (
             select r.body from signing.key_rotations as r where r.fiscal_number = entry_body.fiscal_number
+        )
+        when 'report_z' then (
+            select z.body from fiscal.reports as z where z.fiscal_number = entry_body.fiscal_number
+        )
+        when 'archive' then (
+            select a.body from fiscal.archive_manifests as a where a.fiscal_number = entry_body.fiscal_number
         )
     end;
 end
@@ -30379,7 +30360,7 @@ grant execute on function fiscal.verify, fiscal.verify_as_caller, fiscal.count_v
 grant usage on schema fiscal to fn_reports;
 grant execute on function
 fiscal.close_business_day, fiscal.get_report, fiscal.list_reports, fiscal.x_report, fiscal.periodic_report,
-fiscal.list_articles, fiscal.list_declared
+fiscal.list_articles, fiscal.list_declared, fiscal.export_range, fiscal.export_entries
 to fn_reports;
 
 grant usage on schema fiscal to fn_archive, postgres;
