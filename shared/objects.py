@@ -91,6 +91,9 @@ class Objects:
             yield from _pieces(self._bucket.get_object(key))
         except oss2.exceptions.NoSuchKey:
             raise Missing(key) from None
+        except OSError as broken:
+            # The SDK wraps what happens before the first byte of an answer, and nothing after it.
+            raise StoreUnavailable(f"the answer broke off: {type(broken).__name__}") from broken
         except oss2.exceptions.OssError as trouble:
             raise _unavailable(trouble) from trouble
 

@@ -83,7 +83,7 @@ class Archive:
         with ExitStack() as open_parts:
             parts = await self._read(work, open_parts, caller)
             if parts["ledger"].rows != last - first + 1:
-                raise InternalError(f"entries {first} to {last} are not all signed")
+                raise InternalError(f"entries {first} to {last} are not all there")
             written = []
             for kind, part in sorted(parts.items()):
                 digest = part.close()
@@ -97,8 +97,8 @@ class Archive:
         manifest = {
             name: work[name]
             for name in (
-                "jurisdiction", "merchant_id", "outlet_id", "outlet_code", "environment", "day",
-                "first_entry", "last_entry",
+                "jurisdiction", "merchant_id", "outlet_id", "outlet_code", "fiscal_authority_id",
+                "environment", "day", "first_entry", "last_entry",
             )
         }  # fmt: skip
         manifest |= {"v": 1, "record_type": "archive", "objects": written}

@@ -96,6 +96,15 @@ def test_lost_answer_is_no_harm(objects: Objects, endpoint: Vaulted) -> None:
     assert keep(objects, name)
 
 
+def test_answer_that_breaks_off_is_no_object(objects: Objects, endpoint: Vaulted) -> None:
+    name = NAME + ".cut"
+    keep(objects, name)
+    endpoint.arm("cut")
+
+    with pytest.raises(StoreUnavailable, match="broke off"):
+        list(objects.read(name))
+
+
 def test_outage_is_told_from_absence(objects: Objects, endpoint: Vaulted) -> None:
     with pytest.raises(Missing):
         list(objects.read("nothing"))

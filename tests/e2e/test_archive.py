@@ -8,6 +8,8 @@ from hashlib import sha256
 import httpx
 import pytest
 
+from scripts import restore_archive
+from scripts.stack.oss.app import BUCKET, REGION
 from scripts.stack.oss.testing import Vaulted
 from shared.fiscal.canonical import canonical_bytes
 from tests.support.house import House, own_house
@@ -34,10 +36,15 @@ def outlet(house: House, store: Vaulted) -> Outlet:
     return Outlet(house)
 
 
+def as_platform(house: House, path: str) -> httpx.Response:
+    """POST as the platform itself."""
+    bearer = {"Authorization": f"Bearer {house.stack.keys['internal_token']}"}
+    return house.http.post(path, headers=bearer)
+
+
 def archive(outlet: Outlet) -> httpx.Response:
-    """Have one outlet archived now, as the platform itself."""
-    bearer = {"Authorization": f"Bearer {outlet.house.stack.keys['internal_token']}"}
-    return outlet.house.http.post(f"/archive/outlets/{outlet.outlet_id}", headers=bearer)
+    """Have one outlet archived now."""
+    return as_platform(outlet.house, f"/archive/outlets/{outlet.outlet_id}")
 
 
 def archived(outlet: Outlet, ranges: int = 1) -> list[Json]:
@@ -45,6 +52,8 @@ def archived(outlet: Outlet, ranges: int = 1) -> list[Json]:
 
     def look() -> list[Json] | None:
         archive(outlet).raise_for_status()
+        # As cron does every few seconds, once its first minute has begun.
+        as_platform(outlet.house, "/invoices/sign").raise_for_status()
         path = f"/archive/outlets/{outlet.outlet_id}"
         found = outlet.merchant.api.get(path).raise_for_status().json()["data"]
         return found if sum(one["verified_at"] is not None for one in found) >= ranges else None
@@ -119,7 +128,7 @@ def test_unsigned_entry_waits_for_its_signature(outlet: Outlet, house: House) ->
     )
 
 
-@pytest.mark.parametrize("fault", ["down", "lost_answer"])
+@pytest.mark.parametrize("fault", ["down", "lost_answer", "cut"])
 def test_outage_delays_and_loses_nothing(fault: str, outlet: Outlet, store: Vaulted) -> None:
     outlet.sealed()
     store.arm(fault)
@@ -162,3 +171,177 @@ def test_archive_cannot_be_rewritten(outlet: Outlet, house: House) -> None:
     for table in ("fiscal.archive_manifests", "fiscal.archive_copies"):
         with pytest.raises(Exception, match="append-only"):
             house.books.run(f"delete from {table}")  # noqa: S608
+
+
+def age(house: House, outlet: Outlet, entry_no: int) -> None:
+    """Make an entry a day old, as no trigger would allow."""
+    with house.books.connection.transaction():
+        house.books.run("set local session_replication_role = replica")
+        house.books.run(
+            "update fiscal.fiscal_ledger as l set sealed_at = x.at, entry_hash = encode(sha256("
+            "convert_to(concat_ws(E'\n', l.fiscal_number, l.canonical_payload_hash, x.at,"
+            " l.previous_hash), 'UTF8')), 'hex') from (select to_char((now() - interval '1 day')"
+            " at time zone 'utc', 'YYYY-MM-DD\"T\"HH24:MI:SS\"Z\"') as at) as x"
+            " where l.outlet_id = %s and l.entry_no = %s",
+            outlet.outlet_id,
+            entry_no,
+        )
+
+
+def test_night_archives_the_days_that_are_over_and_no_other(outlet: Outlet, house: House) -> None:
+    outlet.sealed()
+    outlet.sealed()
+    age(house, outlet, 1)
+
+    assert house.books.value("select fiscal.poke_archive()") is True
+    as_platform(house, "/archive").raise_for_status()
+
+    ends = "select last_entry from fiscal.archive_manifests where outlet_id = %s"
+    assert house.books.column(ends, outlet.outlet_id) == [1]
+
+
+def test_bucket_that_forgets_is_given_nothing(outlet: Outlet, house: House, store: Vaulted) -> None:
+    policy = house.stack.state / "oss/worm.json"
+    hidden = policy.rename(policy.with_suffix(".away"))
+    outlet.sealed()
+
+    refused = archive(outlet)
+    hidden.rename(policy)
+
+    assert refused.status_code == 500
+    assert [name for name in store.names() if outlet.outlet_id in name] == []
+    details = "select details ->> 'reason' from public.alerts where kind = 'archive_unprotected'"
+    assert house.books.column(details) == [
+        "the bucket keeps objects for 0 days, and the law wants 3653"
+    ]
+    assert len(archived(outlet)) == 1
+
+
+def test_operator_may_ask_for_an_archive_and_is_on_record(outlet: Outlet, house: House) -> None:
+    outlet.sealed()
+    path = f"/archive/outlets/{outlet.outlet_id}"
+    owner = house.client(outlet.merchant.token("owner"))
+
+    assert owner.post(path).status_code == 403
+    assert as_platform(house, "/archive/outlets/out_nobody").status_code == 404
+    assert archive(outlet).status_code == 200
+    audit = "select actor, action from public.audit_log where subject = %s and action like %s"
+    (entry,) = house.books.rows(audit, outlet.outlet_id, "outlet.archive")
+    assert entry["actor"] == "system"
+
+
+# --- restoring
+
+
+@pytest.fixture
+def at_the_store(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The environment of who restores."""
+    keys = house.stack.keys
+    for name, value in {
+        "ENDPOINT": house.stack.archive_url,
+        "REGION": REGION,
+        "BUCKET": BUCKET,
+        "ACCESS_KEY_ID": keys["oss_access_key_id"],
+        "ACCESS_KEY_SECRET": keys["oss_access_key_secret"],
+    }.items():
+        monkeypatch.setenv(f"OSS_{name}", str(value))
+
+
+def forge(house: House, key: str, body: bytes) -> None:
+    """Replace an object on the disk, as who runs the storage could."""
+    name = sha256(key.encode()).hexdigest()
+    (house.stack.state / "oss/objects" / name).write_bytes(body)
+
+
+def part_of(house: House, manifest: Json, kind: str) -> str:
+    """The object of one kind that a manifest names."""
+    signed = json.loads(kept(house, manifest["object_key"]))
+    return next(part["key"] for part in signed["manifest"]["objects"] if part["kind"] == kind)
+
+
+def outlet_prefix(manifest: Json) -> str:
+    return str(manifest["prefix"]).rsplit("/", 4)[0] + "/"
+
+
+@pytest.mark.usefixtures("at_the_store")
+def test_archive_is_restored_into_a_scratch_schema_and_verifies(
+    outlet: Outlet, house: House, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sales = [outlet.sealed() for _ in range(2)]
+    archived(outlet)
+    sales.append(outlet.sealed())
+    ranges = archived(outlet, 2)
+    schema = f"restored_{outlet.code.lower()}"
+
+    code = restore_archive.main(
+        [
+            outlet_prefix(ranges[0]),
+            f"--database={house.stack.dsn('supabase_admin')}",
+            f"--schema={schema}",
+        ]
+    )
+
+    said = capsys.readouterr().out
+    assert (code, said.splitlines()[-1]) == (
+        0,
+        "verified with the archive's own keys: 4 entries, 3 documents",
+    )
+    held = "select document from {}.documents order by fiscal_number"
+    assert house.books.column(held.format(schema)) == sales
+    chain = f"select count(*) from {schema}.ledger as l join {schema}.signatures as s using (fiscal_number)"  # noqa: E501, S608
+    assert house.books.value(chain) == 4
+    alike = f"select count(*) from (table {schema}.ledger intersect table fiscal.fiscal_ledger) x"  # noqa: S608
+    assert house.books.value(alike) == 4
+
+
+@pytest.mark.usefixtures("at_the_store")
+def test_corrupted_object_is_found(
+    outlet: Outlet, house: House, store: Vaulted, capsys: pytest.CaptureFixture[str]
+) -> None:
+    outlet.sealed()
+    (manifest,) = archived(outlet)
+    ledger = part_of(house, manifest, "ledger")
+    assert restore_archive.main([manifest["prefix"]]) == 0
+
+    store.rot(ledger)
+
+    assert restore_archive.main([manifest["prefix"]]) == 2
+    assert f"{ledger} is not what was kept" in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("at_the_store")
+def test_forged_object_needs_a_forged_ledger(
+    outlet: Outlet, house: House, capsys: pytest.CaptureFixture[str]
+) -> None:
+    outlet.sealed()
+    (manifest,) = archived(outlet)
+    documents = part_of(house, manifest, "documents")
+    forged = gzip.decompress(kept(house, documents)).replace(b"1160.00", b"1.00")
+    forge(house, documents, gzip.compress(forged))
+    signed = json.loads(kept(house, manifest["object_key"]))
+    for part in signed["manifest"]["objects"]:
+        part["sha256"] = sha256(kept(house, part["key"])).hexdigest()
+    forge(house, manifest["object_key"], json.dumps(signed).encode())
+
+    assert restore_archive.main([manifest["prefix"]]) == 1
+    said = capsys.readouterr().out
+    assert "manifest 1-1: it is not the one that is in the ledger" in said
+    assert f"TST-{outlet.code}-000001: the document's hash is" in said
+
+    entry = signed["entry"]
+    entry["canonical_payload_hash"] = sha256(canonical_bytes(signed["manifest"])).hexdigest()
+    forge(house, manifest["object_key"], json.dumps(signed).encode())
+
+    assert restore_archive.main([manifest["prefix"]]) == 1
+    said = capsys.readouterr().out
+    assert f"A-{outlet.code}-000001: the entry hash is" in said
+    assert "did not sign what the seal object says" in said
+
+
+@pytest.mark.usefixtures("at_the_store")
+def test_day_that_is_not_there_is_told_from_one_that_verifies(
+    house: House, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert house.stack.archive_url
+    assert restore_archive.main(["fiscal/CD/nobody/"]) == 2
+    assert "there is no manifest" in capsys.readouterr().err

@@ -25,7 +25,7 @@ _METHODS: Final = ["GET", "HEAD", "PUT", "POST", "DELETE"]
 
 
 class Endpoint:
-    """One bucket of one account. Faults: down, slow, lost_answer, damage; each strikes once."""
+    """One bucket of one account. Faults: down, slow, cut, lost_answer, damage."""
 
     def __init__(self, bucket: Bucket, access_key: str, secret: str) -> None:
         self.bucket = bucket
@@ -89,8 +89,9 @@ class Endpoint:
                 return Response(headers={"etag": f'"{stored.etag}"'})
             case "GET" | "HEAD":
                 stored, kept = self.bucket.read(key)
-                content = b"" if request.method == "HEAD" else kept
-                return Response(content, headers=_headers(stored))
+                sent = kept[: len(kept) // 2] if self._strikes("cut") else kept
+                content = b"" if request.method == "HEAD" else sent
+                return Response(content, headers=_headers(stored, len(kept)))
             case "DELETE":
                 self.bucket.delete(key)
                 return Response(status_code=204)
@@ -147,10 +148,10 @@ class Endpoint:
         return True
 
 
-def _headers(stored: Stored) -> dict[str, str]:
+def _headers(stored: Stored, size: int) -> dict[str, str]:
     return stored.headers | {
         "etag": f'"{stored.etag}"',
-        "content-length": str(stored.size),
+        "content-length": str(size),
         "x-oss-object-type": "Normal",
         "last-modified": f"{datetime.fromisoformat(stored.written_at):%a, %d %b %Y %H:%M:%S GMT}",
     }

@@ -15,7 +15,8 @@ begin
     return query
     select jsonb_build_object(
         'outlet_id', o.outlet_id, 'outlet_code', o.outlet_code, 'merchant_id', m.merchant_id,
-        'jurisdiction', m.jurisdiction, 'environment', o.environment, 'day', range.day,
+        'jurisdiction', m.jurisdiction, 'fiscal_authority_id', o.fiscal_authority_id, 'environment', o.environment,
+        'day', range.day,
         'first_entry', done.last_entry + 1, 'last_entry', range.last_entry,
         'retention_years', j.retention_years
     )
@@ -78,7 +79,7 @@ begin
             'ledger', jsonb_agg(row_to_json(l)::text order by l.entry_no),
             'documents', jsonb_agg(fiscal.invoice_resource(l.invoice_id) order by l.entry_no)
                 filter (where l.invoice_id is not null),
-            'signatures', jsonb_agg(row_to_json(s)::text order by l.entry_no),
+            'signatures', jsonb_agg(row_to_json(s)::text order by l.entry_no) filter (where s.fiscal_number is not null),
             'reports', jsonb_agg(row_to_json(z)::text order by l.entry_no) filter (where z.report_id is not null),
             'rotations', jsonb_agg(row_to_json(k)::text order by l.entry_no) filter (where k.fiscal_number is not null),
             'manifests', jsonb_agg(row_to_json(a)::text order by l.entry_no) filter (where a.fiscal_number is not null),
@@ -89,7 +90,7 @@ begin
             )
         )
         from fiscal.fiscal_ledger as l
-        inner join fiscal.signatures as s on s.fiscal_number = l.fiscal_number
+        left join fiscal.signatures as s on s.fiscal_number = l.fiscal_number
         left join fiscal.reports as z on z.fiscal_number = l.fiscal_number
         left join signing.key_rotations as k on k.fiscal_number = l.fiscal_number
         left join fiscal.archive_manifests as a on a.fiscal_number = l.fiscal_number

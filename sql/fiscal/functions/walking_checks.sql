@@ -85,8 +85,8 @@ begin
         select case
             when (
                 e.tenant_id = (wrong_row.outlet).tenant_id and e.environment = (wrong_row.outlet).environment
-                and (e.invoice_id is null) = (e.record_type in ('block_void', 'report_z', 'key_rotation'))
-                and (e.sequence is null) = (e.record_type in ('report_z', 'key_rotation'))
+                and (e.invoice_id is null) = (e.record_type in ('block_void', 'report_z', 'key_rotation', 'archive'))
+                and (e.sequence is null) = (e.record_type in ('report_z', 'key_rotation', 'archive'))
                 and coalesce(e.sequence, e.series_no) = e.series_no and e.chain_version = 1
                 -- Every number ends in its integer, padded to six digits.
                 and e.fiscal_number like '%-' || lpad(e.series_no::text, greatest(6, length(e.series_no::text)), '0')

@@ -1,0 +1,154 @@
+"""Reads what was archived of an outlet back and proves it, hash by hash and signature by signature.
+
+    ./scripts/restore-archive fiscal/CD/<merchant>/<outlet>/             all of it
+    ./scripts/restore-archive fiscal/CD/<merchant>/<outlet>/2026/11/21/  one day
+
+With --database, the rows go into a schema of their own there, beside nothing that is in use. The
+bucket is that of OSS_ENDPOINT, OSS_REGION, OSS_BUCKET, OSS_ACCESS_KEY_ID and OSS_ACCESS_KEY_SECRET;
+without OSS_BUCKET it is the local stack's. Exit code 0: every entry is what was sealed. 1: it is
+not, and each line says what is wrong. 2: the archive cannot be read.
+"""
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import psycopg
+from psycopg import sql
+
+from scripts.stack.keys import Keys as LocalKeys
+from scripts.stack.oss.app import BUCKET, REGION
+from scripts.stack.places import ROOT, Ports, base_port
+from shared.fiscal.archived import Archived, Unreadable, Walk, keys_of, read_lines, read_manifest
+from shared.fiscal.proof import read_keys
+from shared.objects import Missing, Objects, Place, StoreUnavailable
+
+# Which table the lines of each kind are rows of. Documents are answers of the API.
+TABLES = {
+    "ledger": "fiscal.fiscal_ledger",
+    "signatures": "fiscal.signatures",
+    "reports": "fiscal.reports",
+    "rotations": "signing.key_rotations",
+    "manifests": "fiscal.archive_manifests",
+    "signing_log": "signing.signing_log",
+    "keys": "signing.keys",
+}
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """See the module's text for the exit codes."""
+    parser = argparse.ArgumentParser(
+        prog="restore-archive",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("prefix", help="fiscal/{jurisdiction}/{merchant}/{outlet}/[yyyy/mm/dd/]")
+    parser.add_argument("--keys", type=Path, help="the answer of GET /verify/keys, saved")
+    parser.add_argument("--database", help="where to restore to, with the schemas of this release")
+    parser.add_argument("--schema", default="restored", help="a new schema there")
+    wanted = parser.parse_args(arguments)
+    published = read_keys(json.loads(wanted.keys.read_bytes())) if wanted.keys else None
+    walk, ranges, findings = Walk(), list[Archived](), list[str]()
+    try:
+        for archived in read(Objects(place()), wanted.prefix):
+            if not ranges:
+                walk = Walk(before(archived))
+            findings += walk.follow(archived, published or keys_of(archived))
+            ranges.append(archived)
+    except (Unreadable, Missing, StoreUnavailable) as problem:
+        print(f"restore-archive: {problem}", file=sys.stderr)
+        return 2
+    if not ranges:
+        print(f"restore-archive: there is no manifest under {wanted.prefix}", file=sys.stderr)
+        return 2
+    for finding in findings:
+        print(finding)
+    if findings:
+        print(f"NOT verified: {len(findings)} findings in {walk.entries} entries")
+        return 1
+    if wanted.database:
+        restore(ranges, wanted.database, wanted.schema)
+        print(f"restored into schema {wanted.schema}")
+    whose = "the published keys" if published else "the archive's own keys"
+    print(f"verified with {whose}: {walk.entries} entries, {walk.documents} documents")
+    return 0
+
+
+def read(objects: Objects, prefix: str) -> Iterator[Archived]:
+    """Every range below `prefix` with all its lines, oldest first. Raises Unreadable."""
+    manifests = (name for name in objects.names(prefix) if name.endswith(".manifest.json"))
+    # By the numbers of the entries: a range may reach into another day's folder.
+    for name in sorted(manifests, key=lambda name: name.rpartition("/")[2]):
+        kept = read_manifest(b"".join(objects.read(name)))
+        lines = {
+            part["kind"]: read_lines(part, b"".join(objects.read(part["key"])))
+            for part in kept.manifest["objects"]
+        }
+        yield Archived(kept.manifest, kept.entry, kept.signature, lines)
+
+
+def before(first: Archived) -> dict[str, object] | None:
+    """The entry before the first one that is read: as that one says, when it is not the first."""
+    entry = first.of("ledger")[0]
+    if entry["entry_no"] == 1:
+        return None
+    return {"entry_no": entry["entry_no"] - 1, "entry_hash": entry["previous_hash"]}
+
+
+def restore(ranges: list[Archived], database: str, schema: str) -> None:
+    """Fill tables like ours in a new schema: every check and every unique index holds there too."""
+    name = sql.Identifier(schema)
+    with psycopg.connect(database) as connection:
+        connection.execute(sql.SQL("create schema {}").format(name))
+        for kind, table in TABLES.items():
+            connection.execute(
+                sql.SQL(
+                    "create table {}.{} (like {} including constraints including indexes)"
+                ).format(name, sql.Identifier(kind), sql.Identifier(*table.split(".")))
+            )
+            rows = unique(ranges, kind)
+            connection.execute(
+                sql.SQL(
+                    "insert into {0}.{1} select * from jsonb_populate_recordset(null::{0}.{1}, %s)"
+                ).format(name, sql.Identifier(kind)),
+                (json.dumps(rows),),
+            )
+        connection.execute(
+            sql.SQL(
+                "create table {}.documents (fiscal_number text primary key, document jsonb)"
+            ).format(name)
+        )
+        with connection.cursor() as cursor:
+            cursor.executemany(
+                sql.SQL("insert into {}.documents values (%s, %s)").format(name),
+                [
+                    (row["fiscal_number"], json.dumps(row))
+                    for archived in ranges
+                    for row in archived.of("documents")
+                ],
+            )
+
+
+def unique(ranges: list[Archived], kind: str) -> list[dict[str, object]]:
+    """The rows of one kind. Keys come with every range; the last one knows most of them."""
+    if kind == "keys":
+        return list({row["key_id"]: row for one in ranges for row in one.of("keys")}.values())
+    return [row for archived in ranges for row in archived.of(kind)]
+
+
+def place() -> Place:
+    """The bucket of the environment, or the local stack's."""
+    if os.environ.get("OSS_BUCKET"):
+        names = ("ENDPOINT", "REGION", "BUCKET", "ACCESS_KEY_ID", "ACCESS_KEY_SECRET")
+        return Place(*(os.environ.get(f"OSS_{name}", "") for name in names))
+    keys, ports = LocalKeys(ROOT / ".stalela"), Ports(base_port())
+    endpoint = f"http://127.0.0.1:{ports.oss}"
+    key, secret = keys["oss_access_key_id"], keys["oss_access_key_secret"]
+    return Place(endpoint, REGION, BUCKET, key, secret)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
