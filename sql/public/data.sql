@@ -374,7 +374,7 @@ values
 ('invoice_order.paid', 'invoices', 'true', 'A payment that asked for an invoice has succeeded'),
 ('refund.succeeded', 'receipts', 'true', 'The payer is told that money came back'),
 ('%', 'relay', 'false', 'Every event goes to the distributed log; off until an operator turns it on'),
-('invoice.sealed', 'receipts', 'true', 'The client of a fiscal document gets it'),
+('invoice_mail.due', 'receipts', 'true', 'The client of a sealed document gets it by mail'),
 ('transfer.%', 'ledger', 'true', 'The ledger books every transfer event'),
 ('payment_intent.succeeded', 'receipts', 'true', 'The payer gets a receipt'),
 ('payment_intent.%', 'webhooks', 'true', 'Merchants are told about their intents'),

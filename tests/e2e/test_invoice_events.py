@@ -138,24 +138,16 @@ def test_late_signature_is_told_once_and_after_15_minutes(
     books, tenant = outlet.house.books, outlet.merchant.tenant_id
     books.run(
         "insert into signing.signing_queue (fiscal_number, tenant_id, environment, next_attempt_at)"
-        " values (%s, %s, 'sandbox', 'infinity')",
+        " values (%s, %s, 'sandbox', now() + interval '1 hour')",
         sale["fiscal_number"],
         tenant,
     )
 
-    def fail() -> None:
-        books.run(
-            "select signing.record_failure(%s, %s, %s, 5000, 'timed out')",
-            sale["fiscal_number"],
-            sale["sealed"]["key_id"],
-            "a" * 64,
-        )
-
-    fail()
-    assert len(events(outlet, "invoice.signing_delayed")) == 0
-    books.run("update signing.signing_queue set first_failed_at = now() - interval '16 minutes'")
-    fail()
-    fail()
+    books.run("select signing.watch_queue()")
+    assert events(outlet, "invoice.signing_delayed") == []
+    books.run("update signing.signing_queue set waiting_since = now() - interval '16 minutes'")
+    books.run("select signing.watch_queue()")
+    books.run("select signing.watch_queue()")
 
     (told,) = events(outlet, "invoice.signing_delayed")
     schemas.validate(told)

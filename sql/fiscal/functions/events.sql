@@ -105,6 +105,13 @@ begin
         ),
         'signer', former.status, invoice.status
     );
+    -- Most documents have no address, and none of them costs a mail that is not written.
+    if invoice.payload::jsonb #> '{client,email}' is not null then
+        perform fiscal.record_event(
+            invoice.tenant_id, invoice.environment, invoice.invoice_id, 'invoice_mail.due',
+            jsonb_build_object('outlet_id', invoice.outlet_id), 'signer'
+        );
+    end if;
     if invoice.invoice_type in ('credit_note', 'export_credit') then
         perform fiscal.tell_credited(invoice);
     end if;

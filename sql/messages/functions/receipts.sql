@@ -65,7 +65,7 @@ begin
         'facts', case d.event_type
             when 'payment_intent.succeeded' then messages.receipt_facts('receipt', d.ordering_key, null)
             when 'refund.succeeded' then messages.receipt_facts('refund_receipt', null, d.ordering_key)
-            when 'invoice.sealed' then messages.document_facts(d.ordering_key)
+            when 'invoice_mail.due' then messages.document_facts(d.ordering_key)
         end
     )
     from payments.lease_events('receipts', take_receipts.max_rows) as d;

@@ -42,8 +42,8 @@ def emitted() -> set[str]:
     families = {name.partition(".")[0] for name in listed()}
     literal = re.compile(rf"'((?:{'|'.join(families)})\.[a-z_.]+)'")
     for path in (ROOT / "sql").glob("*/functions/*.sql"):
-        # An audit entry is named alike, and is no event.
-        text = re.sub(r"public\.audit\w*\([^)]*", "", path.read_text())
+        # An audit entry or an alert is named alike, and is no event.
+        text = re.sub(r"public\.(audit\w*|raise_alert)\([^)]*", "", path.read_text())
         found |= set(literal.findall(text))
     return found
 
