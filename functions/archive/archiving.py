@@ -3,7 +3,7 @@
 import asyncio
 import io
 import math
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from contextlib import ExitStack, asynccontextmanager
 from datetime import UTC, datetime
 from gzip import GzipFile
@@ -25,6 +25,7 @@ IN_MEMORY: Final = 4 * 1024 * 1024  # a part that grows beyond goes to the disk
 DAYS_OF_A_YEAR: Final = 365.25
 
 Work = dict[str, Any]
+Keep = Callable[[Work, Caller], Awaitable[None]]
 
 
 class Archive:
@@ -44,36 +45,48 @@ class Archive:
 
     async def keep_manifests(self, caller: Caller) -> int:
         """Keep the manifests whose signatures have come; how many."""
-        kept = 0
-        while works := await self._database.call(
-            "fiscal.archive_open", {"max_rows": BATCH}, caller
-        ):
-            for work in works:
-                body = work["body"].encode()
-                digest = await self._write(
-                    work["key"], io.BytesIO(body), "application/json", caller
-                )
-                copy = {
-                    "fiscal_number": work["fiscal_number"],
-                    "object_key": work["key"],
-                    "sha256": digest,
-                    "bytes": len(body),
-                }
-                await self._database.call("fiscal.record_copy", copy, caller, idempotent=True)
-                kept += 1
-        return kept
+        return await self._each("fiscal.archive_open", {}, self._keep_manifest, caller)
 
     async def _keep_ranges(self, outlet_id: str | None, until: datetime, caller: Caller) -> int:
-        kept = 0
-        wanted = {"outlet_id": outlet_id, "until": to_wire(until), "max_rows": BATCH}
-        while works := await self._database.call("fiscal.archive_due", wanted, caller):
+        wanted = {"outlet_id": outlet_id, "until": to_wire(until)}
+        return await self._each("fiscal.archive_due", wanted, self._keep_range, caller)
+
+    async def _each(self, routine: str, wanted: Work, keep: Keep, caller: Caller) -> int:
+        """Work on what a SQL routine finds until nothing is left; how much was kept.
+
+        An outlet that fails is left alone until the next round and stops no other; at the end it
+        is an error all the same.
+        """
+        kept, failed = 0, list[str]()
+        wanted = wanted | {"max_rows": BATCH}
+        while works := await self._database.call(routine, wanted | {"skipped": failed}, caller):
             for work in works:
-                await self._check_retention(work["retention_years"], caller)
-                await self._keep_range(work, caller)
-                kept += 1
+                if work["outlet_id"] in failed:
+                    continue
+                try:
+                    await keep(work, caller)
+                except InternalError as broken:
+                    log.error("archive_failed", broken, subject_id=work["outlet_id"])
+                    failed.append(work["outlet_id"])
+                else:
+                    kept += 1
+        if failed:
+            raise InternalError(f"{len(failed)} outlets could not be archived")
         return kept
 
+    async def _keep_manifest(self, work: Work, caller: Caller) -> None:
+        body = work["body"].encode()
+        digest = await self._write(work["key"], io.BytesIO(body), "application/json", caller)
+        copy = {
+            "fiscal_number": work["fiscal_number"],
+            "object_key": work["key"],
+            "sha256": digest,
+            "bytes": len(body),
+        }
+        await self._database.call("fiscal.record_copy", copy, caller, idempotent=True)
+
     async def _keep_range(self, work: Work, caller: Caller) -> None:
+        await self._check_retention(work["retention_years"], caller)
         year, month, day = work["day"].split("-")
         prefix = (
             f"fiscal/{work['jurisdiction']}/{work['merchant_id']}/{work['outlet_id']}"

@@ -41,7 +41,7 @@ def create(settings: Settings) -> FastAPI:
             log.warning("archive_not_configured")
             return 0
         caller = background_caller()
-        return await archive.keep_days(caller) + await archive.keep_manifests(caller)
+        return await archive.keep_manifests(caller) + await archive.keep_days(caller)
 
     app.state.database, app.state.archive, app.state.drain = database, archive, Drain(step)
     return app

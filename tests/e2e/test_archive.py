@@ -200,6 +200,21 @@ def test_night_archives_the_days_that_are_over_and_no_other(outlet: Outlet, hous
     assert house.books.column(ends, outlet.outlet_id) == [1]
 
 
+def test_outlet_that_fails_stops_no_other(outlet: Outlet, house: House, store: Vaulted) -> None:
+    well = Outlet(house)
+    for one in (outlet, well):
+        one.sealed()
+        age(house, one, 1)
+    store.arm("damage")  # the first object of the outlet whose id is smaller
+
+    refused = as_platform(house, "/archive")
+
+    assert refused.status_code == 500
+    ends = "select last_entry from fiscal.archive_manifests where outlet_id = %s"
+    assert house.books.column(ends, outlet.outlet_id) == []
+    assert house.books.column(ends, well.outlet_id) == [1]
+
+
 def test_bucket_that_forgets_is_given_nothing(outlet: Outlet, house: House, store: Vaulted) -> None:
     policy = house.stack.state / "oss/worm.json"
     hidden = policy.rename(policy.with_suffix(".away"))

@@ -3,7 +3,7 @@
 
 set role stalela_owner;
 
-create function fiscal.archive_due(outlet_id text, until timestamptz, max_rows integer)
+create function fiscal.archive_due(outlet_id text, until timestamptz, max_rows integer, skipped text[] default '{}')
 returns setof jsonb
 language plpgsql
 stable
@@ -51,7 +51,8 @@ begin
             and left(l.sealed_at, 10) <= next_day.day and l.sealed_at::timestamptz < archive_due.until
     ) as range
     where
-        o.outlet_id = coalesce(archive_due.outlet_id, o.outlet_id) and range.last_entry is not null
+        o.outlet_id = coalesce(archive_due.outlet_id, o.outlet_id) and o.outlet_id <> all(archive_due.skipped)
+        and range.last_entry is not null
         and exists (
             select from fiscal.fiscal_ledger as l
             where
@@ -63,7 +64,7 @@ begin
 end
 $$;
 comment on function fiscal.archive_due is
-'The next range of each outlet''s entries that is to be archived: a day in UTC (or what there is of it before `until`), from where the one before ended, all of it signed. Of all outlets, or of the one named.';
+'The next range of each outlet''s entries that is to be archived: a day in UTC (or what there is of it before `until`), from where the one before ended, all of it signed. Of all outlets but those skipped, or of the one named.';
 
 create function fiscal.archive_page(outlet_id text, first_entry bigint, last_entry bigint)
 returns jsonb
@@ -167,7 +168,7 @@ $$;
 comment on function fiscal.record_manifest is
 'Puts the manifest of objects that are kept into the outlet''s chain, to be signed; its number. Null when this range has one already.';
 
-create function fiscal.archive_open(max_rows integer)
+create function fiscal.archive_open(max_rows integer, skipped text[] default '{}')
 returns setof jsonb
 language plpgsql
 stable
@@ -179,6 +180,7 @@ begin
     return query
     select jsonb_build_object(
         'fiscal_number', a.fiscal_number,
+        'outlet_id', a.outlet_id,
         'key', format('%s%s-%s.manifest.json', a.prefix,
             lpad(a.first_entry::text, 8, '0'), lpad(a.last_entry::text, 8, '0')
         ),
@@ -189,7 +191,9 @@ begin
     from fiscal.archive_manifests as a
     inner join fiscal.fiscal_ledger as l on l.fiscal_number = a.fiscal_number
     inner join fiscal.signatures as s on s.fiscal_number = a.fiscal_number
-    where not exists (select from fiscal.archive_copies as c where c.fiscal_number = a.fiscal_number)
+    where
+        a.outlet_id <> all(archive_open.skipped)
+        and not exists (select from fiscal.archive_copies as c where c.fiscal_number = a.fiscal_number)
     order by a.created_at
     limit archive_open.max_rows;
 end
