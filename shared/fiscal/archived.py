@@ -9,7 +9,7 @@ import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from hashlib import sha256
-from typing import Any, Final
+from typing import Any
 
 from shared.fiscal.canonical import canonical_bytes
 from shared.fiscal.chain import GENESIS
@@ -17,8 +17,6 @@ from shared.fiscal.proof import Keys, SignedEntry, check_entry, prove, read_keys
 from shared.fiscal.seal import Seal
 
 Row = dict[str, Any]
-# Where the words of an entry are that is no document, and the member that has them.
-BODIES: Final = ("reports", "rotations", "manifests")
 
 
 class Unreadable(Exception):
@@ -97,7 +95,7 @@ class Walk:
 
     def _chained(self, archived: Archived, keys: Keys) -> Iterator[str]:
         signatures = {row["fiscal_number"]: row for row in archived.of("signatures")}
-        bodies = dict(_bodies(archived))
+        bodies = {row["fiscal_number"]: row["body"] for row in archived.of("bodies")}
         documents = {row["fiscal_number"]: row for row in archived.of("documents")}
         for entry in archived.of("ledger"):
             number = entry["fiscal_number"]
@@ -109,7 +107,7 @@ class Walk:
                 yield from self._signed(entry, signature, archived.manifest, keys)
             if entry["invoice_id"] is None:
                 body = bodies.get(number)
-                if body is None or sha256(body).hexdigest() != entry["canonical_payload_hash"]:
+                if body is None or _hash(body) != entry["canonical_payload_hash"]:
                     yield f"{number}: what it stands for is missing or another"
                 continue
             document = documents.get(number)
@@ -157,7 +155,5 @@ class Walk:
             yield f"{entry['fiscal_number']}: {finding.detail}"
 
 
-def _bodies(archived: Archived) -> Iterator[tuple[str, bytes]]:
-    for kind in BODIES:
-        for row in archived.of(kind):
-            yield row["fiscal_number"], row["body"].encode()
+def _hash(text: str) -> str:
+    return sha256(text.encode()).hexdigest()

@@ -84,6 +84,11 @@ begin
             'reports', jsonb_agg(row_to_json(z)::text order by l.entry_no) filter (where z.report_id is not null),
             'rotations', jsonb_agg(row_to_json(k)::text order by l.entry_no) filter (where k.fiscal_number is not null),
             'manifests', jsonb_agg(row_to_json(a)::text order by l.entry_no) filter (where a.fiscal_number is not null),
+            -- The words of every entry that is no document, whatever kinds there will be.
+            'bodies', jsonb_agg(jsonb_build_object(
+                'fiscal_number', l.fiscal_number,
+                'body', coalesce(z.body, k.body, a.body, fiscal.entry_body(l.record_type, l.fiscal_number))
+            )::text order by l.entry_no) filter (where l.invoice_id is null),
             'signing_log', (
                 select jsonb_agg(row_to_json(g)::text order by g.signing_log_id)
                 from signing.signing_log as g
