@@ -3786,7 +3786,7 @@ values
 ('invoice_order.paid', 'invoices', 'true', 'A payment that asked for an invoice has succeeded'),
 ('refund.succeeded', 'receipts', 'true', 'The payer is told that money came back'),
 ('%', 'relay', 'false', 'Every event goes to the distributed log; off until an operator turns it on'),
-('invoice.sealed', 'receipts', 'true', 'The client of a fiscal document gets it'),
+('invoice_mail.due', 'receipts', 'true', 'The client of a sealed document gets it by mail'),
 ('transfer.%', 'ledger', 'true', 'The ledger books every transfer event'),
 ('payment_intent.succeeded', 'receipts', 'true', 'The payer gets a receipt'),
 ('payment_intent.%', 'webhooks', 'true', 'Merchants are told about their intents'),
@@ -21984,7 +21984,7 @@ begin
         'facts', case d.event_type
             when 'payment_intent.succeeded' then messages.receipt_facts('receipt', d.ordering_key, null)
             when 'refund.succeeded' then messages.receipt_facts('refund_receipt', null, d.ordering_key)
-            when 'invoice.sealed' then messages.document_facts(d.ordering_key)
+            when 'invoice_mail.due' then messages.document_facts(d.ordering_key)
         end
     )
     from payments.lease_events('receipts', take_receipts.max_rows) as d;
@@ -23905,7 +23905,7 @@ reset role;
 
 set role stalela_owner;
 
-create function fiscal.archive_due(outlet_id text, until timestamptz, max_rows integer)
+create function fiscal.archive_due(outlet_id text, until timestamptz, max_rows integer, skipped text[] default '{}')
 returns setof jsonb
 language plpgsql
 stable
@@ -23917,7 +23917,8 @@ begin
     return query
     select jsonb_build_object(
         'outlet_id', o.outlet_id, 'outlet_code', o.outlet_code, 'merchant_id', m.merchant_id,
-        'jurisdiction', m.jurisdiction, 'environment', o.environment, 'day', range.day,
+        'jurisdiction', m.jurisdiction, 'fiscal_authority_id', o.fiscal_authority_id, 'environment', o.environment,
+        'day', range.day,
         'first_entry', done.last_entry + 1, 'last_entry', range.last_entry,
         'retention_years', j.retention_years
     )
@@ -23952,7 +23953,8 @@ begin
             and left(l.sealed_at, 10) <= next_day.day and l.sealed_at::timestamptz < archive_due.until
     ) as range
     where
-        o.outlet_id = coalesce(archive_due.outlet_id, o.outlet_id) and range.last_entry is not null
+        o.outlet_id = coalesce(archive_due.outlet_id, o.outlet_id) and o.outlet_id <> all(archive_due.skipped)
+        and range.last_entry is not null
         and exists (
             select from fiscal.fiscal_ledger as l
             where
@@ -23964,7 +23966,7 @@ begin
 end
 $$;
 comment on function fiscal.archive_due is
-'The next range of each outlet''s entries that is to be archived: a day in UTC (or what there is of it before `until`), from where the one before ended, all of it signed. Of all outlets, or of the one named.';
+'The next range of each outlet''s entries that is to be archived: a day in UTC (or what there is of it before `until`), from where the one before ended, all of it signed. Of all outlets but those skipped, or of the one named.';
 
 create function fiscal.archive_page(outlet_id text, first_entry bigint, last_entry bigint)
 returns jsonb
@@ -23980,10 +23982,15 @@ begin
             'ledger', jsonb_agg(row_to_json(l)::text order by l.entry_no),
             'documents', jsonb_agg(fiscal.invoice_resource(l.invoice_id) order by l.entry_no)
                 filter (where l.invoice_id is not null),
-            'signatures', jsonb_agg(row_to_json(s)::text order by l.entry_no),
+            'signatures', jsonb_agg(row_to_json(s)::text order by l.entry_no) filter (where s.fiscal_number is not null),
             'reports', jsonb_agg(row_to_json(z)::text order by l.entry_no) filter (where z.report_id is not null),
             'rotations', jsonb_agg(row_to_json(k)::text order by l.entry_no) filter (where k.fiscal_number is not null),
             'manifests', jsonb_agg(row_to_json(a)::text order by l.entry_no) filter (where a.fiscal_number is not null),
+            -- The words of every entry that is no document, whatever kinds there will be.
+            'bodies', jsonb_agg(jsonb_build_object(
+                'fiscal_number', l.fiscal_number,
+                'body', coalesce(z.body, k.body, a.body, fiscal.entry_body(l.record_type, l.fiscal_number))
+            )::text order by l.entry_no) filter (where l.invoice_id is null),
             'signing_log', (
                 select jsonb_agg(row_to_json(g)::text order by g.signing_log_id)
                 from signing.signing_log as g
@@ -23991,7 +23998,7 @@ begin
             )
         )
         from fiscal.fiscal_ledger as l
-        inner join fiscal.signatures as s on s.fiscal_number = l.fiscal_number
+        left join fiscal.signatures as s on s.fiscal_number = l.fiscal_number
         left join fiscal.reports as z on z.fiscal_number = l.fiscal_number
         left join signing.key_rotations as k on k.fiscal_number = l.fiscal_number
         left join fiscal.archive_manifests as a on a.fiscal_number = l.fiscal_number
@@ -24068,7 +24075,7 @@ $$;
 comment on function fiscal.record_manifest is
 'Puts the manifest of objects that are kept into the outlet''s chain, to be signed; its number. Null when this range has one already.';
 
-create function fiscal.archive_open(max_rows integer)
+create function fiscal.archive_open(max_rows integer, skipped text[] default '{}')
 returns setof jsonb
 language plpgsql
 stable
@@ -24080,6 +24087,7 @@ begin
     return query
     select jsonb_build_object(
         'fiscal_number', a.fiscal_number,
+        'outlet_id', a.outlet_id,
         'key', format('%s%s-%s.manifest.json', a.prefix,
             lpad(a.first_entry::text, 8, '0'), lpad(a.last_entry::text, 8, '0')
         ),
@@ -24090,7 +24098,9 @@ begin
     from fiscal.archive_manifests as a
     inner join fiscal.fiscal_ledger as l on l.fiscal_number = a.fiscal_number
     inner join fiscal.signatures as s on s.fiscal_number = a.fiscal_number
-    where not exists (select from fiscal.archive_copies as c where c.fiscal_number = a.fiscal_number)
+    where
+        a.outlet_id <> all(archive_open.skipped)
+        and not exists (select from fiscal.archive_copies as c where c.fiscal_number = a.fiscal_number)
     order by a.created_at
     limit archive_open.max_rows;
 end
@@ -25034,6 +25044,13 @@ begin
         ),
         'signer', former.status, invoice.status
     );
+    -- Most documents have no address, and none of them costs a mail that is not written.
+    if invoice.payload::jsonb #> '{client,email}' is not null then
+        perform fiscal.record_event(
+            invoice.tenant_id, invoice.environment, invoice.invoice_id, 'invoice_mail.due',
+            jsonb_build_object('outlet_id', invoice.outlet_id), 'signer'
+        );
+    end if;
     if invoice.invoice_type in ('credit_note', 'export_credit') then
         perform fiscal.tell_credited(invoice);
     end if;
@@ -28209,6 +28226,9 @@ as $$
 #variable_conflict use_column
 begin
     return case entry_body.record_type
+        when 'archive' then (
+            select a.body from fiscal.archive_manifests as a where a.fiscal_number = entry_body.fiscal_number
+        )
         when 'key_rotation' then (
             select r.body from signing.key_rotations as r where r.fiscal_number = entry_body.fiscal_number
         )
@@ -28314,8 +28334,8 @@ begin
         select case
             when (
                 e.tenant_id = (wrong_row.outlet).tenant_id and e.environment = (wrong_row.outlet).environment
-                and (e.invoice_id is null) = (e.record_type in ('block_void', 'report_z', 'key_rotation'))
-                and (e.sequence is null) = (e.record_type in ('report_z', 'key_rotation'))
+                and (e.invoice_id is null) = (e.record_type in ('block_void', 'report_z', 'key_rotation', 'archive'))
+                and (e.sequence is null) = (e.record_type in ('report_z', 'key_rotation', 'archive'))
                 and coalesce(e.sequence, e.series_no) = e.series_no and e.chain_version = 1
                 -- Every number ends in its integer, padded to six digits.
                 and e.fiscal_number like '%-' || lpad(e.series_no::text, greatest(6, length(e.series_no::text)), '0')
