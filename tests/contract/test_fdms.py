@@ -1,5 +1,6 @@
 """Our fiscal device and the FDMS simulator, over real mutual TLS: registration, days, receipts."""
 
+import base64
 import json
 from collections.abc import AsyncIterator, Iterator, Mapping
 from dataclasses import replace
@@ -9,6 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.hazmat.primitives.asymmetric.padding import PKCS1v15
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from cryptography.x509.oid import NameOID
 
 from scripts.stack.fdms import texts as theirs
 from scripts.stack.fdms.testing import Fdms as Simulator
@@ -29,11 +36,14 @@ from shared.authority.base import (
 )
 from shared.authority.wire import Wire
 from shared.authority.zw import texts
-from shared.authority.zw.fdms import Fdms
+from shared.authority.zw.content import content_of
+from shared.authority.zw.fdms import FORMAT, HARARE, Fdms
 from shared.authority.zw.gateway import Gateway, Identity
-from shared.authority.zw.keys import DeviceKey
+from shared.authority.zw.keys import DeviceKey, common_name
 from shared.authority.zw.state import Book
+from shared.authority.zw.taxes import Taxpayer
 from shared.authority.zw.tls import Identities
+from shared.authority.zw.wire import DeviceSignature, Place, receipt_json
 from shared.errors import AuthorityRefused, InvalidParameter
 from shared.fiscal.document import Document
 from shared.fiscal.engine import price
@@ -708,6 +718,39 @@ async def test_simulator_refuses_a_signature_of_raw_r_and_s(fdms: Simulator, des
     answer = await used.tell(identity, "SubmitReceipt", body)
 
     assert "RCPT020" in [row["validationErrorCode"] for row in answer["validationErrors"]]
+
+
+async def test_simulator_takes_devices_with_rsa_keys(fdms: Simulator, desk: Desk) -> None:
+    used, number = desk.authority._gateways["sandbox"], next(_devices)
+    fdms.sell(number)
+    key = rsa.generate_private_key(65537, 2048)
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, common_name(f"SN{number}", number))])
+    asked = x509.CertificateSigningRequestBuilder().subject_name(name).sign(key, SHA256())
+    issued = await used.public(
+        f"{number}/RegisterDevice",
+        {
+            "activationKey": "12axc178",  # whatever its case
+            "certificateRequest": asked.public_bytes(Encoding.PEM).decode(),
+        },
+    )
+    private = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode()
+    identity = Identity(number, f"SN{number}", issued["certificate"], private)
+    await used.tell(identity, "OpenDay", {"fiscalDayOpened": f"{datetime.now(HARARE):{FORMAT}}"})
+    content = content_of(
+        desk.sale().payload, "RSA-1", Taxpayer.read(desk.device.state["config"]), "2026-11-21"
+    )
+    place = Place(number, 1, 1, f"{datetime.now(HARARE):{FORMAT}}", None)
+    text = texts.receipt_text(content, place)
+    signed = base64.b64encode(key.sign(text.encode(), PKCS1v15(), SHA256())).decode()
+
+    answer = await used.tell(
+        identity,
+        "SubmitReceipt",
+        receipt_json(content, place, DeviceSignature(texts.hash_of(text), signed)),
+    )
+
+    assert answer["receiptID"] > 0
+    assert "validationErrors" not in answer
 
 
 @pytest.mark.parametrize(
