@@ -132,7 +132,14 @@ class Batch(BaseModel):
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
-    invoices: Annotated[list[Asked], Field(min_length=1, max_length=100)]
+    invoices: Annotated[
+        list[Asked],
+        Field(
+            min_length=1,
+            max_length=100,
+            examples=[[{"fiscal_number": NUMBER, "auth_code": CODE}]],
+        ),
+    ]
 
 
 class NotFound(BaseModel):

@@ -6,7 +6,7 @@ from typing import Final
 
 ROOT: Final = Path(__file__).resolve().parents[2]
 FOLDERS: Final = ("functions", "shared")
-DATA_SUFFIXES: Final = (".csv", ".json", ".ttf", ".txt")
+DATA_SUFFIXES: Final = (".css", ".csv", ".json", ".ttf", ".txt")
 LOCK: Final = "uv.lock"
 _SUFFIXES: Final = (".py", ".toml", *DATA_SUFFIXES)
 
