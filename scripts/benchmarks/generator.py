@@ -51,6 +51,7 @@ class Senders:
             answer = await connection.ask(sent)
             outcome.latencies_ms.append((perf_counter() - began) * 1000)
             outcome.rail_ms.append(answer.rail_ms)
+            outcome.server_ms.append(answer.server_ms)
             outcome.statuses[str(answer.status)] = outcome.statuses.get(str(answer.status), 0) + 1
             self._keep(answer)
         connection.close()

@@ -34,7 +34,7 @@ class Load:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """Latencies in ms, of every answer; rail_ms: of that, waiting for the rail.
+    """Latencies in ms, of every answer. rail_ms: of that, waiting for the rail; server_ms: ours.
 
     cpu_s: what the generator itself spent, on the same machine.
     """
@@ -44,6 +44,7 @@ class Outcome:
     statuses: dict[str, int]
     latencies_ms: list[float]
     rail_ms: list[float] = field(default_factory=list)
+    server_ms: list[float] = field(default_factory=list)
     captured: list[str] = field(default_factory=list)
 
     @property

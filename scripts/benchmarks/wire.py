@@ -21,13 +21,14 @@ def request(method: str, path: str, headers: Mapping[str, str], body: object = N
 
 
 class Answer:
-    """What came back. rail_ms: the wait for the rail, from Server-Timing; 0 without one."""
+    """What came back. From Server-Timing, 0 without it: server_ms, all of it; rail_ms, its wait."""
 
-    __slots__ = ("body", "rail_ms", "status")
+    __slots__ = ("body", "rail_ms", "server_ms", "status")
 
     def __init__(self) -> None:
         self.status = 0
         self.body = b""
+        self.server_ms = 0.0
         self.rail_ms = 0.0
 
 
@@ -81,6 +82,8 @@ class Connection(asyncio.Protocol):
             for part in value.split(b", "):
                 if part.startswith(b"rail;dur="):
                     self._answer.rail_ms = float(part[9:])
+                elif part.startswith(b"total;dur="):
+                    self._answer.server_ms = float(part[10:])
 
     def on_body(self, body: bytes) -> None:
         self._answer.body += body
