@@ -53,6 +53,27 @@ def test_reports_add_up(days: list[list[Any]], api: Api, books: Books) -> None:
     }
 
 
+def test_x_says_what_documents_wait_for(till: Till, books: Books) -> None:
+    invoice = till.seal()
+    books.run(
+        "insert into sync.authority_sync_queue (tenant_id, environment, outlet_id, jurisdiction,"
+        " kind, subject, invoice_id, next_attempt_at)"
+        " values (%s, 'sandbox', %s, 'CD', 'document', %s, %s, 'infinity')"
+        " on conflict do nothing",
+        till.tenant_id,
+        till.outlet_id,
+        invoice["id"],
+        invoice["id"],
+    )
+
+    assert x(till)["platform_status"] == {
+        "signer": "ok",
+        "pending_signature": 1,
+        "pending_sync": 1,
+        "next_sequence": 2,
+    }
+
+
 def sold(till: Till, day: list[Any]) -> list[Row]:
     """The sealed documents, credits too."""
     made = []
