@@ -34,7 +34,9 @@ class DraftReplacement(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    version: Annotated[int, Field(ge=1, description="The one you read.", examples=[1])]
+    version: Annotated[
+        int, Field(ge=1, le=2**31 - 1, description="The one you read.", examples=[1])
+    ]
     document: Document
 
 

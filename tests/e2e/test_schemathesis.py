@@ -24,6 +24,7 @@ from hypothesis import strategies as st
 from scripts.stack.openapi import operations
 from scripts.stack.places import ROOT
 from scripts.stack.stack import Stack
+from shared.fiscal.document import Document
 from tests.support.house import House, Merchant, living_in
 from tests.support.simulator import new_phone, until
 
@@ -331,6 +332,7 @@ def facts_of(merchant: Merchant) -> Json:
     )
     body = {"name": "Wanjiru Kamau", "phone": new_phone()}
     party = merchant.api.post("/compliance/parties", json=body).raise_for_status().json()
+    outlet_id = outlet_of(merchant)
     return {
         "known": {
             "payment_intent_id": [*untouched, paid, declined, wrong],
@@ -339,12 +341,13 @@ def facts_of(merchant: Merchant) -> Json:
             "refund_id": refunds_of(merchant, paid),
             "payout_id": payouts_of(merchant),
             "party_id": [party["id"]],
-            "outlet_id": [outlet_of(merchant)],
+            "outlet_id": [outlet_id],
             "report_id": [report_of(merchant)],
             "endpoint_id": endpoints,
             "event_id": [event["id"] for event in merchant.timeline(paid)],
             "institution_id": ["safaricom_ke"],
             "calendar": ["KE"],
+            **documents_of(merchant, outlet_id),
         },
         "instead": {own_key: f"key_{own_key[:3:-1]}"},
     }
@@ -367,6 +370,21 @@ def report_of(merchant: Merchant) -> str:
     """The Z of an outlet that nobody else closes."""
     day = {"type": "z", "outlet_id": outlet_of(merchant)}
     return str(merchant.post("/reports", day).raise_for_status().json()["id"])
+
+
+def documents_of(merchant: Merchant, outlet_id: str) -> dict[str, list[str]]:
+    """Sealed documents, and drafts of which every other one is never sealed."""
+    (example,) = Document.model_json_schema()["examples"]
+    document = example | {"outlet_id": outlet_id}
+    sealed = [merchant.post("/invoices", document).raise_for_status() for _ in range(8)]
+    drafts = [
+        merchant.post("/invoices/drafts", {"document": document, "purpose": purpose})
+        for purpose in ("invoice", "proforma") * 6
+    ]
+    return {
+        "invoice_id": [answer.json()["id"] for answer in sealed],
+        "draft_id": [answer.raise_for_status().json()["id"] for answer in drafts],
+    }
 
 
 def refunds_of(merchant: Merchant, paid: str) -> list[str]:

@@ -37,6 +37,16 @@ def before_call(
             body["payment_intent"] = paid
     # A document is sealed by an outlet of ours or not at all, and reports are of one.
     for place in (body, case.query):
-        if isinstance(place, dict) and str(place.get("outlet_id", ""))[:4] == "out_":
-            for outlet in FACTS["known"].get("outlet_id", []):
-                place["outlet_id"] = outlet
+        if isinstance(place, dict):
+            for part in (place, place.get("document"), *_list(place.get("invoices"))):
+                _at_our_outlet(part)
+
+
+def _at_our_outlet(part: Any) -> None:
+    if isinstance(part, dict) and str(part.get("outlet_id", ""))[:4] == "out_":
+        for outlet in FACTS["known"].get("outlet_id", []):
+            part["outlet_id"] = outlet
+
+
+def _list(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else []
