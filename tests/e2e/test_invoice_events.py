@@ -112,7 +112,10 @@ def test_merchant_hears_what_all_credits_of_a_document_come_to(
     answers = at_once(4, lambda _: outlet.seal(credit))
 
     assert [answer.status_code for answer in answers] == [201] * 4
-    told = [event for event in events(outlet) if event["type"] == "invoice.credited"]
+    told = until(
+        lambda: found if len(found := events(outlet, "invoice.credited")) == 4 else None,
+        "four events",
+    )
     for event in told:
         schemas.validate(event)
     told.sort(key=lambda event: int(event["data"]["sequence"]))
@@ -149,7 +152,7 @@ def test_late_signature_is_told_once_and_after_15_minutes(
     books.run("select signing.watch_queue()")
     books.run("select signing.watch_queue()")
 
-    (told,) = events(outlet, "invoice.signing_delayed")
+    (told,) = until(lambda: events(outlet, "invoice.signing_delayed"), "the merchant told")
     schemas.validate(told)
     assert told["data"]["invoice_id"] == sale["id"]
     books.run("delete from signing.signing_queue where tenant_id = %s", tenant)
