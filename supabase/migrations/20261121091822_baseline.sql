@@ -2578,7 +2578,7 @@ create table signing.signing_queue (
     fiscal_number text primary key,
     tenant_id text not null,
     environment text not null check (environment in ('sandbox', 'production')),
-    key_id text references signing.keys (key_id),
+    key_id text, -- no foreign key: it would have all sealing take turns at the one row of the active key
     attempts integer not null default 0,
     next_attempt_at timestamptz not null,
     waiting_since timestamptz not null default now(),
@@ -2591,7 +2591,6 @@ comment on column signing.signing_queue.key_id is
 'The only key that may sign the entry, decided when it was sealed; null: whichever is active when it is signed, because none was then.';
 alter table signing.signing_queue enable row level security;
 create index signing_queue_due on signing.signing_queue (next_attempt_at);
-create index signing_queue_of_key on signing.signing_queue (key_id);
 create index signing_queue_of_tenant on signing.signing_queue (tenant_id, environment);
 
 create table signing.chain_keys (
