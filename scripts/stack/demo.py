@@ -24,6 +24,7 @@ GUIDE = """
   API         {functions}            (its page: {functions}/docs)
   Phone       {daraja}            (prompts of the Daraja simulator: enter the PIN there)
   Mailbox     {mailbox}            (receipts and alerts that would have been sent)
+  DGI         {emcf}            (DR Congo's e-MCF: POST /control/devices hands out a device)
   Supabase    {url}
   Postgres    {dsn}
   secret key       {secret}
@@ -92,6 +93,7 @@ def guide(stack: Stack) -> str:
         functions=stack.functions_url,
         daraja=stack.daraja_url,
         mailbox=stack.mailbox_url,
+        emcf=stack.emcf_url,
         url=stack.url,
         dsn=stack.dsn(),
         secret=stack.keys[SECRET_KEY],

@@ -125,6 +125,7 @@ class Client(_Part):
 class Item(_Part):
     """One line. `category` is catalogue metadata for choosing the group and is not sealed.
 
+    `authority_tax_group` is the authority's own group where the usual one does not fit the article.
     tax_rate, line_base, tax_amount and line_total may be declared; they must equal ours.
     """
 
@@ -138,6 +139,7 @@ class Item(_Part):
     discount_amount: MoneyText | None = None
     discount_percent: PercentText | None = None
     tax_group: Text50 | None = None
+    authority_tax_group: Text50 | None = None
     category: Text50 | None = None
     hs_code: Annotated[str, StringConstraints(pattern=r"^[0-9]{4,10}$")] | None = None
     item_class_code: Text50 | None = None

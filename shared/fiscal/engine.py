@@ -158,6 +158,7 @@ def unpaid(document: Document) -> Priced:
     """As `price`, whatever the payments come to."""
     rules = jurisdiction(document.jurisdiction)
     kind = checks.check_document(document, rules)
+    groups.check_authority_groups(document, rules)
     manifest = rules.manifest(document.tax_group_manifest_version, document.at, kind)
     scale = scale_of(document.totals.currency)
     lines = tuple(

@@ -2,7 +2,7 @@
 
 from shared.errors import FieldError, TaxGroupInvalid
 from shared.fiscal.document import Client, Document, Item
-from shared.fiscal.rules import InvoiceType, Manifest, TaxGroup
+from shared.fiscal.rules import InvoiceType, Jurisdiction, Manifest, TaxGroup
 
 EMBASSY = "embassy"
 EXPORT = "export"
@@ -52,6 +52,18 @@ def suggest(kind: str, category: str | None, manifest: Manifest, pointer: str = 
     )
 
 
+def check_authority_groups(document: Document, rules: Jurisdiction) -> None:
+    """Groups named as the authority names them are groups it has. TaxGroupInvalid."""
+    theirs = [manifest for manifest in rules.manifests.values() if manifest.surface == "authority"]
+    known = sorted({code for manifest in theirs for code in manifest.groups})
+    for item in document.items:
+        named = item.authority_tax_group
+        if named is not None and named not in known:
+            pointer = f"/items/{item.line_no - 1}/authority_tax_group"
+            groups = ", ".join(known) or "none"
+            raise _invalid(item, pointer, f"{named} is no group of the authority; it has {groups}")
+
+
 def _forced(document: Document, manifest: Manifest, kind: InvoiceType) -> tuple[str, str] | None:
     """What the buyer or the document demands, and the group it demands."""
     embassy = _of_rule(manifest, EMBASSY)
@@ -83,4 +95,6 @@ def country_of(client: Client, home: str) -> str:
 
 def _invalid(item: Item, pointer: str, rule: str) -> TaxGroupInvalid:
     error: FieldError = {"pointer": pointer, "detail": rule}
-    return TaxGroupInvalid(f"line {item.line_no}: tax_group {rule}", errors=[error])
+    return TaxGroupInvalid(
+        f"line {item.line_no}: {pointer.rsplit('/', 1)[-1]} {rule}", errors=[error]
+    )

@@ -109,8 +109,10 @@ def _authority_manifest(rules: Jurisdiction, timestamp: str) -> Manifest:
 def _group_of(
     item: Mapping[str, Any], payload: Mapping[str, Any], rules: Jurisdiction, manifest: Manifest
 ) -> AuthorityGroup:
-    if item["kind"] == "levy":
-        return AuthorityGroup(None, LEVY)
+    named = item.get("authority_tax_group") or (LEVY if item["kind"] == "levy" else None)
+    if named is not None:
+        is_rated = manifest.groups[named].rate is not None
+        return AuthorityGroup(named, None) if is_rated else AuthorityGroup(None, named)
     ours = (payload["tax_group_manifest_version"], item["tax_group"], manifest.version)
     found = rules.authority_groups.get(ours)
     if found is None or found.group is None:
@@ -135,7 +137,8 @@ def _priced(
         _in_cdf(Decimal(item[name]), fx_rate) for name in ("line_base", "tax_amount", "line_total")
     )
     if group.group is None:  # a levy that the merchant itself put on a line
-        yield _Line(item, LEVY, total, ZERO, total, is_tax=True)
+        assert group.levy is not None, "one of the two"
+        yield _levy(item, group.levy, total)
         return
     if group.levy is None:
         # With the rate as it was sealed: where the authority has another one, the totals tell.
@@ -143,8 +146,12 @@ def _priced(
         yield _taxed(item, group.group, base if is_net else total, rate, is_net=is_net)
         return
     yield _taxed(item, group.group, base, _rate(manifest, group.group), is_net=is_net)
-    is_vat = group.levy == SPECIFIC_VAT
-    yield _Line(item, group.levy, tax, tax if is_vat else ZERO, tax, is_tax=True)
+    yield _levy(item, group.levy, tax)
+
+
+def _levy(item: Mapping[str, Any], group: str, amount: Decimal) -> _Line:
+    vat = amount if group == SPECIFIC_VAT else ZERO
+    return _Line(item, group, amount, vat, amount, is_tax=True)
 
 
 def _taxed(

@@ -10,6 +10,8 @@ from scripts.stack.emcf.rules import Refused, examine
 from shared.authority.base import Acceptance, Blocked
 from shared.authority.cd.request import Expected, build
 from shared.authority.wire import from_json, to_json
+from shared.errors import TaxGroupInvalid
+from shared.fiscal.rules import jurisdiction
 from tests.support.sealed import congolese, line, sealed
 
 Json = dict[str, Any]
@@ -85,6 +87,28 @@ def test_excise_is_a_levy_beside_its_base_and_the_total_stays() -> None:
     assert (base["taxGroup"], base["price"]) == ("B", Decimal("1000.00"))
     assert (levy["type"], levy["taxGroup"], levy["price"]) == ("TAX", "L", Decimal("300.00"))
     assert expected == Expected(Decimal("1300.00"), Decimal("137.93"))
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs", "rate"), [("TG08", "C", "0.05"), ("TG01", "H", "0.00"), ("TG02", "P", None)]
+)
+def test_article_goes_under_the_group_it_names(ours: str, theirs: str, rate: str | None) -> None:
+    items = [line(kind="goods", tax_group=ours, authority_tax_group=theirs)]
+    total = {"0.05": "1050.00", "0.00": "1000.00", None: "1160.00"}[rate]
+    request, expected = build(sealed(congolese(items=items, payments=pay(total))), FACTS)
+
+    there = examine(from_json(to_json(request)), NIF)
+
+    assert request["items"][0]["taxGroup"] == theirs
+    # 16% were sealed and P has 1% there: what it computes is not what was sealed.
+    assert (there.vat == expected.vat) == (rate is not None)
+
+
+def test_group_the_authority_does_not_have_is_refused_before_sealing() -> None:
+    with pytest.raises(TaxGroupInvalid) as refused:
+        sealed(congolese(items=[line(authority_tax_group="Z")]))
+
+    assert refused.value.errors[0]["pointer"] == "/items/0/authority_tax_group"
 
 
 def test_fuel_is_its_pre_tax_amount_and_its_specific_vat() -> None:
@@ -207,8 +231,6 @@ def test_the_simulator_refuses_what_the_dgi_refuses(change: Json, code: str) -> 
 
 
 def test_every_group_we_know_has_the_rate_that_the_simulator_has() -> None:
-    from shared.fiscal.rules import jurisdiction
-
     ours = jurisdiction("CD").manifests["CD-DGI-2026-03"].groups
 
     assert {name: group.rate and int(group.rate * 100) for name, group in ours.items()} == {
