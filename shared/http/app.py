@@ -35,6 +35,17 @@ from shared.http.validation import error_from_validation
 
 MAX_BODY_BYTES: Final = 64 * 1024
 
+# What an app may hold open, in the order in which it is closed: users before what they use.
+_HELD: Final = (
+    "drain",
+    "sender",
+    "rails",
+    "authorities",
+    "outbound",
+    "mailer",
+    "views",
+    "database",
+)
 _BY_STATUS: Final[dict[int, type[StalelaError]]] = {
     401: AuthenticationRequired,
     403: TokenInvalid,
@@ -118,7 +129,7 @@ def create_app(
 @asynccontextmanager
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     yield
-    for name in ("drain", "sender", "rails", "outbound", "mailer", "views", "database"):
+    for name in _HELD:
         held = getattr(app.state, name, None)
         if held is not None:
             await held.aclose()
