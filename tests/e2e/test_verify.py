@@ -473,7 +473,7 @@ def test_burst_on_one_document_is_an_alert(house: House, outlet: Outlet) -> None
     house.books.value("select fiscal.count_views(%s::jsonb)", view % "page")
 
     assert before == []
-    assert outlet.merchant.alerts() == [("invoice.verification_spike", number)]
+    assert outlet.merchant.alerts() == [("invoice_verification_spike", number)]
 
 
 def test_old_views_are_no_burst(house: House, outlet: Outlet) -> None:

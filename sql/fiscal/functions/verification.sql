@@ -171,7 +171,7 @@ begin
     loop
         -- One paper copied many times looks like this: every copy verifies.
         perform public.raise_alert(
-            'invoice.verification_spike', 'warning', suspect.fiscal_number, suspect.tenant_id, suspect.environment,
+            'invoice_verification_spike', 'warning', suspect.fiscal_number, suspect.tenant_id, suspect.environment,
             jsonb_build_object('views', suspect.views, 'window_s', spike -> 'window_s')
         );
     end loop;
@@ -179,6 +179,6 @@ begin
 end
 $$;
 comment on function fiscal.count_views is
-'Adds up how often documents were looked at, by channel, never by whom: [{fiscal_number, channel, views}]. A burst on one raises invoice.verification_spike.';
+'Adds up how often documents were looked at, by channel, never by whom: [{fiscal_number, channel, views}]. A burst on one raises invoice_verification_spike.';
 
 reset role;
