@@ -4905,10 +4905,12 @@ values
 ('outbox_not_read', 'false', 'A partition of the outbox cannot leave', 'A destination has not read it; switch that destination off or mend it.'),
 ('outbox_without_partition', 'false', 'The outbox has no partition for today', 'Run payments.roll_outbox; events go to the default partition meanwhile.'),
 ('signing_stalled', 'false', 'Fiscal signatures do not come', 'See whether the key service answers; numbers stay sealed and in order.'),
+('signing_error', 'false', 'Documents have a number and no signature', 'See what the key service refuses; mend it and queue them again with POST /invoices/requeue.'),
+('key_rotation_overdue', 'false', 'A signing key is older than a year', 'Rotate it with POST /invoices/keys/{key_id}/rotate.'),
 ('recon_clearing_failed', 'true', 'The books could not be cleared against a statement', 'Read the reason; clear the session again once its cause is mended.'),
 ('screening_behind', 'false', 'Parties wait for their screening', 'See whether the compliance function runs; the delta of a new list is worked on.'),
 ('invoice_not_issued', 'true', 'A paid payment has no invoice', 'Read the reason, mend it and post the invoice yourself with the payment declared; the payment stands.'),
-('invoice.verification_spike', 'true', 'One invoice is verified again and again', 'Ask whether its paper was copied: every copy verifies. Nothing is wrong with the invoice itself.'),
+('invoice_verification_spike', 'true', 'One invoice is verified again and again', 'Ask whether its paper was copied: every copy verifies. Nothing is wrong with the invoice itself.'),
 ('archive_unprotected', 'false', 'The archive''s bucket keeps nothing for long', 'Lock a retention policy on the bucket for as many days as the details say; nothing is archived before.'),
 ('archive_damaged', 'false', 'An archived object is not what was sent', 'Compare the object named in the details with the ledger; the next run writes a new copy where it can.'),
 ('archive_overdue', 'false', 'Days are not archived', 'See what the function archive says in its log and whether the object storage answers.')
@@ -27785,7 +27787,7 @@ begin
     loop
         -- One paper copied many times looks like this: every copy verifies.
         perform public.raise_alert(
-            'invoice.verification_spike', 'warning', suspect.fiscal_number, suspect.tenant_id, suspect.environment,
+            'invoice_verification_spike', 'warning', suspect.fiscal_number, suspect.tenant_id, suspect.environment,
             jsonb_build_object('views', suspect.views, 'window_s', spike -> 'window_s')
         );
     end loop;
@@ -27793,7 +27795,7 @@ begin
 end
 $$;
 comment on function fiscal.count_views is
-'Adds up how often documents were looked at, by channel, never by whom: [{fiscal_number, channel, views}]. A burst on one raises invoice.verification_spike.';
+'Adds up how often documents were looked at, by channel, never by whom: [{fiscal_number, channel, views}]. A burst on one raises invoice_verification_spike.';
 
 reset role;
 
