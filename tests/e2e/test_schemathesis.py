@@ -46,6 +46,7 @@ BEYOND = {
     "GET /compliance/freezes",
     "GET /compliance/lists",
     "GET /deliveries/destinations",
+    "POST /archive/outlets/{outlet_id}",
     "POST /alerts/callbacks/{callback_id}/resolve",
     "POST /authority-sync/documents/{invoice_id}/retry",
     "POST /authority-sync/documents/{invoice_id}/withdraw",
