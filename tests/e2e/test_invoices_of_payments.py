@@ -147,7 +147,7 @@ def test_refused_invoice_is_told_and_leaves_the_money_alone(shop: Shop, house: H
     ]
     intent = shop.merchant.get(intent_id)
     assert (intent["status"], intent["amount_received"]) == ("succeeded", "116.00")
-    (told,) = shop.told("invoice.issue_failed")
+    (told,) = until(lambda: shop.told("invoice.issue_failed"), "invoice.issue_failed")
     schemas.validate(told)
     assert told["data"]["payment_intent_id"] == intent_id
     assert shop.merchant.alerts() == [("invoice_not_issued", intent_id)]
