@@ -12,7 +12,7 @@
           · NotFound · MethodNotAllowed
         x Conflict                        409: the state of the resource says no
           · RequestInProgress · DuplicateExternalRef · InvalidTransition · AlreadyExists
-          · ReportExists
+          · ReportExists · NumberConflict
         x Unprocessable                   422: understood, and against a rule
           · IdempotencyConflict · InvalidAmount · WebhookUrlForbidden · EndpointLimitReached
           · PatchFieldNotAllowed · PhoneInvalid
@@ -22,7 +22,7 @@
           · IdentityVerificationRequired · RouteNotFound
           · JournalUnbalanced
           · TaxGroupInvalid · ClassificationRuleBroken · TotalsMismatch · ManifestNotInForce
-          · InvoiceRuleBroken · CreditExceedsOriginal · AuthorityRefused
+          · InvoiceRuleBroken · CreditExceedsOriginal · LocalSealRefused · AuthorityRefused
         · RateLimited                     429
       x ServiceFault                      we or something behind us failed
         · InternalError · LedgerBroken    500
@@ -236,6 +236,12 @@ class ReportExists(Conflict):
     code, title = "40921", "Report exists"
 
 
+class NumberConflict(Conflict):
+    """Another document has this fiscal number. It stays; the one that came is kept aside."""
+
+    code, title = "40922", "Another document has this number"
+
+
 class Unprocessable(RequestRefused):
     """Understood, and against a rule."""
 
@@ -382,6 +388,12 @@ class CreditExceedsOriginal(Unprocessable):
     """All credits of a document together may not exceed it, in money or in any article."""
 
     code, title = "42276", "Credit exceeds the original"
+
+
+class LocalSealRefused(Unprocessable):
+    """What a terminal sealed offline is not what its credential allows, or not what it signed."""
+
+    code, title = "42277", "Local seal is not accepted"
 
 
 class AuthorityRefused(Unprocessable):

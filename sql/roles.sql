@@ -16,6 +16,7 @@ begin
             ('fn_invoices', '5s'),
             ('fn_integrity', '30s'),
             ('fn_archive', '30s'),
+            ('fn_offline', '5s'),
             ('fn_alerts', '10s'),
             ('fn_authority_sync', '10s'),
             ('fn_merchants', '5s'),

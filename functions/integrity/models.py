@@ -50,6 +50,7 @@ class Finding(BaseModel):
             "entry",
             "document",
             "signature",
+            "local_seal",
             "key",
             "sequence",
         ],

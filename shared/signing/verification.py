@@ -41,3 +41,15 @@ def _load(spki: str) -> "PublicKeyTypes":
     from cryptography.hazmat.primitives.serialization import load_der_public_key
 
     return load_der_public_key(base64.b64decode(spki))
+
+
+def is_p256(spki: str) -> bool:
+    """Whether this is base64 of the DER of a P-256 public key."""
+    from cryptography.exceptions import UnsupportedAlgorithm
+    from cryptography.hazmat.primitives.asymmetric import ec
+
+    try:
+        key = _load(spki)
+    except (UnsupportedAlgorithm, ValueError):
+        return False
+    return isinstance(key, ec.EllipticCurvePublicKey) and isinstance(key.curve, ec.SECP256R1)

@@ -16,6 +16,13 @@ using (
     and ((select public.outlet_id()) is null or outlet_id = (select public.outlet_id()))
 );
 
+create policy local_seals_select_own on fiscal.local_seals
+for select to authenticated
+using (
+    tenant_id = (select public.tenant_id()) and environment = (select public.environment())
+    and ((select public.outlet_id()) is null or outlet_id = (select public.outlet_id()))
+);
+
 create function fiscal.forbid_second_verdict()
 returns trigger
 language plpgsql
@@ -43,6 +50,11 @@ grant execute on function
 fiscal.start_walk, fiscal.get_walk, fiscal.list_walks, fiscal.due_walk, fiscal.walk_part, fiscal.walk_on,
 fiscal.list_anchors, fiscal.inclusion_proof, fiscal.list_conflicts
 to fn_integrity;
+grant usage on schema fiscal to fn_offline;
+grant execute on function
+fiscal.provision_block, fiscal.get_block, fiscal.revoke_block, fiscal.list_revocations, fiscal.void_numbers,
+fiscal.local_signer, fiscal.note_forgery, fiscal.reconcile
+to fn_offline;
 grant execute on function fiscal.poke_integrity, fiscal.anchor_day to postgres;
 
 reset role;

@@ -87,4 +87,29 @@ create trigger conflicts_append_only
 before update or delete or truncate on fiscal.conflicts
 for each statement execute function public.forbid_change();
 
+create table fiscal.local_seals (
+    fiscal_number text primary key references fiscal.fiscal_ledger (fiscal_number),
+    tenant_id text not null,
+    environment text not null check (environment in ('sandbox', 'production')),
+    outlet_id text not null,
+    invoice_id text not null unique references fiscal.invoices (invoice_id),
+    credential_id text not null references signing.delegated_credentials (credential_id),
+    sequence bigint not null,
+    sealed_at text not null,
+    local_previous_hash text not null check (local_previous_hash ~ '^[0-9a-f]{64}$'),
+    local_hash text not null,
+    digest text not null,
+    signature text not null,
+    auth_code text not null,
+    received_at timestamptz not null default now(),
+    unique (credential_id, sequence)
+);
+comment on table fiscal.local_seals is
+'Append-only: what a terminal signed offline, as it is on paper. The entry in our chain has our own signature beside it.';
+alter table fiscal.local_seals enable row level security;
+create index local_seals_of_tenant on fiscal.local_seals (tenant_id, environment);
+create trigger local_seals_append_only
+before update or delete or truncate on fiscal.local_seals
+for each statement execute function public.forbid_change();
+
 reset role;

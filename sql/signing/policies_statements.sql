@@ -6,6 +6,20 @@ create policy statements_select_own on signing.statements
 for select to authenticated
 using (tenant_id = (select public.tenant_id()) and environment = (select public.environment()));
 
+create policy delegated_credentials_select_own on signing.delegated_credentials
+for select to authenticated
+using (
+    tenant_id = (select public.tenant_id()) and environment = (select public.environment())
+    and ((select public.outlet_id()) is null or outlet_id = (select public.outlet_id()))
+);
+
+create policy number_blocks_select_own on signing.number_blocks
+for select to authenticated
+using (
+    tenant_id = (select public.tenant_id()) and environment = (select public.environment())
+    and ((select public.outlet_id()) is null or outlet_id = (select public.outlet_id()))
+);
+
 create function signing.forbid_restating()
 returns trigger
 language plpgsql

@@ -82,6 +82,10 @@ def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
     with own_house(
         "integrity", functions=("integrity", "invoices", "merchants"), invoice_key_file=str(key)
     ) as house:
+        # Who walks, and when, is up to each test.
+        house.books.run(
+            "update public.cron_tasks set enabled = false where task = 'fiscal.integrity'"
+        )
         yield house
 
 
@@ -313,16 +317,20 @@ def rehash(house: House, outlet: Outlet) -> None:
     [
         ("delete from fiscal.fiscal_ledger where outlet_id = %s and entry_no = 1", "entry_no", 2),
         ("delete from fiscal.fiscal_ledger where outlet_id = %s and entry_no = 4", "entry_no", 5),
-        ("delete from fiscal.fiscal_ledger where outlet_id = %s and entry_no = 5", "sequence", 4),
+        (
+            "delete from fiscal.fiscal_ledger where outlet_id = %s and entry_no = 5",
+            "sequence",
+            None,
+        ),
         (
             "update fiscal.fiscal_counters set next_value = 9 where outlet_id = %s",
             "sequence",
-            5,
+            None,
         ),
     ],
 )
 def test_missing_entry_or_number_is_found(
-    change: str, check: str, entry_no: int, house: House, outlet: Outlet
+    change: str, check: str, entry_no: int | None, house: House, outlet: Outlet
 ) -> None:
     with tampering(house):
         house.books.run(change, outlet.outlet_id)

@@ -170,7 +170,8 @@ comment on function fiscal.next_number is
 
 create function fiscal.number_document(
     caller public.caller, outlet fiscal.outlets, document jsonb, payload text, canonical_payload_hash text,
-    tax_summary jsonb, total_minor bigint, tax_minor bigint, original_invoice_id text
+    tax_summary jsonb, total_minor bigint, tax_minor bigint, original_invoice_id text, reserved bigint default null,
+    sealed_at text default null
 )
 returns fiscal.invoices
 language plpgsql
@@ -180,7 +181,9 @@ set search_path = ''
 as $$
 #variable_conflict use_column
 declare
-    taken bigint := fiscal.next_number((number_document.outlet).outlet_id, 'invoice');
+    taken bigint := coalesce(
+        number_document.reserved, fiscal.next_number((number_document.outlet).outlet_id, 'invoice')
+    );
     invoice fiscal.invoices;
 begin
     insert into fiscal.invoices (
@@ -198,7 +201,7 @@ begin
     returning * into invoice;
     perform fiscal.append_entry(
         number_document.outlet, invoice.invoice_type, invoice.fiscal_number, taken, invoice.canonical_payload_hash,
-        invoice.invoice_id
+        invoice.invoice_id, number_document.sealed_at
     );
     perform fiscal.record_event(
         invoice.tenant_id, invoice.environment, invoice.invoice_id, null, fiscal.invoice_facts(invoice),
@@ -208,11 +211,11 @@ begin
 end
 $$;
 comment on function fiscal.number_document is
-'Number, document and chain entry, together. Only under the outlet''s lock.';
+'Number, document and chain entry, together. Only under the outlet''s lock. reserved and sealed_at: of a document that a terminal sealed offline.';
 
 create function fiscal.append_entry(
     outlet fiscal.outlets, record_type text, fiscal_number text, series_no bigint, canonical_payload_hash text,
-    invoice_id text
+    invoice_id text, sealed_at text default null
 )
 returns fiscal.fiscal_ledger
 language plpgsql
@@ -230,7 +233,7 @@ begin
     perform signing.follow_key(append_entry.outlet, signer);
     return fiscal.write_entry(
         append_entry.outlet, append_entry.record_type, append_entry.fiscal_number, append_entry.series_no,
-        append_entry.canonical_payload_hash, append_entry.invoice_id, signer
+        append_entry.canonical_payload_hash, append_entry.invoice_id, signer, append_entry.sealed_at
     );
 end
 $$;
@@ -239,7 +242,7 @@ comment on function fiscal.append_entry is
 
 create function fiscal.write_entry(
     outlet fiscal.outlets, record_type text, fiscal_number text, series_no bigint, canonical_payload_hash text,
-    invoice_id text, key_id text
+    invoice_id text, key_id text, sealed_at text default null
 )
 returns fiscal.fiscal_ledger
 language plpgsql
@@ -251,17 +254,26 @@ as $$
 declare
     head fiscal.fiscal_ledger;
     entry fiscal.fiscal_ledger;
+    sealed_here text;
 begin
     select l.* into head
     from fiscal.fiscal_ledger as l
     where l.outlet_id = (write_entry.outlet).outlet_id
     order by l.entry_no desc
     limit 1;
+    -- A terminal has a clock of its own: what it sealed offline comes later than its time.
+    select l.sealed_at into sealed_here
+    from fiscal.fiscal_ledger as l
+    where
+        l.outlet_id = (write_entry.outlet).outlet_id
+        and not exists (select from fiscal.local_seals as t where t.fiscal_number = l.fiscal_number)
+    order by l.entry_no desc
+    limit 1;
     entry.previous_hash := coalesce(head.entry_hash, repeat('0', 64));
     -- A clock that steps back must not make a chain do so.
-    entry.sealed_at := greatest(
-        to_char(clock_timestamp() at time zone 'utc', 'YYYY-MM-DD"T"HH24:MI:SS"Z"'), head.sealed_at
-    );
+    entry.sealed_at := coalesce(write_entry.sealed_at, greatest(
+        to_char(clock_timestamp() at time zone 'utc', 'YYYY-MM-DD"T"HH24:MI:SS"Z"'), sealed_here
+    ));
     insert into fiscal.fiscal_ledger (
         outlet_id, entry_no, tenant_id, environment, record_type, fiscal_number, series_no, sequence,
         canonical_payload_hash, sealed_at, previous_hash, entry_hash, invoice_id

@@ -243,11 +243,17 @@ begin
             select coalesce(jsonb_agg(jsonb_build_object(
                 'entry_no', l.entry_no, 'digest', s.digest, 'signature', s.signature, 'auth_code', s.auth_code,
                 'key_id', s.key_id, 'fiscal_number', l.fiscal_number, 'sequence', l.series_no,
-                'canonical_payload_hash', l.canonical_payload_hash, 'previous_hash', l.previous_hash,
+                'canonical_payload_hash', l.canonical_payload_hash, 'previous_hash', coalesce(s.previous_hash, l.previous_hash),
                 'sealed_at', l.sealed_at
             ) order by l.entry_no), '[]')
             from fiscal.fiscal_ledger as l
-            inner join fiscal.signatures as s on s.fiscal_number = l.fiscal_number
+            inner join (
+                select o.fiscal_number, o.digest, o.signature, o.auth_code, o.key_id, null as previous_hash
+                from fiscal.signatures as o
+                union all
+                select t.fiscal_number, t.digest, t.signature, t.auth_code, t.credential_id, t.local_previous_hash
+                from fiscal.local_seals as t
+            ) as s on s.fiscal_number = l.fiscal_number
             where l.outlet_id = walk.outlet_id and l.entry_no > walk.to_entry and l.entry_no <= until_entry
         ) else '[]' end,
         'outlet', (
@@ -259,8 +265,14 @@ begin
             where o.outlet_id = walk.outlet_id
         ),
         'keys', (
-            select coalesce(jsonb_object_agg(k.key_id, jsonb_build_object('alg', k.alg, 'spki', k.public_key_spki)), '{}')
-            from signing.keys as k
+            select coalesce(jsonb_object_agg(k.key_id, jsonb_build_object('alg', k.alg, 'spki', k.spki)), '{}')
+            from (
+                select r.key_id, r.alg, r.public_key_spki as spki from signing.keys as r
+                union all
+                select c.credential_id, 'ES256', c.public_key_spki
+                from signing.delegated_credentials as c
+                where c.outlet_id = walk.outlet_id
+            ) as k
         )
     );
 end
@@ -347,48 +359,46 @@ declare
     taken bigint;
     lost record;
 begin
-    -- Numbers, as a set: a chain of hashes does not show a number that never came to it.
-    select min(l.sequence) into from_sequence
-    from fiscal.fiscal_ledger as l
-    where l.outlet_id = end_problem.outlet_id and l.entry_no >= end_problem.from_entry;
-    select n.entry_no, n.fiscal_number, n.sequence, n.sequence_before into lost
-    from (
-        select
-            l.entry_no, l.fiscal_number, l.sequence,
-            lag(l.sequence, 1, (
-                select coalesce(max(b.sequence), 0) from fiscal.fiscal_ledger as b
-                where b.outlet_id = end_problem.outlet_id and b.sequence < from_sequence
-            )) over (order by l.sequence) as sequence_before
-        from fiscal.fiscal_ledger as l
-        where l.outlet_id = end_problem.outlet_id and l.sequence >= from_sequence
-    ) as n
-    where n.sequence <> n.sequence_before + 1
-    order by n.sequence
-    limit 1;
-    if found then
-        return fiscal.finding(lost.entry_no, lost.fiscal_number, 'sequence', format(
-            'numbers from %s to %s are not in the chain', lost.sequence_before + 1, lost.sequence - 1
-        ));
-    end if;
-    -- And its end: what was cut off leaves the rest sound.
     select c.next_value - 1 into taken
     from fiscal.fiscal_counters as c
     where c.outlet_id = end_problem.outlet_id and c.kind = 'invoice';
-    select l.entry_no, l.fiscal_number, l.sequence into lost
+    select coalesce(min(l.sequence), taken + 1) into from_sequence
     from fiscal.fiscal_ledger as l
-    where l.outlet_id = end_problem.outlet_id and l.sequence is not null
-    order by l.sequence desc
+    where l.outlet_id = end_problem.outlet_id and l.entry_no >= end_problem.from_entry;
+    -- A chain of hashes does not show a number that never came to it, nor that its end was cut off: numbers as a set,
+    -- with the counter after the last.
+    select n.entry_no, n.fiscal_number, n.sequence, n.sequence_before into lost
+    from (
+        select
+            m.entry_no, m.fiscal_number, m.sequence,
+            lag(m.sequence, 1, (
+                select coalesce(max(b.sequence), 0) from fiscal.fiscal_ledger as b
+                where b.outlet_id = end_problem.outlet_id and b.sequence < from_sequence
+            )) over (order by m.sequence, m.entry_no) as sequence_before
+        from (
+            select l.entry_no, l.fiscal_number, l.sequence
+            from fiscal.fiscal_ledger as l
+            where l.outlet_id = end_problem.outlet_id and l.sequence >= from_sequence
+            union all
+            select null, null, coalesce(taken, 0) + 1
+        ) as m
+    ) as n
+    where
+        n.sequence <> n.sequence_before + 1
+        and not signing.are_out(end_problem.outlet_id, n.sequence_before + 1, n.sequence - 1)
+    order by n.sequence
     limit 1;
-    if taken is distinct from coalesce(lost.sequence, 0) then
-        return fiscal.finding(lost.entry_no, lost.fiscal_number, 'sequence', format(
-            'the last number is %s and the counter has given %s', coalesce(lost.sequence, 0), taken
-        ));
+    if not found then
+        return null;
     end if;
-    return null;
+    return fiscal.finding(lost.entry_no, lost.fiscal_number, 'sequence', format(
+        'after number %s comes %s%s', lost.sequence_before, lost.sequence,
+        case when lost.entry_no is null then ', says the counter' end
+    ));
 end
 $$;
 comment on function fiscal.end_problem is
-'What only the whole chain can show: a number that is missing, a counter that is ahead of the chain or behind it.';
+'What only the whole chain can show: a number that is missing and not out with a terminal, a counter that is ahead of the chain or behind it.';
 
 create function fiscal.finding(entry_no bigint, fiscal_number text, failed text, detail text default null)
 returns jsonb
@@ -407,6 +417,7 @@ begin
             when 'payload_hash' then 'its document is not what was sealed'
             when 'document' then 'what stands beside its document says something else'
             when 'signature' then 'it is not signed, or not by the key that is named'
+            when 'local_seal' then 'what a terminal sealed offline is not in its block, its time or its order'
             when 'key' then 'its key was not this outlet''s at that time'
         end)
     );
@@ -431,10 +442,10 @@ begin
             select r.body from signing.key_rotations as r where r.fiscal_number = entry_body.fiscal_number
         )
         when 'report_z' then (
-            select z.body from fiscal.reports as z where z.fiscal_number = entry_body.fiscal_number
+            select r.body from fiscal.reports as r where r.fiscal_number = entry_body.fiscal_number
         )
-        when 'archive' then (
-            select a.body from fiscal.archive_manifests as a where a.fiscal_number = entry_body.fiscal_number
+        when 'block_void' then (
+            select b.body from signing.number_blocks as b where b.fiscal_number = entry_body.fiscal_number
         )
     end;
 end

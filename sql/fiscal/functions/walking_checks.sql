@@ -18,15 +18,22 @@ declare
 begin
     select l.sealed_at into sealed_until
     from fiscal.fiscal_ledger as l
-    where l.outlet_id = broken_link.outlet_id and l.entry_no = after_entry;
+    where
+        l.outlet_id = broken_link.outlet_id and l.entry_no <= after_entry
+        and not exists (select from fiscal.local_seals as t where t.fiscal_number = l.fiscal_number)
+    order by l.entry_no desc
+    limit 1;
     select e.entry_no, e.fiscal_number, c.failed into wrong
     from (
         select
             l.*,
             lag(l.entry_no, 1, after_entry) over chain as entry_no_before,
             lag(l.entry_hash, 1, after_hash) over chain as hash_before,
-            lag(l.sealed_at, 1, sealed_until) over chain as sealed_before
+            t.credential_id,
+            -- Each signer has a clock of its own.
+            lag(l.sealed_at) over (partition by t.credential_id order by l.entry_no) as sealed_before
         from fiscal.fiscal_ledger as l
+        left join fiscal.local_seals as t on t.fiscal_number = l.fiscal_number
         where l.outlet_id = broken_link.outlet_id and l.entry_no > after_entry and l.entry_no <= until_entry
         window chain as (order by l.entry_no)
     ) as e
@@ -42,7 +49,7 @@ begin
                 case when e.invoice_id is null then fiscal.entry_body(e.record_type, e.fiscal_number) else i.payload end,
                 'UTF8'
             )), 'hex') then 'payload_hash'
-            when e.sealed_at < e.sealed_before then 'sealed_at'
+            when e.credential_id is null and e.sealed_at < coalesce(e.sealed_before, sealed_until) then 'sealed_at'
         end as failed
     ) as c
     where c.failed is not null
@@ -72,13 +79,16 @@ declare
     wrong record;
 begin
     select m.* into strict merchant from fiscal.merchants as m where m.merchant_id = (wrong_row.outlet).merchant_id;
-    select e.entry_no, e.fiscal_number, c.failed into wrong
+    select e.entry_no, e.fiscal_number, v.failed into wrong
     from fiscal.fiscal_ledger as e
     left join fiscal.invoices as i on i.invoice_id = e.invoice_id
     left join fiscal.signatures as s on s.fiscal_number = e.fiscal_number
     left join signing.keys as k on k.key_id = s.key_id
     -- What nobody hashes was written twice, into logs that are only added to.
     left join signing.signing_log as g on g.fiscal_number = s.fiscal_number and g.signature = s.signature
+    left join fiscal.local_seals as t on t.fiscal_number = e.fiscal_number
+    left join fiscal.local_seals as p on p.credential_id = t.credential_id and p.sequence = t.sequence - 1
+    left join signing.delegated_credentials as c on c.credential_id = t.credential_id
     left join fiscal.events as b on b.subject_id = i.invoice_id and b.seq = 1
     cross join lateral (
         -- What is unknown is as bad as what is false.
@@ -118,15 +128,29 @@ begin
                 s.tenant_id = e.tenant_id and s.environment = e.environment and s.outlet_id = e.outlet_id
                 and g.digest = s.digest and g.key_id = s.key_id and g.signed_at = s.signed_at
             ) is not true then 'signature'
+            when t.fiscal_number is not null and (
+                t.tenant_id = e.tenant_id and t.environment = e.environment and t.outlet_id = e.outlet_id
+                and t.sequence = e.sequence
+                and t.local_hash = encode(sha256(convert_to(concat_ws(
+                    E'\n', e.fiscal_number, e.canonical_payload_hash, e.sealed_at, t.local_previous_hash
+                ), 'UTF8')), 'hex')
+                and t.sequence between c.block_start and c.block_end
+                and e.sealed_at::timestamptz between c.not_before and c.expires_at
+                and e.sealed_at >= coalesce(p.sealed_at, e.sealed_at)
+                -- After the number before it in its block, or after the credential; a missing one leaves this open.
+                and t.local_previous_hash = coalesce(
+                    p.local_hash, case when t.sequence = c.block_start then c.credential_hash end, t.local_previous_hash
+                )
+            ) is not true then 'local_seal'
             when (
                 k.jurisdiction = merchant.jurisdiction and k.environment = e.environment and k.alg = s.signature_alg
                 and (k.revoked_at is null or e.sealed_at::timestamptz < k.revoked_at)
             ) is not true then 'key'
         end as failed
-    ) as c
+    ) as v
     where
         e.outlet_id = (wrong_row.outlet).outlet_id and e.entry_no > after_entry and e.entry_no <= until_entry
-        and c.failed is not null
+        and v.failed is not null
     order by e.entry_no
     limit 1;
     if not found then
