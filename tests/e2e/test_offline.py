@@ -211,6 +211,44 @@ def test_provisioning_twice_with_one_key_gives_one_block(outlet: Outlet) -> None
     assert outlet.sealed()["sequence"] == 503
 
 
+def test_paper_of_a_terminal_verifies_by_its_own_code(till: Till) -> None:
+    sealed = till.sell()
+    number = till.send(sealed).json()["fiscal_number"]
+    assert verdict(till.outlet)["status"] == "sound"  # and everything is signed
+    on_paper = auth_code(from_base64url(sealed["signature"]))
+    ours = till.outlet.chain()[-1]["auth_code"]
+    http = till.outlet.house.http
+
+    def verify(code: str) -> httpx.Response:
+        return http.get(f"/verify/{number}", params={"auth_code": code})
+
+    assert {verify(code).json()["status"] for code in (on_paper, ours)} == {"verified"}
+    assert verify("AAAA-BBBB-CCCC-DDDD").status_code == 404
+    qr = {"fn": number, "ac": on_paper, "ts": sealed["sealed_at"], "fa": "stalela-cd-01"}
+    assert "Acacia Books" in http.get("/verify/i", params=qr).text
+
+
+def test_late_document_is_in_the_report_of_the_day_it_came(till: Till) -> None:
+    outlet, books = till.outlet, till.outlet.house.books
+    late = till.sell(time_of(-13 * 60))
+    till.shift(14)
+    online = outlet.sealed()
+    assert till.send(late).status_code == 201
+    outlet.sealed()
+
+    books.value(
+        "select (fiscal.close_day(o, 'test', true)).report_no from fiscal.outlets as o"
+        " where o.outlet_id = %s",
+        outlet.outlet_id,
+    )
+
+    report = books.row("select * from fiscal.reports where outlet_id = %s", outlet.outlet_id)
+    assert online["sequence"] == 8
+    assert (report["first_entry"], report["last_entry"]) == (1, 5)
+    found = verdict(outlet)
+    assert (found["status"], found["to_entry"]) == ("sound", 6)
+
+
 # --- gaps
 
 

@@ -1,6 +1,7 @@
 -- Z reports. A Z covers the entries after those of the Z before, up to the last one sealed before its day ended.
--- sealed_at never decreases along a chain, so that is one unbroken range: no document is in two Zs, or in none, and
--- a document sealed while a day is being closed is on the side its own sealed_at says.
+-- What is sealed here never goes back in time along a chain, so that is one unbroken range: no document is in two Zs, or
+-- in none, and a document sealed while a day is being closed is on the side its own sealed_at says. What a terminal sealed
+-- offline is in the Z of the day on which it came.
 
 set role stalela_owner;
 
@@ -77,11 +78,18 @@ begin
     closed_at := least(clock_timestamp(), fiscal.day_end(outlet, day.business_date));
 
     report.first_entry := coalesce(previous.last_entry, 0) + 1;
-    select coalesce(max(l.entry_no), report.first_entry - 1) into report.last_entry
+    select coalesce(
+        min(l.entry_no) filter (
+            where
+            closed_at = fiscal.day_end(outlet, day.business_date) and l.sealed_at >= fiscal.instant_text(closed_at)
+            and t.fiscal_number is null
+        ) - 1,
+        max(l.entry_no),
+        report.first_entry - 1
+    ) into report.last_entry
     from fiscal.fiscal_ledger as l
-    where
-        l.outlet_id = (close_day.outlet).outlet_id and l.entry_no >= report.first_entry
-        and (closed_at < fiscal.day_end(outlet, day.business_date) or l.sealed_at < fiscal.instant_text(closed_at));
+    left join fiscal.local_seals as t on t.fiscal_number = l.fiscal_number
+    where l.outlet_id = (close_day.outlet).outlet_id and l.entry_no >= report.first_entry;
     if not is_asked_for and (not rules.closes_empty_days or outlet.status = 'closed') and not exists (
         select from fiscal.fiscal_ledger as l
         where
