@@ -13,6 +13,7 @@ from shared.http.app import create_app
 from shared.http.caller import ApiCaller, FunctionCaller, InternalCaller
 from shared.http.drain import Drain
 from shared.http.problem import answers
+from shared.ids import pattern
 
 router = APIRouter(tags=["integrity"])
 
@@ -20,7 +21,9 @@ FiscalNumber = Annotated[
     str,
     Path(max_length=64, description="The document's number.", examples=["STL-KIN001-000001"]),
 ]
-WalkId = Annotated[str, Path(max_length=64, description="The walk.", examples=[models.WALK])]
+WalkId = Annotated[
+    str, Path(pattern=pattern("walk"), description="The walk.", examples=[models.WALK])
+]
 
 
 def create(settings: Settings) -> FastAPI:
@@ -68,7 +71,7 @@ async def list_walks(
     ).response()
 
 
-@router.get("/walks/{walk_id}", responses=answers(models.Walk, 401, 403, 404, 429, 503))
+@router.get("/walks/{walk_id}", responses=answers(models.Walk, 400, 401, 403, 404, 429, 503))
 async def get_walk(walk_id: WalkId, caller: ApiCaller, request: Request) -> Response:
     """Read one verification: how far it is, and what it found."""
     database: Database = request.app.state.database
@@ -91,7 +94,7 @@ async def list_anchors(
 
 
 @router.get(
-    "/proofs/{fiscal_number}", responses=answers(models.Proof, 401, 403, 404, 409, 429, 503)
+    "/proofs/{fiscal_number}", responses=answers(models.Proof, 400, 401, 403, 404, 409, 429, 503)
 )
 async def get_proof(fiscal_number: FiscalNumber, caller: ApiCaller, request: Request) -> Response:
     """Prove that a document is under a published root; 409 while its day is not over."""

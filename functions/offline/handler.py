@@ -13,12 +13,13 @@ from shared.http.app import create_app
 from shared.http.caller import ApiCaller, FunctionCaller, UserCaller
 from shared.http.idempotency import IdempotencyKey, body_hash
 from shared.http.problem import answers
+from shared.ids import pattern
 
 router = APIRouter(tags=["offline"])
 
 MAX_BODY_BYTES: Final = 512 * 1024  # 500 lines
 CredentialId = Annotated[
-    str, Path(max_length=64, description="The credential.", examples=[models.CREDENTIAL])
+    str, Path(pattern=pattern("crd"), description="The credential.", examples=[models.CREDENTIAL])
 ]
 
 
@@ -62,7 +63,9 @@ async def provision_block(
     return (await database.answer("fiscal.provision_block", arguments, caller)).response()
 
 
-@router.get("/blocks/{credential_id}", responses=answers(models.Block, 401, 403, 404, 429, 503))
+@router.get(
+    "/blocks/{credential_id}", responses=answers(models.Block, 400, 401, 403, 404, 429, 503)
+)
 async def get_block(credential_id: CredentialId, caller: ApiCaller, request: Request) -> Response:
     """Read a credential: its signature, its state, the numbers that are still out."""
     database: Database = request.app.state.database

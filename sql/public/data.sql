@@ -138,6 +138,7 @@ on conflict (app_role, scope) do nothing;
 -- shared/authority/public.function_roles.csv
 -- shared/fiscal/archive/public.function_roles.csv
 -- shared/fiscal/integrity/public.function_roles.csv
+-- shared/fiscal/offline/public.function_roles.csv
 -- shared/fiscal/public.function_roles.csv
 -- shared/messages/public.function_roles.csv
 -- shared/public.function_roles.csv
@@ -146,6 +147,7 @@ values
 ('fn_authority_sync', 'true'),
 ('fn_archive', 'true'),
 ('fn_integrity', 'true'),
+('fn_offline', 'true'),
 ('fn_invoices', 'true'),
 ('fn_reports', 'true'),
 ('fn_verify', 'true'),
@@ -304,6 +306,7 @@ values
 ('40911', 'InvalidTransition', '409', 'Not allowed in the current state', 'false', 'Read the resource; allowed lists the possible moves.'),
 ('40914', 'AlreadyExists', '409', 'Already exists', 'false', 'Use the existing resource or another name.'),
 ('40921', 'ReportExists', '409', 'Report exists', 'false', 'Read the report named in report_id; the next business day can be closed when it has begun.'),
+('40922', 'NumberConflict', '409', 'Another document has this number', 'false', 'Keep the document; a person compares it with the one in the chain.'),
 ('41301', 'BodyTooLarge', '413', 'Body is too large', 'false', 'Send a smaller body.'),
 ('41501', 'UnsupportedMediaType', '415', 'Unsupported media type', 'false', 'Send the body as application/json.'),
 ('42201', 'EntityDenied', '422', 'Party is not allowed', 'false', 'Do not repeat it; ask support with the request_id.'),
@@ -329,6 +332,7 @@ values
 ('42274', 'ManifestNotInForce', '422', 'Tax manifest is not in force', 'false', 'Use the manifest version that was in force at the invoice''s timestamp.'),
 ('42275', 'InvoiceRuleBroken', '422', 'Invoice breaks a rule', 'false', 'Correct the fields named in errors and send the invoice again.'),
 ('42276', 'CreditExceedsOriginal', '422', 'Credit exceeds the original', 'false', 'Credit at most what errors says is left.'),
+('42277', 'LocalSealRefused', '422', 'Local seal is not accepted', 'false', 'Stop the terminal; errors says what its credential does not allow.'),
 ('42280', 'JournalUnbalanced', '422', 'Journal does not balance', 'false', 'Make debits and credits equal in the currency named.'),
 ('42290', 'AuthorityRefused', '422', 'The tax authority refused', 'false', 'Read detail; check with the authority what it issued for this outlet.'),
 ('42901', 'RateLimited', '429', 'Too many requests', 'true', 'Wait for Retry-After seconds.'),

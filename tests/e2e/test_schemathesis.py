@@ -27,6 +27,7 @@ from scripts.stack.stack import Stack
 from shared.fiscal.document import Document
 from tests.support.house import House, Merchant, living_in
 from tests.support.simulator import new_phone, until
+from tests.support.terminal import Terminal
 
 Json = dict[str, Any]
 
@@ -79,6 +80,8 @@ NEEDS_A_STORY = {
     "GET /recon/sessions/{session_id}/report",
     "POST /receipts/{payment_intent_id}/send",
     "GET /verify/{fiscal_number}",
+    "GET /integrity/proofs/{fiscal_number}",
+    "POST /offline/blocks/{credential_id}/documents",
 }
 # What is left to chance: an event that did not pass, a journal that waits, one event of many, an
 # outlet code that no other caller took.
@@ -89,6 +92,7 @@ BY_CHANCE = {
     "POST /deliveries/{delivery_id}/redrive",
     "POST /deliveries/{delivery_id}/skip",
     "POST /ledger/manual-journals/{id}/approve",
+    "POST /offline/blocks/{credential_id}/void",
     "POST /ledger/manual-journals/{id}/reject",
     "POST /recon/exceptions/{exception_id}/approve",
     "POST /recon/exceptions/{exception_id}/reject",
@@ -98,6 +102,8 @@ BY_CHANCE = {
 # Rails speak first: their callbacks carry no credential of ours. Whoever has a paper verifies it.
 FOR_EVERYBODY = {
     "GET /events/events.json",
+    "GET /integrity/anchors",
+    "GET /offline/revocations",
     "POST /momo-callback/{token}",
     "POST /momo-callback/{token}/balance",
     "POST /momo-callback/{token}/{kind}",
@@ -344,6 +350,9 @@ def facts_of(merchant: Merchant) -> Json:
             "party_id": [party["id"]],
             "outlet_id": [outlet_id],
             "report_id": [report_of(merchant)],
+            "outlet_id": [outlet_id],
+            "credential_id": [block_of(merchant, outlet_id)],
+            "walk_id": [walk_of(merchant, outlet_id)],
             "endpoint_id": endpoints,
             "event_id": [event["id"] for event in merchant.timeline(paid)],
             "institution_id": ["safaricom_ke"],
@@ -371,6 +380,21 @@ def report_of(merchant: Merchant) -> str:
     """The Z of an outlet that nobody else closes."""
     day = {"type": "z", "outlet_id": outlet_of(merchant)}
     return str(merchant.post("/reports", day).raise_for_status().json()["id"])
+def block_of(merchant: Merchant, outlet_id: str) -> str:
+    """Numbers of a terminal that sells offline."""
+    order = {
+        "outlet_id": outlet_id,
+        "pos_terminal_id": "pos-fuzz",
+        "public_key": Terminal().public_key,
+        "size": 3,
+    }
+    return str(merchant.post("/offline/blocks", order).raise_for_status().json()["id"])
+
+
+def walk_of(merchant: Merchant, outlet_id: str) -> str:
+    """A verification of the outlet's chain."""
+    order = {"outlet_id": outlet_id}
+    return str(merchant.post("/integrity/walks", order).raise_for_status().json()["id"])
 
 
 def documents_of(merchant: Merchant, outlet_id: str) -> dict[str, list[str]]:

@@ -14,27 +14,30 @@ declare
     walk fiscal.chain_walks;
     sound fiscal.chain_walks;
 begin
-    if begin_walk.scope = 'new' then
-        select w.* into sound
-        from fiscal.chain_walks as w
-        where w.outlet_id = (begin_walk.outlet).outlet_id and w.status = 'sound' and w.checks = 'everything'
-        order by w.walk_id desc
-        limit 1;
-    end if;
-    insert into fiscal.chain_walks (
-        walk_id, tenant_id, environment, outlet_id, scope, checks, from_entry, to_entry, head_hash, requested_by
-    ) values (
-        public.new_id('walk'), (begin_walk.outlet).tenant_id, (begin_walk.outlet).environment,
-        (begin_walk.outlet).outlet_id, begin_walk.scope, begin_walk.checks, coalesce(sound.to_entry, 0) + 1,
-        coalesce(sound.to_entry, 0), coalesce(sound.head_hash, repeat('0', 64)), begin_walk.requested_by
-    )
-    on conflict (outlet_id) where status = 'running' do nothing
-    returning * into walk;
-    if walk.walk_id is null then
-        select w.* into strict walk
+    loop
+        select w.* into walk
         from fiscal.chain_walks as w
         where w.outlet_id = (begin_walk.outlet).outlet_id and w.status = 'running';
-    end if;
+        exit when found;
+        if begin_walk.scope = 'new' then
+            select w.* into sound
+            from fiscal.chain_walks as w
+            where w.outlet_id = (begin_walk.outlet).outlet_id and w.status = 'sound' and w.checks = 'everything'
+            order by w.walk_id desc
+            limit 1;
+        end if;
+        insert into fiscal.chain_walks (
+            walk_id, tenant_id, environment, outlet_id, scope, checks, from_entry, to_entry, head_hash, requested_by
+        ) values (
+            public.new_id('walk'), (begin_walk.outlet).tenant_id, (begin_walk.outlet).environment,
+            (begin_walk.outlet).outlet_id, begin_walk.scope, begin_walk.checks, coalesce(sound.to_entry, 0) + 1,
+            coalesce(sound.to_entry, 0), coalesce(sound.head_hash, repeat('0', 64)), begin_walk.requested_by
+        )
+        on conflict (outlet_id) where status = 'running' do nothing
+        returning * into walk;
+        -- Somebody else began one in between; or it has ended already, and this one begins after all.
+        exit when found;
+    end loop;
     return walk;
 end
 $$;

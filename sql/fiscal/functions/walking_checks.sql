@@ -30,8 +30,10 @@ begin
             lag(l.entry_no, 1, after_entry) over chain as entry_no_before,
             lag(l.entry_hash, 1, after_hash) over chain as hash_before,
             t.credential_id,
-            -- Each signer has a clock of its own.
-            lag(l.sealed_at) over (partition by t.credential_id order by l.entry_no) as sealed_before
+            -- A terminal has a clock of its own: what it sealed offline comes later than its time.
+            max(case when t.credential_id is null then l.sealed_at end) over (
+                order by l.entry_no rows between unbounded preceding and 1 preceding
+            ) as sealed_before
         from fiscal.fiscal_ledger as l
         left join fiscal.local_seals as t on t.fiscal_number = l.fiscal_number
         where l.outlet_id = broken_link.outlet_id and l.entry_no > after_entry and l.entry_no <= until_entry
