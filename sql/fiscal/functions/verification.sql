@@ -47,7 +47,7 @@ begin
             'is_first', l.entry_no = 1,
             'previous', case when p.entry_no is not null then jsonb_build_object(
                 'fiscal_number', p.fiscal_number, 'canonical_payload_hash', p.canonical_payload_hash,
-                'sealed_at', p.sealed_at, 'previous_hash', p.previous_hash, 'is_local', q.fiscal_number is not null
+                'sealed_at', p.sealed_at, 'previous_hash', p.previous_hash, 'is_local', u.fiscal_number is not null
             ) end,
             'next', case when n.entry_no is not null then jsonb_build_object('previous_hash', n.previous_hash) end,
             'merchant_name', m.legal_name,
@@ -71,7 +71,7 @@ begin
         left join fiscal.invoices as i on i.invoice_id = l.invoice_id
         left join fiscal.fiscal_ledger as p on p.outlet_id = l.outlet_id and p.entry_no = l.entry_no - 1
         left join fiscal.local_seals as t on t.fiscal_number = l.fiscal_number
-        left join fiscal.local_seals as q on q.fiscal_number = p.fiscal_number
+        left join fiscal.local_seals as u on u.fiscal_number = p.fiscal_number
         left join fiscal.fiscal_ledger as n on n.outlet_id = l.outlet_id and n.entry_no = l.entry_no + 1
         left join lateral (
             select sum(credit.total_minor) as minor
