@@ -350,7 +350,6 @@ def facts_of(merchant: Merchant) -> Json:
             "party_id": [party["id"]],
             "outlet_id": [outlet_id],
             "report_id": [report_of(merchant)],
-            "outlet_id": [outlet_id],
             "credential_id": [block_of(merchant, outlet_id)],
             "walk_id": [walk_of(merchant, outlet_id)],
             "endpoint_id": endpoints,
@@ -380,6 +379,8 @@ def report_of(merchant: Merchant) -> str:
     """The Z of an outlet that nobody else closes."""
     day = {"type": "z", "outlet_id": outlet_of(merchant)}
     return str(merchant.post("/reports", day).raise_for_status().json()["id"])
+
+
 def block_of(merchant: Merchant, outlet_id: str) -> str:
     """Numbers of a terminal that sells offline."""
     order = {
