@@ -79,6 +79,7 @@ on conflict (country) do update set
 
 -- shared/authority/messages.alert_kinds.csv
 -- shared/fiscal/integrity/messages.alert_kinds.csv
+-- shared/fiscal/offline/messages.alert_kinds.csv
 -- shared/messages/messages.alert_kinds.csv
 insert into messages.alert_kinds (kind, to_owners, title, advice)
 values
@@ -95,6 +96,8 @@ values
 ('authority_unavailable', 'true', 'The tax authority cannot be reached', 'Nothing to do: documents wait and go when it answers; sealing goes on.'),
 ('chain_broken', 'true', 'A chain of sealed documents does not verify', 'Keep the database as it is; the details name the first entry that is not what was sealed and why.'),
 ('fiscal_conflict', 'true', 'Two documents have the same number', 'Find which device issued both; the first stays and the other is among the conflicts.'),
+('local_seal_refused', 'true', 'A terminal sent a seal that is not accepted', 'Revoke its credential unless its clock or its software explains what the details say; then review the missing numbers.'),
+('block_gap', 'true', 'Numbers of a terminal have not come back', 'Wait until the terminal has sent all it sealed; void what is missing when its credential has ended.'),
 ('callback_parked', 'true', 'A callback of a rail was kept but not believed', 'Compare it with the rail''s statement and decide in the reviews; an unmatched one is closed by resolving its alert.'),
 ('callbacks_not_kept', 'false', 'Callbacks arrive faster than they are kept', 'Find the source address in the details and block it; ask the rail about the transfers meanwhile.'),
 ('cron_task_failing', 'false', 'A scheduled task fails again and again', 'Read the error in the details; the task keeps its beat and tries again.'),

@@ -22,6 +22,7 @@ begin
             ('fn_invoices', '5s'),
             ('fn_integrity', '30s'),
             ('fn_archive', '30s'),
+            ('fn_offline', '5s'),
             ('fn_alerts', '10s'),
             ('fn_authority_sync', '10s'),
             ('fn_merchants', '5s'),
@@ -2654,6 +2655,64 @@ create index statements_due on signing.statements (next_attempt_at) where signat
 create index statements_of_key on signing.statements (key_id);
 create index statements_of_tenant on signing.statements (tenant_id, environment);
 
+create table signing.delegated_credentials (
+    credential_id text primary key references signing.statements (statement_id),
+    tenant_id text not null,
+    environment text not null check (environment in ('sandbox', 'production')),
+    outlet_id text not null,
+    pos_terminal_id text not null,
+    public_key_spki text not null,
+    block_start bigint not null check (block_start > 0),
+    block_end bigint not null,
+    not_before timestamptz not null,
+    expires_at timestamptz not null,
+    types text [] not null,
+    max_total_minor bigint,
+    currency text,
+    credential_hash text not null,
+    status text not null default 'active' check (status in ('active', 'ended', 'revoked', 'closed')),
+    revoked_at timestamptz,
+    revoked_because text,
+    created_by text not null,
+    created_at timestamptz not null default now(),
+    check (block_end between block_start and block_start + 499),
+    check (expires_at > not_before),
+    check ((max_total_minor is null) = (currency is null)),
+    check ((revoked_at is null) = (revoked_because is null) and (status <> 'revoked' or revoked_at is not null))
+);
+comment on table signing.delegated_credentials is
+'What a terminal may seal without us: numbers block_start to block_end, until expires_at. active: it may; ended: its time is over; closed: every number is in the chain. The words that are signed are its statement.';
+alter table signing.delegated_credentials enable row level security;
+create unique index delegated_credentials_one_active
+on signing.delegated_credentials (outlet_id, pos_terminal_id) where status = 'active';
+create index delegated_credentials_of_tenant on signing.delegated_credentials (tenant_id, environment, credential_id);
+
+create table signing.number_blocks (
+    move_no bigint generated always as identity primary key,
+    credential_id text not null references signing.delegated_credentials (credential_id),
+    outlet_id text not null,
+    tenant_id text not null,
+    environment text not null check (environment in ('sandbox', 'production')),
+    move text not null check (move in ('reserved', 'gap', 'reconciled', 'voided')),
+    from_number bigint not null,
+    to_number bigint not null,
+    fiscal_number text unique,
+    body text,
+    actor text not null,
+    made_at timestamptz not null default now(),
+    check (to_number >= from_number),
+    check ((move = 'voided') = (fiscal_number is not null) and (move = 'voided') = (body is not null))
+);
+comment on table signing.number_blocks is
+'Append-only: what became of numbers that went to terminals. gap: a later one came back first. body: canonical JSON of the entry that voids a number.';
+alter table signing.number_blocks enable row level security;
+create index number_blocks_of_credential on signing.number_blocks (credential_id, from_number);
+create index number_blocks_of_outlet on signing.number_blocks (outlet_id, move, from_number);
+create index number_blocks_of_tenant on signing.number_blocks (tenant_id, environment);
+create trigger number_blocks_append_only
+before update or delete or truncate on signing.number_blocks
+for each statement execute function public.forbid_change();
+
 reset role;
 
 -- sql/fiscal/tables.sql
@@ -3147,6 +3206,31 @@ create trigger conflicts_append_only
 before update or delete or truncate on fiscal.conflicts
 for each statement execute function public.forbid_change();
 
+create table fiscal.local_seals (
+    fiscal_number text primary key references fiscal.fiscal_ledger (fiscal_number),
+    tenant_id text not null,
+    environment text not null check (environment in ('sandbox', 'production')),
+    outlet_id text not null,
+    invoice_id text not null unique references fiscal.invoices (invoice_id),
+    credential_id text not null references signing.delegated_credentials (credential_id),
+    sequence bigint not null,
+    sealed_at text not null,
+    local_previous_hash text not null check (local_previous_hash ~ '^[0-9a-f]{64}$'),
+    local_hash text not null,
+    digest text not null,
+    signature text not null,
+    auth_code text not null,
+    received_at timestamptz not null default now(),
+    unique (credential_id, sequence)
+);
+comment on table fiscal.local_seals is
+'Append-only: what a terminal signed offline, as it is on paper. The entry in our chain has our own signature beside it.';
+alter table fiscal.local_seals enable row level security;
+create index local_seals_of_tenant on fiscal.local_seals (tenant_id, environment);
+create trigger local_seals_append_only
+before update or delete or truncate on fiscal.local_seals
+for each statement execute function public.forbid_change();
+
 reset role;
 
 -- sql/sync/tables.sql
@@ -3549,6 +3633,7 @@ on conflict (app_role, scope) do nothing;
 -- shared/authority/public.function_roles.csv
 -- shared/fiscal/archive/public.function_roles.csv
 -- shared/fiscal/integrity/public.function_roles.csv
+-- shared/fiscal/offline/public.function_roles.csv
 -- shared/fiscal/public.function_roles.csv
 -- shared/messages/public.function_roles.csv
 -- shared/public.function_roles.csv
@@ -3557,6 +3642,7 @@ values
 ('fn_authority_sync', 'true'),
 ('fn_archive', 'true'),
 ('fn_integrity', 'true'),
+('fn_offline', 'true'),
 ('fn_invoices', 'true'),
 ('fn_reports', 'true'),
 ('fn_verify', 'true'),
@@ -3715,6 +3801,7 @@ values
 ('40911', 'InvalidTransition', '409', 'Not allowed in the current state', 'false', 'Read the resource; allowed lists the possible moves.'),
 ('40914', 'AlreadyExists', '409', 'Already exists', 'false', 'Use the existing resource or another name.'),
 ('40921', 'ReportExists', '409', 'Report exists', 'false', 'Read the report named in report_id; the next business day can be closed when it has begun.'),
+('40922', 'NumberConflict', '409', 'Another document has this number', 'false', 'Keep the document; a person compares it with the one in the chain.'),
 ('41301', 'BodyTooLarge', '413', 'Body is too large', 'false', 'Send a smaller body.'),
 ('41501', 'UnsupportedMediaType', '415', 'Unsupported media type', 'false', 'Send the body as application/json.'),
 ('42201', 'EntityDenied', '422', 'Party is not allowed', 'false', 'Do not repeat it; ask support with the request_id.'),
@@ -3740,6 +3827,7 @@ values
 ('42274', 'ManifestNotInForce', '422', 'Tax manifest is not in force', 'false', 'Use the manifest version that was in force at the invoice''s timestamp.'),
 ('42275', 'InvoiceRuleBroken', '422', 'Invoice breaks a rule', 'false', 'Correct the fields named in errors and send the invoice again.'),
 ('42276', 'CreditExceedsOriginal', '422', 'Credit exceeds the original', 'false', 'Credit at most what errors says is left.'),
+('42277', 'LocalSealRefused', '422', 'Local seal is not accepted', 'false', 'Stop the terminal; errors says what its credential does not allow.'),
 ('42280', 'JournalUnbalanced', '422', 'Journal does not balance', 'false', 'Make debits and credits equal in the currency named.'),
 ('42290', 'AuthorityRefused', '422', 'The tax authority refused', 'false', 'Read detail; check with the authority what it issued for this outlet.'),
 ('42901', 'RateLimited', '429', 'Too many requests', 'true', 'Wait for Retry-After seconds.'),
@@ -4858,6 +4946,7 @@ on conflict (country) do update set
 
 -- shared/authority/messages.alert_kinds.csv
 -- shared/fiscal/integrity/messages.alert_kinds.csv
+-- shared/fiscal/offline/messages.alert_kinds.csv
 -- shared/messages/messages.alert_kinds.csv
 insert into messages.alert_kinds (kind, to_owners, title, advice)
 values
@@ -4874,6 +4963,8 @@ values
 ('authority_unavailable', 'true', 'The tax authority cannot be reached', 'Nothing to do: documents wait and go when it answers; sealing goes on.'),
 ('chain_broken', 'true', 'A chain of sealed documents does not verify', 'Keep the database as it is; the details name the first entry that is not what was sealed and why.'),
 ('fiscal_conflict', 'true', 'Two documents have the same number', 'Find which device issued both; the first stays and the other is among the conflicts.'),
+('local_seal_refused', 'true', 'A terminal sent a seal that is not accepted', 'Revoke its credential unless its clock or its software explains what the details say; then review the missing numbers.'),
+('block_gap', 'true', 'Numbers of a terminal have not come back', 'Wait until the terminal has sent all it sealed; void what is missing when its credential has ended.'),
 ('callback_parked', 'true', 'A callback of a rail was kept but not believed', 'Compare it with the rail''s statement and decide in the reviews; an unmatched one is closed by resolving its alert.'),
 ('callbacks_not_kept', 'false', 'Callbacks arrive faster than they are kept', 'Find the source address in the details and block it; ask the rail about the transfers meanwhile.'),
 ('cron_task_failing', 'false', 'A scheduled task fails again and again', 'Read the error in the details; the task keeps its beat and tries again.'),
@@ -22746,6 +22837,93 @@ comment on function messages.transfer_figures is 'Of the transfers sent to a rai
 
 reset role;
 
+-- sql/signing/functions/blocks.sql
+
+-- Numbers that went to terminals: handed out in blocks, each accounted for in the end.
+
+set role stalela_owner;
+
+create function signing.are_out(outlet_id text, from_number bigint, to_number bigint)
+returns boolean
+language plpgsql
+stable
+security definer -- callers may not read blocks
+set search_path = ''
+as $$
+#variable_conflict use_column
+begin
+    -- Blocks never overlap: together they cover a range when their parts of it add up.
+    return from_number <= to_number and to_number - from_number + 1 = (
+        select coalesce(sum(least(b.to_number, are_out.to_number) - greatest(b.from_number, are_out.from_number) + 1), 0)
+        from signing.number_blocks as b
+        where
+            b.outlet_id = are_out.outlet_id and b.move = 'reserved'
+            and b.from_number <= are_out.to_number and b.to_number >= are_out.from_number
+    ) and not exists (
+        select from signing.number_blocks as b
+        where
+            b.outlet_id = are_out.outlet_id and b.move in ('reconciled', 'voided')
+            and b.from_number between are_out.from_number and are_out.to_number
+    );
+end
+$$;
+comment on function signing.are_out is 'Whether all these numbers are with terminals and none has come back.';
+
+create function signing.missing_numbers(credential_id text)
+returns bigint[]
+language plpgsql
+stable
+security definer -- callers may not read blocks
+set search_path = ''
+as $$
+#variable_conflict use_column
+begin
+    return array(
+        select n.number
+        from signing.delegated_credentials as c
+        cross join generate_series(c.block_start, c.block_end) as n (number)
+        where
+            c.credential_id = missing_numbers.credential_id
+            and not exists (
+                select from signing.number_blocks as b
+                where
+                    b.credential_id = c.credential_id and b.move in ('reconciled', 'voided')
+                    and b.from_number = n.number
+            )
+        order by n.number
+    );
+end
+$$;
+comment on function signing.missing_numbers is 'The numbers of a block that are neither documents nor voided yet.';
+
+create function signing.note_move(
+    credential signing.delegated_credentials, move text, from_number bigint, to_number bigint, actor text,
+    fiscal_number text default null, body text default null
+)
+returns void
+language plpgsql
+volatile
+security definer -- callers may not write blocks
+set search_path = ''
+as $$
+begin
+    insert into signing.number_blocks (
+        credential_id, outlet_id, tenant_id, environment, move, from_number, to_number, fiscal_number, body, actor
+    ) values (
+        credential.credential_id, credential.outlet_id, credential.tenant_id, credential.environment, note_move.move,
+        note_move.from_number, note_move.to_number, note_move.fiscal_number, note_move.body, note_move.actor
+    );
+    if note_move.move in ('reconciled', 'voided') and cardinality(signing.missing_numbers(credential.credential_id)) = 0 then
+        update signing.delegated_credentials as c
+        set status = 'closed'
+        where c.credential_id = credential.credential_id and c.status <> 'revoked';
+    end if;
+end
+$$;
+comment on function signing.note_move is 'Writes down what became of numbers; the last one of a block closes it.';
+
+reset role;
+
 -- sql/signing/functions/keys.sql
 
 -- The keys that sign: one active per jurisdiction and environment, and how it gives way to the next.
@@ -25127,6 +25305,341 @@ comment on function fiscal.tell_delayed is
 
 reset role;
 
+-- sql/fiscal/functions/offline.sql
+
+-- Terminals that seal without us: a block of numbers and a signed credential, ended by time, by revocation, by review.
+
+set role stalela_owner;
+
+create function fiscal.provision_block(
+    idempotency_key text, body_hash text, outlet_id text, pos_terminal_id text, cashier_id text, public_key_spki text,
+    size integer, policy jsonb
+)
+returns public.answer
+language plpgsql
+volatile
+security definer -- callers may not write credentials
+set search_path = ''
+as $$
+#variable_conflict use_column
+declare
+    caller public.caller := public.authorize('invoices:write', 'write');
+    outlet fiscal.outlets := fiscal.outlet_of(caller, provision_block.outlet_id);
+    merchant fiscal.merchants := fiscal.merchant_of(caller);
+    stored public.answer := public.claim_idempotency(
+        caller, 'POST /offline/blocks', provision_block.idempotency_key, provision_block.body_hash
+    );
+    new_id text := public.new_id('crd');
+    first_number bigint;
+    words text;
+    answer public.answer;
+begin
+    if stored.status is not null then
+        return stored;
+    end if;
+    perform fiscal.check_terminal(outlet, merchant, provision_block.pos_terminal_id, provision_block.cashier_id);
+    perform fiscal.lock_outlet(outlet.outlet_id);
+    update signing.delegated_credentials as c
+    set status = 'ended'
+    where
+        c.outlet_id = outlet.outlet_id and c.pos_terminal_id = provision_block.pos_terminal_id and c.status = 'active'
+        and c.expires_at <= now();
+    if exists (
+        select from signing.delegated_credentials as c
+        where
+            c.outlet_id = outlet.outlet_id and c.pos_terminal_id = provision_block.pos_terminal_id
+            and c.status = 'active'
+    ) then
+        perform public.refuse('40911', 'This terminal has a block already; use it up, or revoke it.',
+            '{"current_state": "active", "allowed": ["revoke"]}');
+    end if;
+    first_number := fiscal.reserve_numbers(outlet.outlet_id, provision_block.size);
+    words := fiscal.credential_words(
+        outlet, merchant.jurisdiction, new_id, provision_block.pos_terminal_id, provision_block.cashier_id,
+        provision_block.public_key_spki, first_number, first_number + provision_block.size - 1, provision_block.policy
+    );
+    perform signing.state(new_id, caller.tenant_id, caller.environment, merchant.jurisdiction, 'credential', words);
+    insert into signing.delegated_credentials (
+        credential_id, tenant_id, environment, outlet_id, pos_terminal_id, public_key_spki, block_start, block_end,
+        not_before, expires_at, types, max_total_minor, currency, credential_hash, created_by
+    ) values (
+        new_id, caller.tenant_id, caller.environment, outlet.outlet_id, provision_block.pos_terminal_id,
+        provision_block.public_key_spki, first_number, first_number + provision_block.size - 1,
+        (words::jsonb ->> 'not_before')::timestamptz, (words::jsonb ->> 'expires_at')::timestamptz,
+        array(select t from jsonb_array_elements_text(policy -> 'types') as t),
+        (policy ->> 'max_total_minor')::bigint, policy ->> 'currency',
+        encode(sha256(convert_to(words, 'UTF8')), 'hex'), caller.actor
+    );
+    perform signing.note_move(
+        c, 'reserved', c.block_start, c.block_end, caller.actor
+    ) from signing.delegated_credentials as c where c.credential_id = new_id;
+    perform public.audit(caller, 'fiscal.block_provisioned', new_id, words::jsonb);
+    perform public.poke('invoices/sign');
+    answer := public.reply(caller, 202, fiscal.credential_resource(new_id));
+    perform public.remember_answer(
+        caller, 'POST /offline/blocks', provision_block.idempotency_key, new_id, answer
+    );
+    return answer;
+end
+$$;
+comment on function fiscal.provision_block is
+'Reserves the next numbers of an outlet for a terminal and states, to be signed, what it may seal with them for 12 hours. One active block per terminal: 40911.';
+
+create function fiscal.check_terminal(
+    outlet fiscal.outlets, merchant fiscal.merchants, pos_terminal_id text, cashier_id text
+)
+returns void
+language plpgsql
+stable
+security definer -- callers may not read operators
+set search_path = ''
+as $$
+begin
+    if merchant.status <> 'active' or outlet.status <> 'active' then
+        perform public.refuse('40911', 'This taxpayer or outlet is not active; nothing is sealed for it.',
+            jsonb_build_object('current_state', merchant.status || '/' || outlet.status, 'allowed', '[]'::jsonb));
+    elsif exists (
+        select from fiscal.operators as o
+        where
+            o.outlet_id = (check_terminal.outlet).outlet_id and o.status = 'blocked'
+            and (o.kind, o.label) in (('terminal', check_terminal.pos_terminal_id), ('cashier', check_terminal.cashier_id))
+    ) then
+        perform public.refuse_field('42275', '/pos_terminal_id', 'this terminal or its cashier is blocked');
+    end if;
+end
+$$;
+comment on function fiscal.check_terminal is 'Whether a terminal may seal for an outlet. 40911, 42275.';
+
+create function fiscal.reserve_numbers(outlet_id text, size integer)
+returns bigint
+language plpgsql
+volatile
+security definer -- callers may not write counters
+set search_path = ''
+as $$
+#variable_conflict use_column
+declare
+    after_last bigint;
+begin
+    update fiscal.fiscal_counters as c
+    set next_value = c.next_value + reserve_numbers.size
+    where c.outlet_id = reserve_numbers.outlet_id and c.kind = 'invoice'
+    returning c.next_value into strict after_last;
+    return after_last - reserve_numbers.size;
+end
+$$;
+comment on function fiscal.reserve_numbers is
+'Takes the next numbers of an outlet together; the first of them. Only under the outlet''s lock.';
+
+create function fiscal.credential_words(
+    outlet fiscal.outlets, jurisdiction text, credential_id text, pos_terminal_id text, cashier_id text,
+    public_key_spki text, block_start bigint, block_end bigint, policy jsonb
+)
+returns text
+language plpgsql
+stable
+set search_path = ''
+as $$
+begin
+    -- RFC 8785 of plain ASCII: members in order, no spaces; to_json escapes what must be escaped.
+    return format(
+        '{"block_end":%s,"block_start":%s,%s"credential_id":"%s","environment":"%s","expires_at":"%s",'
+        '"fiscal_authority_id":"%s","jurisdiction":"%s","kind":"credential","not_before":"%s","number_prefix":"%s",'
+        '"outlet_id":"%s","policy":%s,"pos_terminal_id":%s,"public_key":"%s"}',
+        block_end, block_start, coalesce('"cashier_id":' || to_json(cashier_id) || ',', ''), credential_id,
+        outlet.environment, to_char((now() + interval '12 hours') at time zone 'utc', 'YYYY-MM-DD"T"HH24:MI:SS"Z"'),
+        outlet.fiscal_authority_id, jurisdiction, to_char(now() at time zone 'utc', 'YYYY-MM-DD"T"HH24:MI:SS"Z"'),
+        fiscal.number_prefix(outlet), outlet.outlet_id,
+        (
+            select format('{%s"types":[%s]}', coalesce(format(
+                '"currency":"%s","max_total":"%s",', policy ->> 'currency',
+                public.format_amount((policy ->> 'max_total_minor')::bigint, policy ->> 'currency')
+            ), ''), (
+                select string_agg(to_json(t)::text, ',') from jsonb_array_elements_text(policy -> 'types') as t
+            ))
+        ),
+        to_json(pos_terminal_id), public_key_spki
+    );
+end
+$$;
+comment on function fiscal.credential_words is
+'The canonical words of a credential: what a terminal may seal, with which key and numbers, from now for 12 hours.';
+
+create function fiscal.number_prefix(outlet fiscal.outlets)
+returns text
+language plpgsql
+immutable
+set search_path = ''
+as $$
+begin
+    return regexp_replace(fiscal.fiscal_number(outlet, 1), '-\d+$', '');
+end
+$$;
+comment on function fiscal.number_prefix is 'What stands before the integer in the numbers of an outlet.';
+
+create function fiscal.credential_resource(credential_id text)
+returns json
+language plpgsql
+stable
+security definer -- callers may not read credentials
+set search_path = ''
+as $$
+#variable_conflict use_column
+begin
+    return (
+        select json_build_object(
+            'id', c.credential_id, 'object', 'delegated_credential', 'outlet_id', c.outlet_id,
+            'status', case when c.status = 'active' and c.expires_at <= now() then 'ended' else c.status end,
+            'credential', signing.statement_resource(c.credential_id), 'missing', signing.missing_numbers(c.credential_id),
+            'revoked_at', c.revoked_at, 'environment', c.environment, 'created_at', c.created_at
+        )
+        from signing.delegated_credentials as c
+        where c.credential_id = credential_resource.credential_id
+    );
+end
+$$;
+comment on function fiscal.credential_resource is
+'A credential as the API shows it. A terminal begins to sell when its signature is there; missing: numbers that are neither documents nor voided.';
+
+create function fiscal.credential_of(caller public.caller, credential_id text)
+returns signing.delegated_credentials
+language plpgsql
+stable
+security definer -- callers may not read credentials
+set search_path = ''
+as $$
+#variable_conflict use_column
+declare
+    credential signing.delegated_credentials;
+begin
+    select c.* into credential
+    from signing.delegated_credentials as c
+    where
+        c.credential_id = credential_of.credential_id and c.tenant_id = (credential_of.caller).tenant_id
+        and c.environment = (credential_of.caller).environment
+        and c.outlet_id = coalesce(fiscal.caller_outlet(credential_of.caller), c.outlet_id);
+    if not found then
+        perform public.refuse('40401', format('There is no credential %s here.', credential_of.credential_id));
+    end if;
+    return credential;
+end
+$$;
+comment on function fiscal.credential_of is 'A credential the caller may see; 40401 for any other.';
+
+create function fiscal.get_block(credential_id text)
+returns public.answer
+language plpgsql
+volatile
+security definer -- callers may not read credentials
+set search_path = ''
+as $$
+declare
+    caller public.caller := public.authorize('invoices:read', 'read');
+    credential signing.delegated_credentials := fiscal.credential_of(caller, get_block.credential_id);
+begin
+    return public.reply(caller, 200, fiscal.credential_resource(credential.credential_id));
+end
+$$;
+comment on function fiscal.get_block is 'One credential of the caller''s, with its signature once there is one.';
+
+create function fiscal.revoke_block(credential_id text, reason text)
+returns public.answer
+language plpgsql
+volatile
+security definer -- callers may not write credentials
+set search_path = ''
+as $$
+#variable_conflict use_column
+declare
+    caller public.caller := public.authorize('invoices:write', 'manage');
+    credential signing.delegated_credentials := fiscal.credential_of(caller, revoke_block.credential_id);
+begin
+    perform fiscal.lock_outlet(credential.outlet_id);
+    update signing.delegated_credentials as c
+    set status = 'revoked', revoked_at = now(), revoked_because = revoke_block.reason
+    where c.credential_id = credential.credential_id and c.status in ('active', 'ended');
+    if found then
+        perform public.audit(caller, 'fiscal.block_revoked', credential.credential_id, jsonb_build_object(
+            'reason', revoke_block.reason
+        ));
+    end if;
+    return public.reply(caller, 200, fiscal.credential_resource(credential.credential_id));
+end
+$$;
+comment on function fiscal.revoke_block is
+'Ends what a terminal may seal: nothing that it seals after this instant is accepted. Repeatable.';
+
+create function fiscal.list_revocations()
+returns jsonb
+language plpgsql
+stable
+security definer -- anybody may read what is published
+set search_path = ''
+as $$
+#variable_conflict use_column
+begin
+    return jsonb_build_object('data', (
+        select coalesce(jsonb_agg(jsonb_build_object(
+            'credential_id', c.credential_id, 'revoked_at', c.revoked_at
+        ) order by c.revoked_at, c.credential_id), '[]')
+        from signing.delegated_credentials as c
+        where c.revoked_at is not null
+    ));
+end
+$$;
+comment on function fiscal.list_revocations is 'Every credential that was revoked, and when: what was sealed with it from then on is worth nothing.';
+
+create function fiscal.void_numbers(credential_id text, reason text)
+returns public.answer
+language plpgsql
+volatile
+security definer -- callers may not write the ledger
+set search_path = ''
+as $$
+#variable_conflict use_column
+declare
+    caller public.caller := public.authorize('invoices:write', 'manage');
+    credential signing.delegated_credentials := fiscal.credential_of(caller, void_numbers.credential_id);
+    outlet fiscal.outlets := fiscal.outlet_of(caller, credential.outlet_id);
+    number bigint;
+    name text;
+    words text;
+begin
+    if caller.app_role = 'cashier' then
+        perform public.refuse('40312', 'A cashier may not void numbers.');
+    end if;
+    perform fiscal.lock_outlet(outlet.outlet_id);
+    select c.* into strict credential
+    from signing.delegated_credentials as c
+    where c.credential_id = credential.credential_id;
+    if credential.status = 'active' and credential.expires_at > now() then
+        perform public.refuse('40911', 'The terminal may still seal with these numbers; revoke the credential first.',
+            '{"current_state": "active", "allowed": ["revoke"]}');
+    end if;
+    foreach number in array signing.missing_numbers(credential.credential_id) loop
+        name := fiscal.fiscal_number(outlet, number);
+        words := format(
+            '{"credential_id":"%s","fiscal_number":"%s","outlet_id":"%s","reason":%s,"record_type":"block_void"}',
+            credential.credential_id, name, outlet.outlet_id, to_json(void_numbers.reason)
+        );
+        perform fiscal.append_entry(
+            outlet, 'block_void', name, number, encode(sha256(convert_to(words, 'UTF8')), 'hex'), null
+        );
+        perform signing.note_move(credential, 'voided', number, number, caller.actor, name, words);
+    end loop;
+    perform public.resolve_alert('block_gap', credential.credential_id, 'the missing numbers were voided: ' || void_numbers.reason);
+    perform public.audit(caller, 'fiscal.numbers_voided', credential.credential_id, jsonb_build_object(
+        'reason', void_numbers.reason
+    ));
+    perform public.poke('invoices/sign');
+    return public.reply(caller, 200, fiscal.credential_resource(credential.credential_id));
+end
+$$;
+comment on function fiscal.void_numbers is
+'Closes, after a person''s review, every number of an ended block that did not come back: a signed entry of the chain each. 40911 while the terminal may still sell, 40312 for cashiers.';
+
+reset role;
+
 -- sql/fiscal/functions/orders.sql
 
 -- Invoices that payments ask for: ordered with the intent, issued once it is paid.
@@ -25615,6 +26128,266 @@ begin
 end
 $$;
 comment on function fiscal.list_prints is 'Every print of a document, the original first.';
+
+reset role;
+
+-- sql/fiscal/functions/reconciling.sql
+
+-- What comes back from terminals: checked as strictly as if it had been sealed here, once each, in any order.
+
+set role stalela_owner;
+
+create function fiscal.local_signer(credential_id text)
+returns jsonb
+language plpgsql
+volatile
+security definer -- functions may not read credentials
+set search_path = ''
+as $$
+declare
+    caller public.caller := public.authorize('invoices:write', 'read');
+    credential signing.delegated_credentials := fiscal.credential_of(caller, local_signer.credential_id);
+begin
+    return (
+        select jsonb_build_object(
+            'spki', credential.public_key_spki, 'jurisdiction', m.jurisdiction,
+            'fiscal_authority_id', o.fiscal_authority_id, 'outlet_id', o.outlet_id,
+            'number_prefix', fiscal.number_prefix(o)
+        )
+        from fiscal.outlets as o
+        inner join fiscal.merchants as m on m.merchant_id = o.merchant_id
+        where o.outlet_id = credential.outlet_id
+    );
+end
+$$;
+comment on function fiscal.local_signer is 'What it takes to verify what a terminal signed: its public key, and the outlet it sealed for.';
+
+create function fiscal.refuse_local(
+    credential signing.delegated_credentials, fiscal_number text, pointer text, detail text
+)
+returns jsonb
+language plpgsql
+volatile
+security definer -- callers may not write alerts
+set search_path = ''
+as $$
+begin
+    perform public.raise_alert(
+        'local_seal_refused', 'critical', credential.credential_id, credential.tenant_id, credential.environment,
+        jsonb_build_object('fiscal_number', fiscal_number, 'pointer', pointer, 'detail', detail)
+    );
+    return jsonb_build_object('refused', jsonb_build_object('pointer', pointer, 'detail', detail));
+end
+$$;
+comment on function fiscal.refuse_local is
+'Why a local seal is not accepted, and an alert that outlives the refusal: a terminal that is in order sends none.';
+
+create function fiscal.note_forgery(credential_id text, fiscal_number text, pointer text, detail text)
+returns jsonb
+language plpgsql
+volatile
+security definer -- callers may not write alerts
+set search_path = ''
+as $$
+declare
+    caller public.caller := public.authorize('invoices:write', 'write');
+    credential signing.delegated_credentials := fiscal.credential_of(caller, note_forgery.credential_id);
+begin
+    return fiscal.refuse_local(credential, note_forgery.fiscal_number, note_forgery.pointer, note_forgery.detail);
+end
+$$;
+comment on function fiscal.note_forgery is 'Tells people of a local seal whose signature or content is not what it says.';
+
+create function fiscal.local_problem(
+    credential signing.delegated_credentials, document jsonb, sequence bigint, total_minor bigint, sealed_at text,
+    local_previous_hash text, local_hash text
+)
+returns text[]
+language plpgsql
+stable
+security definer -- callers may not read seals
+set search_path = ''
+as $$
+#variable_conflict use_column
+declare
+    before fiscal.local_seals;
+    after fiscal.local_seals;
+begin
+    select t.* into before
+    from fiscal.local_seals as t
+    where t.credential_id = (local_problem.credential).credential_id and t.sequence < local_problem.sequence
+    order by t.sequence desc
+    limit 1;
+    select t.* into after
+    from fiscal.local_seals as t
+    where t.credential_id = (local_problem.credential).credential_id and t.sequence > local_problem.sequence
+    order by t.sequence
+    limit 1;
+    return case
+        when sequence not between credential.block_start and credential.block_end
+            then array['/fiscal_number', 'is not in the block of this credential']
+        when sealed_at::timestamptz < credential.not_before or sealed_at::timestamptz > credential.expires_at
+            then array['/sealed_at', 'is outside the time of this credential']
+        when sealed_at::timestamptz > now() + interval '5 minutes'
+            then array['/sealed_at', 'is more than 5 minutes ahead of our clock']
+        when sealed_at::timestamptz >= credential.revoked_at
+            then array['/sealed_at', 'is after this credential was revoked']
+        when sealed_at < before.sealed_at or sealed_at > after.sealed_at
+            then array['/sealed_at', 'is not in the order of the numbers']
+        when document ->> 'timestamp' > sealed_at then array['/document/timestamp', 'is after it was sealed']
+        when document ->> 'outlet_id' <> credential.outlet_id
+            then array['/document/outlet_id', 'is not the outlet of this credential']
+        when document ->> 'pos_terminal_id' <> credential.pos_terminal_id
+            then array['/document/pos_terminal_id', 'is not the terminal of this credential']
+        when not document ->> 'invoice_type' = any(credential.types) or document ? 'original_fiscal_number'
+            then array['/document/invoice_type', 'is not among the types of this credential']
+        when total_minor > credential.max_total_minor or document #>> '{totals,currency}' <> credential.currency
+            then array['/document/totals/total', 'is more than this credential allows']
+        -- A neighbour that has not come back leaves its side of the local chain open.
+        when local_previous_hash <> case
+            when sequence = credential.block_start then credential.credential_hash
+            when before.sequence = sequence - 1 then before.local_hash
+            else local_previous_hash
+        end or (after.sequence = sequence + 1 and after.local_previous_hash <> local_hash)
+            then array['/local_previous_hash', 'does not follow the document before']
+    end;
+end
+$$;
+comment on function fiscal.local_problem is
+'What a credential does not allow about a document, as pointer and sentence; null when all is as it should be.';
+
+create function fiscal.reconcile(credential_id text, document jsonb, seal jsonb)
+returns jsonb
+language plpgsql
+volatile
+security definer -- callers may not write documents
+set search_path = ''
+as $$
+#variable_conflict use_column
+declare
+    caller public.caller := public.authorize('invoices:write', 'write');
+    credential signing.delegated_credentials := fiscal.credential_of(caller, reconcile.credential_id);
+    outlet fiscal.outlets := fiscal.outlet_of(caller, credential.outlet_id);
+    words jsonb := (document ->> 'payload')::jsonb;
+    payload_hash text := encode(sha256(convert_to(document ->> 'payload', 'UTF8')), 'hex');
+    number bigint := (seal ->> 'sequence')::bigint;
+    name text := fiscal.fiscal_number(outlet, number);
+    local_hash text := encode(sha256(convert_to(concat_ws(
+        E'\n', name, payload_hash, seal ->> 'sealed_at', seal ->> 'local_previous_hash'
+    ), 'UTF8')), 'hex');
+    kept fiscal.fiscal_ledger;
+    problem text[];
+    invoice fiscal.invoices;
+begin
+    -- One at a time per outlet: what the credential allows and what is used stand still.
+    perform fiscal.lock_outlet(outlet.outlet_id);
+    select c.* into strict credential
+    from signing.delegated_credentials as c
+    where c.credential_id = credential.credential_id;
+    select l.* into kept from fiscal.fiscal_ledger as l where l.fiscal_number = name;
+    if found then
+        return fiscal.reconcile_again(caller, credential, kept, payload_hash, document ->> 'payload', local_hash);
+    end if;
+    problem := fiscal.local_problem(
+        credential, words, number, (document ->> 'total_minor')::bigint, seal ->> 'sealed_at',
+        seal ->> 'local_previous_hash', local_hash
+    );
+    if words ? 'invoice_ref' and exists (
+        select from fiscal.invoices as i
+        where i.outlet_id = outlet.outlet_id and i.invoice_ref = words ->> 'invoice_ref'
+    ) then
+        problem := coalesce(problem, array['/document/invoice_ref', 'was used by this outlet before']);
+    end if;
+    if problem is not null then
+        return fiscal.refuse_local(credential, name, problem[1], problem[2]);
+    end if;
+    perform fiscal.check_sealable(words, outlet, fiscal.merchant_of(caller));
+    invoice := fiscal.number_document(
+        caller, outlet, words, document ->> 'payload', payload_hash, document -> 'tax_summary',
+        (document ->> 'total_minor')::bigint, (document ->> 'tax_minor')::bigint, null, number, seal ->> 'sealed_at'
+    );
+    insert into fiscal.local_seals (
+        fiscal_number, tenant_id, environment, outlet_id, invoice_id, credential_id, sequence, sealed_at,
+        local_previous_hash, local_hash, digest, signature, auth_code
+    ) values (
+        name, outlet.tenant_id, outlet.environment, outlet.outlet_id, invoice.invoice_id, credential.credential_id, number,
+        seal ->> 'sealed_at', seal ->> 'local_previous_hash', local_hash, seal ->> 'digest', seal ->> 'signature',
+        seal ->> 'auth_code'
+    );
+    perform fiscal.note_gap(credential, number, caller.actor);
+    perform signing.note_move(credential, 'reconciled', number, number, caller.actor);
+    perform public.poke('invoices/sign');
+    return jsonb_build_object(
+        'answer', public.reply(caller, 201, fiscal.invoice_resource(invoice.invoice_id)::json)
+    );
+end
+$$;
+comment on function fiscal.reconcile is
+'Takes a document that a terminal sealed offline into the chain: its number, its time, our previous hash. The same again is 200; another with its number is a conflict, kept aside; what the credential does not allow is refused and an alert. The caller has verified signature and tax.';
+
+create function fiscal.reconcile_again(
+    caller public.caller, credential signing.delegated_credentials, kept fiscal.fiscal_ledger, payload_hash text,
+    payload text, local_hash text
+)
+returns jsonb
+language plpgsql
+volatile
+security definer -- callers may not read seals
+set search_path = ''
+as $$
+#variable_conflict use_column
+declare
+    is_same boolean := exists (
+        select from fiscal.local_seals as t
+        where
+            t.fiscal_number = kept.fiscal_number and t.credential_id = credential.credential_id
+            and t.local_hash = reconcile_again.local_hash
+    );
+begin
+    if is_same then
+        return jsonb_build_object('answer', public.reply(
+            caller, 200, fiscal.invoice_resource(kept.invoice_id)::json
+        ));
+    end if;
+    perform fiscal.keep_conflict(
+        kept, payload_hash, payload, 'another document has this number', credential.credential_id
+    );
+    return jsonb_build_object('conflict', kept.fiscal_number);
+end
+$$;
+comment on function fiscal.reconcile_again is 'A number that is taken: the same document is the answer, another one is a conflict.';
+
+create function fiscal.note_gap(credential signing.delegated_credentials, number bigint, actor text)
+returns void
+language plpgsql
+volatile
+security definer -- callers may not write blocks
+set search_path = ''
+as $$
+#variable_conflict use_column
+declare
+    last_back bigint;
+begin
+    select coalesce(max(b.to_number), credential.block_start - 1) into last_back
+    from signing.number_blocks as b
+    where b.credential_id = credential.credential_id and b.move in ('reconciled', 'gap');
+    if number <= last_back + 1 then
+        return;
+    end if;
+    perform signing.note_move(credential, 'gap', last_back + 1, number - 1, note_gap.actor);
+    perform fiscal.record_event(
+        credential.tenant_id, credential.environment, credential.credential_id, null, jsonb_build_object(
+            'event', 'block.gap_detected', 'outlet_id', credential.outlet_id, 'from_number', last_back + 1,
+            'to_number', number - 1
+        ), note_gap.actor
+    );
+    perform public.raise_alert(
+        'block_gap', 'warning', credential.credential_id, credential.tenant_id, credential.environment,
+        jsonb_build_object('outlet_id', credential.outlet_id, 'from_number', last_back + 1, 'to_number', number - 1)
+    );
+end
+$$;
+comment on function fiscal.note_gap is 'Numbers that a later one overtook are on record as a gap and flag the outlet; they may still come.';
 
 reset role;
 
@@ -26877,8 +27650,9 @@ reset role;
 -- sql/fiscal/functions/reports.sql
 
 -- Z reports. A Z covers the entries after those of the Z before, up to the last one sealed before its day ended.
--- sealed_at never decreases along a chain, so that is one unbroken range: no document is in two Zs, or in none, and
--- a document sealed while a day is being closed is on the side its own sealed_at says.
+-- What is sealed here never goes back in time along a chain, so that is one unbroken range: no document is in two Zs, or
+-- in none, and a document sealed while a day is being closed is on the side its own sealed_at says. What a terminal sealed
+-- offline is in the Z of the day on which it came.
 
 set role stalela_owner;
 
@@ -26955,11 +27729,18 @@ begin
     closed_at := least(clock_timestamp(), fiscal.day_end(outlet, day.business_date));
 
     report.first_entry := coalesce(previous.last_entry, 0) + 1;
-    select coalesce(max(l.entry_no), report.first_entry - 1) into report.last_entry
+    select coalesce(
+        min(l.entry_no) filter (
+            where
+            closed_at = fiscal.day_end(outlet, day.business_date) and l.sealed_at >= fiscal.instant_text(closed_at)
+            and t.fiscal_number is null
+        ) - 1,
+        max(l.entry_no),
+        report.first_entry - 1
+    ) into report.last_entry
     from fiscal.fiscal_ledger as l
-    where
-        l.outlet_id = (close_day.outlet).outlet_id and l.entry_no >= report.first_entry
-        and (closed_at < fiscal.day_end(outlet, day.business_date) or l.sealed_at < fiscal.instant_text(closed_at));
+    left join fiscal.local_seals as t on t.fiscal_number = l.fiscal_number
+    where l.outlet_id = (close_day.outlet).outlet_id and l.entry_no >= report.first_entry;
     if not is_asked_for and (not rules.closes_empty_days or outlet.status = 'closed') and not exists (
         select from fiscal.fiscal_ledger as l
         where
@@ -27385,7 +28166,8 @@ comment on function fiscal.next_number is
 
 create function fiscal.number_document(
     caller public.caller, outlet fiscal.outlets, document jsonb, payload text, canonical_payload_hash text,
-    tax_summary jsonb, total_minor bigint, tax_minor bigint, original_invoice_id text
+    tax_summary jsonb, total_minor bigint, tax_minor bigint, original_invoice_id text, reserved bigint default null,
+    sealed_at text default null
 )
 returns fiscal.invoices
 language plpgsql
@@ -27395,7 +28177,9 @@ set search_path = ''
 as $$
 #variable_conflict use_column
 declare
-    taken bigint := fiscal.next_number((number_document.outlet).outlet_id, 'invoice');
+    taken bigint := coalesce(
+        number_document.reserved, fiscal.next_number((number_document.outlet).outlet_id, 'invoice')
+    );
     invoice fiscal.invoices;
 begin
     insert into fiscal.invoices (
@@ -27413,7 +28197,7 @@ begin
     returning * into invoice;
     perform fiscal.append_entry(
         number_document.outlet, invoice.invoice_type, invoice.fiscal_number, taken, invoice.canonical_payload_hash,
-        invoice.invoice_id
+        invoice.invoice_id, number_document.sealed_at
     );
     perform fiscal.record_event(
         invoice.tenant_id, invoice.environment, invoice.invoice_id, null, fiscal.invoice_facts(invoice),
@@ -27423,11 +28207,11 @@ begin
 end
 $$;
 comment on function fiscal.number_document is
-'Number, document and chain entry, together. Only under the outlet''s lock.';
+'Number, document and chain entry, together. Only under the outlet''s lock. reserved and sealed_at: of a document that a terminal sealed offline.';
 
 create function fiscal.append_entry(
     outlet fiscal.outlets, record_type text, fiscal_number text, series_no bigint, canonical_payload_hash text,
-    invoice_id text
+    invoice_id text, sealed_at text default null
 )
 returns fiscal.fiscal_ledger
 language plpgsql
@@ -27445,7 +28229,7 @@ begin
     perform signing.follow_key(append_entry.outlet, signer);
     return fiscal.write_entry(
         append_entry.outlet, append_entry.record_type, append_entry.fiscal_number, append_entry.series_no,
-        append_entry.canonical_payload_hash, append_entry.invoice_id, signer
+        append_entry.canonical_payload_hash, append_entry.invoice_id, signer, append_entry.sealed_at
     );
 end
 $$;
@@ -27454,7 +28238,7 @@ comment on function fiscal.append_entry is
 
 create function fiscal.write_entry(
     outlet fiscal.outlets, record_type text, fiscal_number text, series_no bigint, canonical_payload_hash text,
-    invoice_id text, key_id text
+    invoice_id text, key_id text, sealed_at text default null
 )
 returns fiscal.fiscal_ledger
 language plpgsql
@@ -27466,17 +28250,26 @@ as $$
 declare
     head fiscal.fiscal_ledger;
     entry fiscal.fiscal_ledger;
+    sealed_here text;
 begin
     select l.* into head
     from fiscal.fiscal_ledger as l
     where l.outlet_id = (write_entry.outlet).outlet_id
     order by l.entry_no desc
     limit 1;
+    -- A terminal has a clock of its own: what it sealed offline comes later than its time.
+    select l.sealed_at into sealed_here
+    from fiscal.fiscal_ledger as l
+    where
+        l.outlet_id = (write_entry.outlet).outlet_id
+        and not exists (select from fiscal.local_seals as t where t.fiscal_number = l.fiscal_number)
+    order by l.entry_no desc
+    limit 1;
     entry.previous_hash := coalesce(head.entry_hash, repeat('0', 64));
     -- A clock that steps back must not make a chain do so.
-    entry.sealed_at := greatest(
-        to_char(clock_timestamp() at time zone 'utc', 'YYYY-MM-DD"T"HH24:MI:SS"Z"'), head.sealed_at
-    );
+    entry.sealed_at := coalesce(write_entry.sealed_at, greatest(
+        to_char(clock_timestamp() at time zone 'utc', 'YYYY-MM-DD"T"HH24:MI:SS"Z"'), sealed_here
+    ));
     insert into fiscal.fiscal_ledger (
         outlet_id, entry_no, tenant_id, environment, record_type, fiscal_number, series_no, sequence,
         canonical_payload_hash, sealed_at, previous_hash, entry_hash, invoice_id
@@ -27656,10 +28449,14 @@ begin
             ),
             'key', signing.published_key(k),
             'payload_hash', encode(sha256(convert_to(i.payload, 'UTF8')), 'hex'),
+            -- Sealed offline: the paper has the terminal's code and time, which follow no entry of ours.
+            'local', case when t.fiscal_number is not null then jsonb_build_object(
+                'signature', t.signature, 'auth_code', t.auth_code
+            ) end,
             'is_first', l.entry_no = 1,
             'previous', case when p.entry_no is not null then jsonb_build_object(
                 'fiscal_number', p.fiscal_number, 'canonical_payload_hash', p.canonical_payload_hash,
-                'sealed_at', p.sealed_at, 'previous_hash', p.previous_hash
+                'sealed_at', p.sealed_at, 'previous_hash', p.previous_hash, 'is_local', u.fiscal_number is not null
             ) end,
             'next', case when n.entry_no is not null then jsonb_build_object('previous_hash', n.previous_hash) end,
             'merchant_name', m.legal_name,
@@ -27682,6 +28479,8 @@ begin
         inner join signing.keys as k on k.key_id = s.key_id
         left join fiscal.invoices as i on i.invoice_id = l.invoice_id
         left join fiscal.fiscal_ledger as p on p.outlet_id = l.outlet_id and p.entry_no = l.entry_no - 1
+        left join fiscal.local_seals as t on t.fiscal_number = l.fiscal_number
+        left join fiscal.local_seals as u on u.fiscal_number = p.fiscal_number
         left join fiscal.fiscal_ledger as n on n.outlet_id = l.outlet_id and n.entry_no = l.entry_no + 1
         left join lateral (
             select sum(credit.total_minor) as minor
@@ -27817,27 +28616,30 @@ declare
     walk fiscal.chain_walks;
     sound fiscal.chain_walks;
 begin
-    if begin_walk.scope = 'new' then
-        select w.* into sound
-        from fiscal.chain_walks as w
-        where w.outlet_id = (begin_walk.outlet).outlet_id and w.status = 'sound' and w.checks = 'everything'
-        order by w.walk_id desc
-        limit 1;
-    end if;
-    insert into fiscal.chain_walks (
-        walk_id, tenant_id, environment, outlet_id, scope, checks, from_entry, to_entry, head_hash, requested_by
-    ) values (
-        public.new_id('walk'), (begin_walk.outlet).tenant_id, (begin_walk.outlet).environment,
-        (begin_walk.outlet).outlet_id, begin_walk.scope, begin_walk.checks, coalesce(sound.to_entry, 0) + 1,
-        coalesce(sound.to_entry, 0), coalesce(sound.head_hash, repeat('0', 64)), begin_walk.requested_by
-    )
-    on conflict (outlet_id) where status = 'running' do nothing
-    returning * into walk;
-    if walk.walk_id is null then
-        select w.* into strict walk
+    loop
+        select w.* into walk
         from fiscal.chain_walks as w
         where w.outlet_id = (begin_walk.outlet).outlet_id and w.status = 'running';
-    end if;
+        exit when found;
+        if begin_walk.scope = 'new' then
+            select w.* into sound
+            from fiscal.chain_walks as w
+            where w.outlet_id = (begin_walk.outlet).outlet_id and w.status = 'sound' and w.checks = 'everything'
+            order by w.walk_id desc
+            limit 1;
+        end if;
+        insert into fiscal.chain_walks (
+            walk_id, tenant_id, environment, outlet_id, scope, checks, from_entry, to_entry, head_hash, requested_by
+        ) values (
+            public.new_id('walk'), (begin_walk.outlet).tenant_id, (begin_walk.outlet).environment,
+            (begin_walk.outlet).outlet_id, begin_walk.scope, begin_walk.checks, coalesce(sound.to_entry, 0) + 1,
+            coalesce(sound.to_entry, 0), coalesce(sound.head_hash, repeat('0', 64)), begin_walk.requested_by
+        )
+        on conflict (outlet_id) where status = 'running' do nothing
+        returning * into walk;
+        -- Somebody else began one in between; or it has ended already, and this one begins after all.
+        exit when found;
+    end loop;
     return walk;
 end
 $$;
@@ -28046,11 +28848,17 @@ begin
             select coalesce(jsonb_agg(jsonb_build_object(
                 'entry_no', l.entry_no, 'digest', s.digest, 'signature', s.signature, 'auth_code', s.auth_code,
                 'key_id', s.key_id, 'fiscal_number', l.fiscal_number, 'sequence', l.series_no,
-                'canonical_payload_hash', l.canonical_payload_hash, 'previous_hash', l.previous_hash,
+                'canonical_payload_hash', l.canonical_payload_hash, 'previous_hash', coalesce(s.previous_hash, l.previous_hash),
                 'sealed_at', l.sealed_at
             ) order by l.entry_no), '[]')
             from fiscal.fiscal_ledger as l
-            inner join fiscal.signatures as s on s.fiscal_number = l.fiscal_number
+            inner join (
+                select o.fiscal_number, o.digest, o.signature, o.auth_code, o.key_id, null as previous_hash
+                from fiscal.signatures as o
+                union all
+                select t.fiscal_number, t.digest, t.signature, t.auth_code, t.credential_id, t.local_previous_hash
+                from fiscal.local_seals as t
+            ) as s on s.fiscal_number = l.fiscal_number
             where l.outlet_id = walk.outlet_id and l.entry_no > walk.to_entry and l.entry_no <= until_entry
         ) else '[]' end,
         'outlet', (
@@ -28062,8 +28870,14 @@ begin
             where o.outlet_id = walk.outlet_id
         ),
         'keys', (
-            select coalesce(jsonb_object_agg(k.key_id, jsonb_build_object('alg', k.alg, 'spki', k.public_key_spki)), '{}')
-            from signing.keys as k
+            select coalesce(jsonb_object_agg(k.key_id, jsonb_build_object('alg', k.alg, 'spki', k.spki)), '{}')
+            from (
+                select r.key_id, r.alg, r.public_key_spki as spki from signing.keys as r
+                union all
+                select c.credential_id, 'ES256', c.public_key_spki
+                from signing.delegated_credentials as c
+                where c.outlet_id = walk.outlet_id
+            ) as k
         )
     );
 end
@@ -28150,48 +28964,46 @@ declare
     taken bigint;
     lost record;
 begin
-    -- Numbers, as a set: a chain of hashes does not show a number that never came to it.
-    select min(l.sequence) into from_sequence
-    from fiscal.fiscal_ledger as l
-    where l.outlet_id = end_problem.outlet_id and l.entry_no >= end_problem.from_entry;
-    select n.entry_no, n.fiscal_number, n.sequence, n.sequence_before into lost
-    from (
-        select
-            l.entry_no, l.fiscal_number, l.sequence,
-            lag(l.sequence, 1, (
-                select coalesce(max(b.sequence), 0) from fiscal.fiscal_ledger as b
-                where b.outlet_id = end_problem.outlet_id and b.sequence < from_sequence
-            )) over (order by l.sequence) as sequence_before
-        from fiscal.fiscal_ledger as l
-        where l.outlet_id = end_problem.outlet_id and l.sequence >= from_sequence
-    ) as n
-    where n.sequence <> n.sequence_before + 1
-    order by n.sequence
-    limit 1;
-    if found then
-        return fiscal.finding(lost.entry_no, lost.fiscal_number, 'sequence', format(
-            'numbers from %s to %s are not in the chain', lost.sequence_before + 1, lost.sequence - 1
-        ));
-    end if;
-    -- And its end: what was cut off leaves the rest sound.
     select c.next_value - 1 into taken
     from fiscal.fiscal_counters as c
     where c.outlet_id = end_problem.outlet_id and c.kind = 'invoice';
-    select l.entry_no, l.fiscal_number, l.sequence into lost
+    select coalesce(min(l.sequence), taken + 1) into from_sequence
     from fiscal.fiscal_ledger as l
-    where l.outlet_id = end_problem.outlet_id and l.sequence is not null
-    order by l.sequence desc
+    where l.outlet_id = end_problem.outlet_id and l.entry_no >= end_problem.from_entry;
+    -- A chain of hashes does not show a number that never came to it, nor that its end was cut off: numbers as a set,
+    -- with the counter after the last.
+    select n.entry_no, n.fiscal_number, n.sequence, n.sequence_before into lost
+    from (
+        select
+            m.entry_no, m.fiscal_number, m.sequence,
+            lag(m.sequence, 1, (
+                select coalesce(max(b.sequence), 0) from fiscal.fiscal_ledger as b
+                where b.outlet_id = end_problem.outlet_id and b.sequence < from_sequence
+            )) over (order by m.sequence, m.entry_no) as sequence_before
+        from (
+            select l.entry_no, l.fiscal_number, l.sequence
+            from fiscal.fiscal_ledger as l
+            where l.outlet_id = end_problem.outlet_id and l.sequence >= from_sequence
+            union all
+            select null, null, coalesce(taken, 0) + 1
+        ) as m
+    ) as n
+    where
+        n.sequence <> n.sequence_before + 1
+        and not signing.are_out(end_problem.outlet_id, n.sequence_before + 1, n.sequence - 1)
+    order by n.sequence
     limit 1;
-    if taken is distinct from coalesce(lost.sequence, 0) then
-        return fiscal.finding(lost.entry_no, lost.fiscal_number, 'sequence', format(
-            'the last number is %s and the counter has given %s', coalesce(lost.sequence, 0), taken
-        ));
+    if not found then
+        return null;
     end if;
-    return null;
+    return fiscal.finding(lost.entry_no, lost.fiscal_number, 'sequence', format(
+        'after number %s comes %s%s', lost.sequence_before, lost.sequence,
+        case when lost.entry_no is null then ', says the counter' end
+    ));
 end
 $$;
 comment on function fiscal.end_problem is
-'What only the whole chain can show: a number that is missing, a counter that is ahead of the chain or behind it.';
+'What only the whole chain can show: a number that is missing and not out with a terminal, a counter that is ahead of the chain or behind it.';
 
 create function fiscal.finding(entry_no bigint, fiscal_number text, failed text, detail text default null)
 returns jsonb
@@ -28210,6 +29022,7 @@ begin
             when 'payload_hash' then 'its document is not what was sealed'
             when 'document' then 'what stands beside its document says something else'
             when 'signature' then 'it is not signed, or not by the key that is named'
+            when 'local_seal' then 'what a terminal sealed offline is not in its block, its time or its order'
             when 'key' then 'its key was not this outlet''s at that time'
         end)
     );
@@ -28234,10 +29047,10 @@ begin
             select r.body from signing.key_rotations as r where r.fiscal_number = entry_body.fiscal_number
         )
         when 'report_z' then (
-            select z.body from fiscal.reports as z where z.fiscal_number = entry_body.fiscal_number
+            select r.body from fiscal.reports as r where r.fiscal_number = entry_body.fiscal_number
         )
-        when 'archive' then (
-            select a.body from fiscal.archive_manifests as a where a.fiscal_number = entry_body.fiscal_number
+        when 'block_void' then (
+            select b.body from signing.number_blocks as b where b.fiscal_number = entry_body.fiscal_number
         )
     end;
 end
@@ -28268,15 +29081,24 @@ declare
 begin
     select l.sealed_at into sealed_until
     from fiscal.fiscal_ledger as l
-    where l.outlet_id = broken_link.outlet_id and l.entry_no = after_entry;
+    where
+        l.outlet_id = broken_link.outlet_id and l.entry_no <= after_entry
+        and not exists (select from fiscal.local_seals as t where t.fiscal_number = l.fiscal_number)
+    order by l.entry_no desc
+    limit 1;
     select e.entry_no, e.fiscal_number, c.failed into wrong
     from (
         select
             l.*,
             lag(l.entry_no, 1, after_entry) over chain as entry_no_before,
             lag(l.entry_hash, 1, after_hash) over chain as hash_before,
-            lag(l.sealed_at, 1, sealed_until) over chain as sealed_before
+            t.credential_id,
+            -- A terminal has a clock of its own: what it sealed offline comes later than its time.
+            max(case when t.credential_id is null then l.sealed_at end) over (
+                order by l.entry_no rows between unbounded preceding and 1 preceding
+            ) as sealed_before
         from fiscal.fiscal_ledger as l
+        left join fiscal.local_seals as t on t.fiscal_number = l.fiscal_number
         where l.outlet_id = broken_link.outlet_id and l.entry_no > after_entry and l.entry_no <= until_entry
         window chain as (order by l.entry_no)
     ) as e
@@ -28292,7 +29114,7 @@ begin
                 case when e.invoice_id is null then fiscal.entry_body(e.record_type, e.fiscal_number) else i.payload end,
                 'UTF8'
             )), 'hex') then 'payload_hash'
-            when e.sealed_at < e.sealed_before then 'sealed_at'
+            when e.credential_id is null and e.sealed_at < coalesce(e.sealed_before, sealed_until) then 'sealed_at'
         end as failed
     ) as c
     where c.failed is not null
@@ -28322,13 +29144,16 @@ declare
     wrong record;
 begin
     select m.* into strict merchant from fiscal.merchants as m where m.merchant_id = (wrong_row.outlet).merchant_id;
-    select e.entry_no, e.fiscal_number, c.failed into wrong
+    select e.entry_no, e.fiscal_number, v.failed into wrong
     from fiscal.fiscal_ledger as e
     left join fiscal.invoices as i on i.invoice_id = e.invoice_id
     left join fiscal.signatures as s on s.fiscal_number = e.fiscal_number
     left join signing.keys as k on k.key_id = s.key_id
     -- What nobody hashes was written twice, into logs that are only added to.
     left join signing.signing_log as g on g.fiscal_number = s.fiscal_number and g.signature = s.signature
+    left join fiscal.local_seals as t on t.fiscal_number = e.fiscal_number
+    left join fiscal.local_seals as p on p.credential_id = t.credential_id and p.sequence = t.sequence - 1
+    left join signing.delegated_credentials as c on c.credential_id = t.credential_id
     left join fiscal.events as b on b.subject_id = i.invoice_id and b.seq = 1
     cross join lateral (
         -- What is unknown is as bad as what is false.
@@ -28368,15 +29193,29 @@ begin
                 s.tenant_id = e.tenant_id and s.environment = e.environment and s.outlet_id = e.outlet_id
                 and g.digest = s.digest and g.key_id = s.key_id and g.signed_at = s.signed_at
             ) is not true then 'signature'
+            when t.fiscal_number is not null and (
+                t.tenant_id = e.tenant_id and t.environment = e.environment and t.outlet_id = e.outlet_id
+                and t.sequence = e.sequence
+                and t.local_hash = encode(sha256(convert_to(concat_ws(
+                    E'\n', e.fiscal_number, e.canonical_payload_hash, e.sealed_at, t.local_previous_hash
+                ), 'UTF8')), 'hex')
+                and t.sequence between c.block_start and c.block_end
+                and e.sealed_at::timestamptz between c.not_before and c.expires_at
+                and e.sealed_at >= coalesce(p.sealed_at, e.sealed_at)
+                -- After the number before it in its block, or after the credential; a missing one leaves this open.
+                and t.local_previous_hash = coalesce(
+                    p.local_hash, case when t.sequence = c.block_start then c.credential_hash end, t.local_previous_hash
+                )
+            ) is not true then 'local_seal'
             when (
                 k.jurisdiction = merchant.jurisdiction and k.environment = e.environment and k.alg = s.signature_alg
                 and (k.revoked_at is null or e.sealed_at::timestamptz < k.revoked_at)
             ) is not true then 'key'
         end as failed
-    ) as c
+    ) as v
     where
         e.outlet_id = (wrong_row.outlet).outlet_id and e.entry_no > after_entry and e.entry_no <= until_entry
-        and c.failed is not null
+        and v.failed is not null
     order by e.entry_no
     limit 1;
     if not found then
@@ -30961,6 +31800,13 @@ using (
     and ((select public.outlet_id()) is null or outlet_id = (select public.outlet_id()))
 );
 
+create policy local_seals_select_own on fiscal.local_seals
+for select to authenticated
+using (
+    tenant_id = (select public.tenant_id()) and environment = (select public.environment())
+    and ((select public.outlet_id()) is null or outlet_id = (select public.outlet_id()))
+);
+
 create function fiscal.forbid_second_verdict()
 returns trigger
 language plpgsql
@@ -30988,6 +31834,11 @@ grant execute on function
 fiscal.start_walk, fiscal.get_walk, fiscal.list_walks, fiscal.due_walk, fiscal.walk_part, fiscal.walk_on,
 fiscal.list_anchors, fiscal.inclusion_proof, fiscal.list_conflicts
 to fn_integrity;
+grant usage on schema fiscal to fn_offline;
+grant execute on function
+fiscal.provision_block, fiscal.get_block, fiscal.revoke_block, fiscal.list_revocations, fiscal.void_numbers,
+fiscal.local_signer, fiscal.note_forgery, fiscal.reconcile
+to fn_offline;
 grant execute on function fiscal.poke_integrity, fiscal.anchor_day to postgres;
 
 reset role;
@@ -31001,6 +31852,20 @@ set role stalela_owner;
 create policy statements_select_own on signing.statements
 for select to authenticated
 using (tenant_id = (select public.tenant_id()) and environment = (select public.environment()));
+
+create policy delegated_credentials_select_own on signing.delegated_credentials
+for select to authenticated
+using (
+    tenant_id = (select public.tenant_id()) and environment = (select public.environment())
+    and ((select public.outlet_id()) is null or outlet_id = (select public.outlet_id()))
+);
+
+create policy number_blocks_select_own on signing.number_blocks
+for select to authenticated
+using (
+    tenant_id = (select public.tenant_id()) and environment = (select public.environment())
+    and ((select public.outlet_id()) is null or outlet_id = (select public.outlet_id()))
+);
 
 create function signing.forbid_restating()
 returns trigger
