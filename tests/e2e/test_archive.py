@@ -20,7 +20,7 @@ from tests.support.simulator import Json, until
 @pytest.fixture(scope="module")
 def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
     key = tmp_path_factory.mktemp("signing") / "key.pem"
-    functions = ("archive", "invoices", "merchants")
+    functions = ("archive", "integrity", "invoices", "merchants")
     with own_house("archive", functions=functions, invoice_key_file=str(key)) as house:
         yield house
 
@@ -105,6 +105,23 @@ def test_each_entry_is_kept_once_and_an_outlet_at_rest_stays_at_rest(outlet: Out
 
     # The second range holds the first one's manifest, which is an entry too.
     assert [(one["first_entry"], one["last_entry"]) for one in ranges] == [(1, 1), (2, 3)]
+
+
+def test_chain_with_manifests_in_it_still_walks(outlet: Outlet) -> None:
+    outlet.sealed()
+    archived(outlet)
+    outlet.sealed()
+    archived(outlet, 2)
+    api = outlet.merchant.api
+
+    asked = outlet.merchant.post("/integrity/walks", {"outlet_id": outlet.outlet_id})
+
+    def over() -> Json | None:
+        walk = api.get(f"/integrity/walks/{asked.json()['id']}").raise_for_status().json()
+        return None if walk["status"] == "running" else dict(walk)
+
+    walk = until(over, "the walk over")
+    assert (walk["status"], walk["finding"], walk["to_entry"]) == ("sound", None, 4)
 
 
 def test_unsigned_entry_waits_for_its_signature(outlet: Outlet, house: House) -> None:
