@@ -29040,9 +29040,6 @@ as $$
 #variable_conflict use_column
 begin
     return case entry_body.record_type
-        when 'archive' then (
-            select a.body from fiscal.archive_manifests as a where a.fiscal_number = entry_body.fiscal_number
-        )
         when 'key_rotation' then (
             select r.body from signing.key_rotations as r where r.fiscal_number = entry_body.fiscal_number
         )
