@@ -19,7 +19,11 @@ router = APIRouter(tags=["integrity"])
 
 FiscalNumber = Annotated[
     str,
-    Path(max_length=64, description="The document's number.", examples=["STL-KIN001-000001"]),
+    Path(
+        pattern=r"^[A-Z0-9-]{1,64}$",
+        description="The document's number.",
+        examples=["STL-KIN001-000001"],
+    ),
 ]
 WalkId = Annotated[
     str, Path(pattern=pattern("walk"), description="The walk.", examples=[models.WALK])

@@ -30,7 +30,7 @@ class WalkOrder(BaseModel):
         extra="forbid", strict=True, json_schema_extra={"examples": [{"outlet_id": OUTLET}]}
     )
 
-    outlet_id: Annotated[str, Field(min_length=1, max_length=64)]
+    outlet_id: Annotated[str, Field(pattern=r"^[\x21-\x7e]{1,64}$", examples=[OUTLET])]
     scope: Scope = "all"
     checks: Checks = "everything"
 

@@ -56,7 +56,7 @@ class BlockOrder(_Body):
         }
     )
 
-    outlet_id: Annotated[str, Field(min_length=1, max_length=64, examples=[OUTLET])]
+    outlet_id: Annotated[str, Field(pattern=r"^[\x21-\x7e]{1,64}$", examples=[OUTLET])]
     pos_terminal_id: Label
     cashier_id: Label | None = None
     public_key: Annotated[
