@@ -15,13 +15,18 @@ from shared.http.app import create_app
 from shared.http.caller import ApiCaller, InternalCaller, StaffCaller, background_caller
 from shared.http.drain import Drain
 from shared.http.problem import answers
+from shared.ids import pattern
 from shared.objects import Objects, Place
 
 router = APIRouter(tags=["archive"])
 
 OutletId = Annotated[
     str,
-    Path(max_length=64, description="The outlet.", examples=["out_01kaj3vq1nfr5r3e2n9v4d8yzx"]),
+    Path(
+        pattern=pattern("out"),
+        description="The outlet.",
+        examples=["out_01kaj3vq1nfr5r3e2n9v4d8yzx"],
+    ),
 ]
 
 

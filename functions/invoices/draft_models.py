@@ -8,12 +8,17 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from functions.invoices.models import DOCUMENT, Pagination, Preview
 from shared.fiscal.document import Document
+from shared.ids import pattern
 
 Purpose = Literal["invoice", "proforma", "training"]
 Status = Literal["draft", "validation_failed", "sealed", "cancelled"]
 DraftId = Annotated[
     str,
-    Path(max_length=64, description="The draft.", examples=["drf_01kaj3vq1nfr5r3e2n9v4d8yzx"]),
+    Path(
+        pattern=pattern("drf"),
+        description="The draft.",
+        examples=["drf_01kaj3vq1nfr5r3e2n9v4d8yzx"],
+    ),
 ]
 
 

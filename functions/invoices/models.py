@@ -8,12 +8,17 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from shared.fiscal.printing.press import Format
 from shared.http.instants import Instant
+from shared.ids import pattern
 
 Language = Literal["fr", "en", "sw"]
 
 InvoiceId = Annotated[
     str,
-    Path(max_length=64, description="The invoice.", examples=["inv_01kaj3vq1nfr5r3e2n9v4d8yzx"]),
+    Path(
+        pattern=pattern("inv"),
+        description="The invoice.",
+        examples=["inv_01kaj3vq1nfr5r3e2n9v4d8yzx"],
+    ),
 ]
 DOCUMENT: dict[str, Any] = {
     "cashier_id": "cashier-13",

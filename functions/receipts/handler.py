@@ -51,7 +51,11 @@ PaymentIntentId = Annotated[
 ]
 InvoiceId = Annotated[
     str,
-    Path(max_length=64, description="The invoice.", examples=["inv_01kaj3vq1nfr5r3e2n9v4d8yzx"]),
+    Path(
+        pattern=pattern("inv"),
+        description="The invoice.",
+        examples=["inv_01kaj3vq1nfr5r3e2n9v4d8yzx"],
+    ),
 ]
 LinkToken = Annotated[
     str,

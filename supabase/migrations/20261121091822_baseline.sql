@@ -6510,8 +6510,10 @@ set search_path = ''
 as $$
 begin
     -- PTnnn: the Data API answers nnn. Its client shows detail and hint, never the HTTP status.
+    -- The message becomes a line of HTTP, so what a caller wrote into it may not end that line.
     raise exception using
-        errcode = 'PT' || left(code, 3), message = message, detail = code, hint = extras::text;
+        errcode = 'PT' || left(code, 3), message = regexp_replace(message, '[[:cntrl:]]+', ' ', 'g'),
+        detail = code, hint = extras::text;
 end
 $$;
 comment on function public.refuse is
@@ -29045,6 +29047,9 @@ begin
         )
         when 'report_z' then (
             select r.body from fiscal.reports as r where r.fiscal_number = entry_body.fiscal_number
+        )
+        when 'archive' then (
+            select a.body from fiscal.archive_manifests as a where a.fiscal_number = entry_body.fiscal_number
         )
         when 'block_void' then (
             select b.body from signing.number_blocks as b where b.fiscal_number = entry_body.fiscal_number

@@ -562,6 +562,7 @@ def send(client: httpx.Client, method: str, route: str, intent_id: str) -> httpx
         "PI_01M7YHRGWAFFSTG51XZXF34R87",
         "pi_01m7yhrgwaffstg51xzxf34r87x",
         "pi_%00",
+        "pi_%0D%0AX-Evil:%20yes",
         "pi_01m7yhrgwaffstg51xzxf34r87'--",
     ],
 )

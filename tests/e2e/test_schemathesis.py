@@ -38,12 +38,18 @@ WITH_FRAME = {"get_account", "create_payment_intent"}
 CONFIG = """\
 [phases.coverage]
 unexpected-methods = ["put", "trace"]
+[checks.negative_data_rejection]
+expected-statuses = [400, 401, 403, 404, 405, 406, 409, 413, 415, 422, 428, 429, "5xx"]
 """
 # What no fuzzing reaches: a platform operator's work; what a tax authority must have said before;
 # an invitation of somebody else's address; an account that no undecided payment needs any more; a
 # second person's decision.
 BEYOND = {
     "DELETE /authority-sync/devices/{outlet_id}",
+    "POST /authority-sync/devices/{outlet_id}/days/close",
+    "POST /invoices/keys/{key_id}/revoke",
+    "POST /invoices/keys/{key_id}/rotate",
+    "POST /invoices/requeue",
     "GET /compliance/freezes",
     "GET /compliance/lists",
     "GET /deliveries/destinations",
@@ -76,16 +82,18 @@ BEYOND = {
 # own reach them.
 NEEDS_A_STORY = {
     "POST /recon/statements",
-    "GET /recon/sessions/{session_id}",
-    "GET /recon/sessions/{session_id}/report",
     "POST /receipts/{payment_intent_id}/send",
-    "GET /verify/{fiscal_number}",
-    "GET /integrity/proofs/{fiscal_number}",
     "POST /offline/blocks/{credential_id}/documents",
 }
 # What is left to chance: an event that did not pass, a journal that waits, one event of many, an
 # outlet code that no other caller took.
 BY_CHANCE = {
+    "GET /integrity/proofs/{fiscal_number}",
+    "GET /recon/sessions/{session_id}",
+    "GET /recon/sessions/{session_id}/report",
+    "GET /reports/periodic",
+    "GET /verify/{fiscal_number}",
+    "POST /merchants/api-keys/{key_id}/rotate",
     "GET /deliveries/{delivery_id}",
     "GET /webhook-endpoints/{endpoint_id}/deliveries/{event_id}",
     "POST /merchants/outlets",

@@ -444,6 +444,9 @@ begin
         when 'report_z' then (
             select r.body from fiscal.reports as r where r.fiscal_number = entry_body.fiscal_number
         )
+        when 'archive' then (
+            select a.body from fiscal.archive_manifests as a where a.fiscal_number = entry_body.fiscal_number
+        )
         when 'block_void' then (
             select b.body from signing.number_blocks as b where b.fiscal_number = entry_body.fiscal_number
         )

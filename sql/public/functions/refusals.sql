@@ -10,8 +10,10 @@ set search_path = ''
 as $$
 begin
     -- PTnnn: the Data API answers nnn. Its client shows detail and hint, never the HTTP status.
+    -- The message becomes a line of HTTP, so what a caller wrote into it may not end that line.
     raise exception using
-        errcode = 'PT' || left(code, 3), message = message, detail = code, hint = extras::text;
+        errcode = 'PT' || left(code, 3), message = regexp_replace(message, '[[:cntrl:]]+', ' ', 'g'),
+        detail = code, hint = extras::text;
 end
 $$;
 comment on function public.refuse is

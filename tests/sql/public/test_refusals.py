@@ -28,6 +28,14 @@ def test_a_refusal_carries_code_status_message_and_extras(house: House) -> None:
     assert refusal.extras == {"current_state": "succeeded"}
 
 
+def test_a_message_stays_on_its_line_whatever_a_caller_wrote_into_it(house: House) -> None:
+    refusal = house.refused(
+        lambda: house.run(r"select public.refuse('40401', E'There is no a\r\nX-Evil: b\t here.')")
+    )
+
+    assert str(refusal) == "There is no a X-Evil: b  here."
+
+
 def test_a_field_is_named_by_its_pointer(house: House) -> None:
     refusal = house.refused(
         lambda: house.run("select public.refuse_field('42262', '/name', 'Too long.')")

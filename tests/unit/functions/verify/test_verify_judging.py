@@ -24,6 +24,7 @@ BEFORE = {
     "sealed_at": "2026-02-17T04:00:00Z",
     "previous_hash": GENESIS,
 }
+PREVIOUS = BEFORE | {"is_local": False}
 
 
 def facts(**members: Any) -> Json:
@@ -63,8 +64,9 @@ def facts(**members: Any) -> Json:
             "revoked_at": None,
         },
         "payload_hash": seal.canonical_payload_hash,
+        "local": None,
         "is_first": False,
-        "previous": BEFORE,
+        "previous": PREVIOUS,
         "next": {"previous_hash": own},
         "merchant_name": "Acacia Books",
         "outlet_name": "Gombe",
@@ -99,8 +101,8 @@ def test_document_as_it_was_sealed_is_verified() -> None:
         ({"environment": "sandbox"}, ("key",)),
         ({"is_first": True}, ("chain",)),
         ({"previous": None}, ("chain",)),
-        ({"previous": BEFORE | {"canonical_payload_hash": "d" * 64}}, ("chain",)),
-        ({"previous": BEFORE | {"sealed_at": "2026-02-17T05:00:00Z"}}, ("chain", "time")),
+        ({"previous": PREVIOUS | {"canonical_payload_hash": "d" * 64}}, ("chain",)),
+        ({"previous": PREVIOUS | {"sealed_at": "2026-02-17T05:00:00Z"}}, ("chain", "time")),
         ({"next": {"previous_hash": "e" * 64}}, ("chain",)),
     ],
 )
