@@ -56,7 +56,7 @@ def measure_verify(
             runs,
             lambda run: run.product.per_s,
             "/s",
-            Target("≥", 0.3),
+            Target("≥", 0.4),
             limit=lambda run: run.limit.per_s,
         ),
         figure(
