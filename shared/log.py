@@ -20,14 +20,16 @@ from typing import Any, Final
 ALLOWED: Final = frozenset((
     "amount_minor", "api_version", "app_role", "attempt", "attempts", "batch", "bucket",
     "bytes", "callback_id", "claimed", "code", "correlation_ref", "count", "currency",
-    "delay_s", "delivered", "delivery_id", "dependency", "deployment", "disposition",
-    "duration_ms", "environment", "error_code", "error_type", "error_where", "event_id",
-    "event_type", "failed", "function", "http_status", "intent_state", "interval_s", "job",
-    "key_id", "key_version", "lane", "latency_ms", "limit", "method", "operation",
+    "delay_s", "delivered", "delivery_id", "dependency", "deployment", "device_id", "disposition",
+    "documents", "duration_ms", "environment", "error_code", "error_type", "error_where",
+    "event_id",
+    "event_type", "failed", "fiscal_number", "function", "http_status", "intent_state",
+    "interval_s", "job", "jurisdiction",
+    "key_id", "key_version", "lane", "latency_ms", "limit", "method", "operation", "order_id",
     "outcome", "payment_intent_id", "phase", "pid", "port", "position", "processing_ms",
     "queue", "rail", "rail_code", "rail_ref", "reason", "remaining", "request_id", "result",
     "retry_after", "retry_after_s", "route", "rows", "rpc", "scope", "session_id", "source",
-    "source_trusted", "sqlstate", "state", "status", "subject_id", "task", "tenant_id",
+    "source_trusted", "sqlstate", "state", "status", "subject_id", "sync_id", "task", "tenant_id",
     "to_state", "trace_id", "transfer_id", "url_host", "user_id", "version", "wait_ms",
 ))
 # fmt: on

@@ -14,6 +14,7 @@ from fastapi import FastAPI
 
 from scripts.stack.openapi import operations
 from scripts.stack.places import ROOT
+from shared.log import ALLOWED
 from tests.unit.shared.http.kit import settings
 
 INSTALLED = {"node_modules", "dist", "__pycache__"}  # as are folders whose name begins with a dot
@@ -269,3 +270,18 @@ def headings(text: str) -> set[str]:
     """The anchors of a page's headings, as its readers' software makes them."""
     titles = re.findall(r"^#+ (.+)$", text, re.M)
     return {re.sub(r"[^\w\- ]", "", title).strip().lower().replace(" ", "-") for title in titles}
+
+
+def test_every_field_that_is_logged_is_on_the_allow_list() -> None:
+    # Another name is dropped where it matters: when somebody looks for the document that failed.
+    names = {
+        (path.name, word.arg)
+        for folder in ("functions", "shared")
+        for path in (ROOT / folder).rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Call) and ast.unparse(node.func).startswith("log.")
+        for word in node.keywords
+        if word.arg
+    }
+
+    assert {(file, name) for file, name in names if name not in ALLOWED} == set()
