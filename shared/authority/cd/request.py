@@ -53,6 +53,7 @@ class _Line:
     amount: Decimal
     vat: Decimal
     total: Decimal
+    rate: Decimal = ZERO
     is_tax: bool = False
 
 
@@ -89,7 +90,10 @@ def _lines(payload: Mapping[str, Any], rules: Jurisdiction) -> tuple[str, list[_
     manifest = _authority_manifest(rules, payload["timestamp"])
     known = [(item, _group_of(item, payload, rules, manifest)) for item in payload["items"]]
     has_taxed_levy = any(group.levy and _rate(manifest, group.group) for _, group in known)
-    is_net = payload["price_mode"] == "exclusive" and not has_taxed_levy
+    # VAT on a price in CDF is not VAT on the price in dollars, converted: only what includes the
+    # VAT comes back to the sealed total when the DGI divides by the rate.
+    is_converted = payload["totals"]["currency"] != CURRENCY
+    is_net = payload["price_mode"] == "exclusive" and not has_taxed_levy and not is_converted
     lines = [
         line
         for item, group in known
@@ -159,9 +163,9 @@ def _taxed(
 ) -> _Line:
     if is_net:
         vat = rounded(EXACT.multiply(amount, rate), SCALE)
-        return _Line(item, group, amount, vat, amount + vat)
+        return _Line(item, group, amount, vat, amount + vat, rate)
     vat = amount - rounded(EXACT.divide(amount, 1 + rate), SCALE)
-    return _Line(item, group, amount, vat, amount)
+    return _Line(item, group, amount, vat, amount, rate)
 
 
 def _rate(manifest: Manifest, group: str | None) -> Decimal:
@@ -186,8 +190,11 @@ def _item(line: _Line, payload: Mapping[str, Any]) -> dict[str, Any]:
         shown["name"] = f"{item['description']} ({item['quantity']} x {item['unit_price']})"
         price, quantity = line.amount, Decimal(1)
     elif "discount_amount" in item or "discount_percent" in item:
-        original = _in_cdf(Decimal(item["unit_price"]), _fx_rate(payload))
-        shown |= {"originalPrice": original, "priceModification": "Remise"}
+        original = EXACT.multiply(Decimal(item["unit_price"]), _fx_rate(payload))
+        if payload["price_mode"] == "exclusive" and line.amount == line.total:
+            # The price is shown with its VAT, so the one before the discount is too.
+            original = EXACT.multiply(original, 1 + line.rate)
+        shown |= {"originalPrice": rounded(original, SCALE), "priceModification": "Remise"}
     return shown | {"price": price, "quantity": Decimal(shortest(quantity))}
 
 

@@ -141,9 +141,32 @@ def test_dollars_go_in_francs_with_their_rate() -> None:
     body, expected = sent(congolese(items=items, totals={"currency": "USD"}, fx=fx, payments=paid))
 
     assert (body["curCode"], body["curRate"]) == ("USD", Decimal("2501.37"))
-    assert body["items"][0]["price"] == Decimal("24988.69")  # 9.99 x 2501.37
+    assert (body["mode"], body["items"][0]["price"]) == ("ttc", Decimal("28990.88"))  # 11.59 x
     assert sum(payment["amount"] for payment in body["payment"]) == expected.total
     assert examine(body, NIF).cur_total == Decimal("11.97")
+
+
+def test_total_in_dollars_is_kept_where_vat_on_francs_would_make_another() -> None:
+    fx = {"rate": "2000.00", "source": "authority", "as_of": "2026-11-21T00:00:00Z"}
+    items = [line(unit_price="0.01"), line(2, unit_price="0.09")]  # 11 cents; 232 francs are 12
+    paid = [{"method": "cash", "amount": "0.11", "currency": "USD"}]
+
+    body, expected = sent(congolese(items=items, totals={"currency": "USD"}, fx=fx, payments=paid))
+
+    assert expected.total == Decimal("220.00")
+    assert examine(body, NIF).cur_total == Decimal("0.11")
+
+
+def test_discount_in_dollars_is_taken_off_a_price_with_its_vat() -> None:
+    fx = {"rate": "2000.00", "source": "authority", "as_of": "2026-11-21T00:00:00Z"}
+    items = [line(unit_price="100.00", discount_percent="10")]
+    paid = [{"method": "cash", "amount": "104.40", "currency": "USD"}]
+
+    body, _ = sent(congolese(items=items, totals={"currency": "USD"}, fx=fx, payments=paid))
+
+    (item,) = body["items"]
+    assert item["originalPrice"] == Decimal("232000.00")  # 116 dollars
+    assert item["price"] == Decimal("208800.00")
 
 
 def test_export_is_group_e() -> None:
