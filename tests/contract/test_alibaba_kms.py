@@ -151,6 +151,7 @@ async def test_trouble_that_passes_is_unavailability(kms: Kms, trouble: str, rea
         await made.sign(key, DIGEST)
 
 
+@pytest.mark.alone
 async def test_silence_ends_before_the_caller_gives_up(kms: Kms) -> None:
     made = signer(kms, new_key(kms))
     key = await made.newest()
@@ -288,6 +289,7 @@ def test_service_refuses_who_signs_nothing(kms: Kms) -> None:
     assert (answer.status_code, answer.json()["Code"]) == (400, "MissingParameter")
 
 
+@pytest.mark.alone
 async def test_many_signatures_are_under_way_at_once(kms: Kms) -> None:
     made = signer(kms, new_key(kms))
     key = await made.newest()

@@ -46,6 +46,7 @@ def journals(merchant: Merchant, **filters: str) -> list[Json]:
     return list(answer.json()["data"])
 
 
+@pytest.mark.alone
 def test_a_paid_intent_is_booked_within_a_second(house: House, merchant: Merchant) -> None:
     paid(house, merchant, "100.00")  # connections and caches
     until(lambda: balance(merchant) == "100.00", "the first payment is booked")

@@ -549,6 +549,7 @@ def test_cron_gets_there_when_the_pg_net_worker_dies(house: House, merchant: Mer
 # --- how fast
 
 
+@pytest.mark.alone
 def test_callback_is_answered_at_once_and_success_is_visible(
     house: House, merchant: Merchant, report: Callable[[str], None]
 ) -> None:

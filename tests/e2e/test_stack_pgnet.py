@@ -74,6 +74,7 @@ def test_rolled_back_request_is_never_sent(session: psycopg.Connection, receiver
     assert [sent.path for sent in receiver.wait()] == ["/committed"]
 
 
+@pytest.mark.alone
 def test_idle_worker_is_woken_at_commit(session: psycopg.Connection, receiver: Receiver) -> None:
     asleep = "select count(*) from pg_locks where locktype = 'advisory' and classid = 7310"
     wait_until("sleep", lambda: session.execute(asleep).fetchone() == (1,), timeout_s=10)

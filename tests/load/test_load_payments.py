@@ -20,6 +20,8 @@ from scripts.benchmarks.load import Load, Outcome, Seen, deliver, percentile, se
 from scripts.benchmarks.place import Place
 from scripts.benchmarks.recorder import record_create
 
+pytestmark = pytest.mark.alone
+
 SECONDS, CONFIRMS, CALLBACKS = 1.5, 120, 80
 
 CREATE_CPU_MS, CONFIRM_CPU_MS = 3.5, 9.0
