@@ -10,8 +10,8 @@ import subprocess
 import sys
 import uuid
 from collections import Counter
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -156,6 +156,7 @@ class Caller:
 class Run:
     """One Schemathesis process and what it left behind."""
 
+    caller: Caller
     process: subprocess.Popen[bytes]
     words: Path
     events: Path
@@ -214,7 +215,11 @@ def runs(
 ) -> Iterator[dict[str, Run]]:
     """All callers at once: they wait for answers more than they compute."""
     folder = tmp_path_factory.mktemp("schemathesis")
-    started = {one.name: start(one, house.stack, document, folder) for one in callers(house)}
+    known = document_operations(document)
+    started = {
+        one.name: start(one, house.stack, document, folder, opened_by(one.opens, known))
+        for one in callers(house)
+    }
     yield started
     for run in started.values():
         run.process.kill()
@@ -227,19 +232,16 @@ def test_every_answer_is_one_the_document_promises(runs: dict[str, Run], caller:
 
 
 def test_merchant_reached_what_lies_behind_every_operation(
-    runs: dict[str, Run], document: Path
+    runs: dict[str, Run], house: House, document: Path
 ) -> None:
-    runs["merchant"].wait()
-
-    assert unreached(runs["merchant"], document, "ApiKey") - BY_CHANCE == NEEDS_A_STORY
+    assert never_reached(runs["merchant"], house, document, NEEDS_A_STORY) == NEEDS_A_STORY
 
 
 def test_owner_reached_what_lies_behind_every_operation(
-    runs: dict[str, Run], document: Path
+    runs: dict[str, Run], house: House, document: Path
 ) -> None:
-    runs["owner"].wait()
-
-    assert unreached(runs["owner"], document, "UserToken") - BY_CHANCE == BEYOND | NEEDS_A_STORY
+    expected = BEYOND | NEEDS_A_STORY
+    assert never_reached(runs["owner"], house, document, expected) == expected
 
 
 def test_nobody_reached_nothing_but_what_is_public(runs: dict[str, Run], document: Path) -> None:
@@ -447,7 +449,9 @@ def with_email(stack: Stack, token: str) -> str:
     )
 
 
-def start(caller: Caller, stack: Stack, document: Path, folder: Path) -> Run:
+def start(
+    caller: Caller, stack: Stack, document: Path, folder: Path, operation_ids: Iterable[str]
+) -> Run:
     """Begin the run of one caller."""
     events, words = folder / f"{caller.name}.ndjson", folder / f"{caller.name}.txt"
     command = [sys.executable, "-m", "schemathesis.cli", "--no-color", "run", str(document)]
@@ -457,7 +461,7 @@ def start(caller: Caller, stack: Stack, document: Path, folder: Path) -> Run:
     command += ["--generation-with-security-parameters", "false"]
     command += ["--report", "ndjson", "--report-ndjson-path", str(events), "--warnings", "off"]
     command += SEED if IS_LONG else ["--generation-deterministic"]
-    command += [f"--include-operation-id={name}" for name in opened_by(caller.opens, document)]
+    command += [f"--include-operation-id={name}" for name in operation_ids]
     if not (caller.is_thorough or IS_LONG):
         command += ["--phases", "examples,fuzzing,stateful"]
     for name, value in caller.headers.items():
@@ -473,24 +477,49 @@ def start(caller: Caller, stack: Stack, document: Path, folder: Path) -> Run:
         process = subprocess.Popen(  # noqa: S603  # words of this file
             command, cwd=folder, env=environment, stdout=output, stderr=subprocess.STDOUT
         )
-    return Run(process, words, events)
+    return Run(caller, process, words, events)
 
 
-def opened_by(scheme: str, document: Path) -> list[str]:
-    """The operation ids that take this security scheme."""
-    return [
-        operation["operationId"]
-        for _, _, operation in operations(json.loads(document.read_text()))
-        if any(scheme in requirement for requirement in operation["security"])
-    ]
-
-
-def unreached(run: Run, document: Path, scheme: str) -> set[str]:
-    """Operations that this scheme opens and that never answered with success."""
-    names, statuses = opened_by(scheme, document), run.statuses()
-    places = {
-        f"{verb.upper()} {path}"
+def document_operations(document: Path) -> dict[str, Json]:
+    """Each operation of the document by its place, as `GET /path`."""
+    return {
+        f"{verb.upper()} {path}": operation
         for verb, path, operation in operations(json.loads(document.read_text()))
-        if operation["operationId"] in names
     }
-    return {place for place in places if not any(s < 300 for s in statuses.get(place, Counter()))}
+
+
+def opened_by(scheme: str, known: dict[str, Json]) -> dict[str, str]:
+    """The operations that take this security scheme, and their places."""
+    return {
+        operation["operationId"]: place
+        for place, operation in known.items()
+        if any(scheme in requirement for requirement in operation["security"])
+    }
+
+
+def never_reached(run: Run, house: House, document: Path, expected: set[str]) -> set[str]:
+    """Operations open to the caller of this run that never answered with success.
+
+    What it should have reached is tried once more, harder: the callers disturb each other, so a
+    single run leaves something else to chance every time.
+    """
+    run.wait()
+    opened = opened_by(run.caller.opens, document_operations(document))
+    missing = unreached(run, opened) - BY_CHANCE
+    if missing <= expected:
+        return missing
+    again = replace(run.caller, name=f"{run.caller.name}-again", examples=10 * run.caller.examples)
+    harder = {name: place for name, place in opened.items() if place in missing - expected}
+    second = start(again, house.stack, document, run.events.parent, harder)
+    assert second.wait() == ""
+    return missing - (set(harder.values()) - unreached(second, harder))
+
+
+def unreached(run: Run, opened: dict[str, str]) -> set[str]:
+    """Which of these never answered with success."""
+    answered = run.statuses()
+    return {
+        place
+        for place in opened.values()
+        if not any(status < 300 for status in answered.get(place, Counter()))
+    }
