@@ -5,7 +5,8 @@
 
 With --database, the rows go into a schema of their own there, beside nothing that is in use. The
 bucket is that of OSS_ENDPOINT, OSS_REGION, OSS_BUCKET, OSS_ACCESS_KEY_ID and OSS_ACCESS_KEY_SECRET;
-without OSS_BUCKET it is the local stack's. Exit code 0: every entry is what was sealed. 1: it is
+without OSS_BUCKET it is the local stack's. Objects that no range is made of are named: what the
+storage spoilt has a whole copy beside it. Exit code 0: every entry is what was sealed. 1: it is
 not, and each line says what is wrong. 2: the archive cannot be read.
 """
 
@@ -22,9 +23,17 @@ from psycopg import sql
 from scripts.stack.keys import Keys as LocalKeys
 from scripts.stack.oss.app import BUCKET, REGION
 from scripts.stack.places import ROOT, Ports, base_port
-from shared.fiscal.archived import Archived, Unreadable, Walk, keys_of, read_lines, read_manifest
+from shared.fiscal.archived import (
+    Archived,
+    Unreadable,
+    Walk,
+    is_whole,
+    keys_of,
+    read_lines,
+    read_manifest,
+)
 from shared.fiscal.proof import read_keys
-from shared.objects import Missing, Objects, Place, StoreUnavailable
+from shared.objects import Missing, Objects, Place, Refused, StoreUnavailable
 
 # Which table the lines of each kind are rows of. Documents are answers of the API.
 TABLES = {
@@ -52,20 +61,27 @@ def main(arguments: list[str] | None = None) -> int:
     wanted = parser.parse_args(arguments)
     published = read_keys(json.loads(wanted.keys.read_bytes())) if wanted.keys else None
     walk, ranges, findings = Walk(), list[Archived](), list[str]()
+    objects, unused = Objects(place()), list[str]()
     try:
-        for archived in read(Objects(place()), wanted.prefix):
+        names, used = objects.names(wanted.prefix), set[str]()
+        for archived, parts in read(objects, names):
+            used |= parts
             if not ranges:
                 walk = Walk(before(archived))
             findings += walk.follow(archived, published or keys_of(archived))
             ranges.append(archived)
-    except (Unreadable, Missing, StoreUnavailable) as problem:
+        for name in names:
+            if name not in used:
+                spoilt = "" if is_whole(name, b"".join(objects.read(name))) else ", spoilt"
+                unused.append(f"not used: {name}{spoilt}")
+    except (Unreadable, Missing, Refused, StoreUnavailable) as problem:
         print(f"restore-archive: {problem}", file=sys.stderr)
         return 2
     if not ranges:
         print(f"restore-archive: there is no manifest under {wanted.prefix}", file=sys.stderr)
         return 2
-    for finding in findings:
-        print(finding)
+    for line in unused + findings:
+        print(line)
     if findings:
         print(f"NOT verified: {len(findings)} findings in {walk.entries} entries")
         return 1
@@ -77,17 +93,32 @@ def main(arguments: list[str] | None = None) -> int:
     return 0
 
 
-def read(objects: Objects, prefix: str) -> Iterator[Archived]:
-    """Every range below `prefix` with all its lines, oldest first. Raises Unreadable."""
-    manifests = (name for name in objects.names(prefix) if name.endswith(".manifest.json"))
+def read(objects: Objects, names: list[str]) -> Iterator[tuple[Archived, set[str]]]:
+    """Every range with all its lines, oldest first, and the objects it is. Raises Unreadable."""
+    copies = dict[str, list[str]]()
+    for name in names:
+        of_range, is_manifest, _ = name.rpartition("/")[2].partition(".manifest.")
+        if is_manifest:
+            copies.setdefault(of_range, []).append(name)
     # By the numbers of the entries: a range may reach into another day's folder.
-    for name in sorted(manifests, key=lambda name: name.rpartition("/")[2]):
-        kept = read_manifest(b"".join(objects.read(name)))
+    for _, found in sorted(copies.items()):
+        name, text = whole(objects, found)
+        kept = read_manifest(text)
+        parts = kept.manifest["objects"]
         lines = {
-            part["kind"]: read_lines(part, b"".join(objects.read(part["key"])))
-            for part in kept.manifest["objects"]
+            part["kind"]: read_lines(part, b"".join(objects.read(part["key"]))) for part in parts
         }
-        yield Archived(kept.manifest, kept.entry, kept.signature, lines)
+        used = {name, *(part["key"] for part in parts)}
+        yield Archived(kept.manifest, kept.entry, kept.signature, lines), used
+
+
+def whole(objects: Objects, copies: list[str]) -> tuple[str, bytes]:
+    """The first of several copies that is what its name says. Raises Unreadable."""
+    for name in copies:
+        text = b"".join(objects.read(name))
+        if is_whole(name, text):
+            return name, text
+    raise Unreadable(f"{copies[0]} is not what was kept: its SHA-256 is another")
 
 
 def before(first: Archived) -> dict[str, object] | None:

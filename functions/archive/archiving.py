@@ -17,12 +17,13 @@ from shared.db import Database
 from shared.errors import DependencyUnavailable, InternalError
 from shared.fiscal.canonical import canonical_bytes
 from shared.http.caller import Caller
-from shared.objects import NotTheSame, Objects, StoreUnavailable
+from shared.objects import NotTheSame, Objects, Refused, StoreUnavailable
 
 BATCH: Final = 10  # ranges looked for at once
 PAGE: Final = 100  # entries of one answer: at 500 lines a document, some ten megabytes
 IN_MEMORY: Final = 4 * 1024 * 1024  # a part that grows beyond goes to the disk
 DAYS_OF_A_YEAR: Final = 365.25
+MEDIA_TYPES: Final = {"json": "application/json", "jsonl.gz": "application/gzip"}
 
 Work = dict[str, Any]
 Keep = Callable[[Work, Caller], Awaitable[None]]
@@ -35,30 +36,35 @@ class Archive:
         self._database, self._objects = database, objects
 
     async def keep_days(self, caller: Caller) -> int:
-        """Archive the days that are over, of every outlet; how many ranges."""
+        """Archive the days that are over, of every outlet; how much was kept."""
         midnight = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
-        return await self._keep_ranges(None, midnight, caller)
+        return await self._keep(None, midnight, caller)
 
     async def keep_outlet(self, outlet_id: str, caller: Caller) -> int:
-        """Archive all of one outlet that has its signatures by now; how many ranges."""
-        return await self._keep_ranges(outlet_id, datetime.now(UTC), caller)
+        """Archive all of one outlet that has its signatures by now; how much was kept."""
+        return await self._keep(outlet_id, datetime.now(UTC), caller)
 
-    async def keep_manifests(self, caller: Caller) -> int:
-        """Keep the manifests whose signatures have come; how many."""
-        return await self._each("fiscal.archive_open", {}, self._keep_manifest, caller)
+    async def _keep(self, outlet_id: str | None, until: datetime, caller: Caller) -> int:
+        """The manifests whose signatures have come, and the ranges that have no manifest yet.
 
-    async def _keep_ranges(self, outlet_id: str | None, until: datetime, caller: Caller) -> int:
-        wanted = {"outlet_id": outlet_id, "until": to_wire(until)}
-        return await self._each("fiscal.archive_due", wanted, self._keep_range, caller)
-
-    async def _each(self, routine: str, wanted: Work, keep: Keep, caller: Caller) -> int:
-        """Work on what a SQL routine finds until nothing is left; how much was kept.
-
-        An outlet that fails is left alone until the next round and stops no other; at the end it
-        is an error all the same.
+        An outlet that fails at one of the two is left alone with it until the next round, and
+        stops neither the other nor anybody else; at the end it is an error all the same.
         """
+        wanted = {"outlet_id": outlet_id, "max_rows": BATCH}
+        manifests, stuck = await self._each(
+            "fiscal.archive_open", wanted, self._keep_manifest, caller
+        )
+        wanted |= {"until": to_wire(until)}
+        ranges, failed = await self._each("fiscal.archive_due", wanted, self._keep_range, caller)
+        if stuck or failed:
+            raise InternalError(f"{len({*stuck, *failed})} outlets could not be archived")
+        return manifests + ranges
+
+    async def _each(
+        self, routine: str, wanted: Work, keep: Keep, caller: Caller
+    ) -> tuple[int, list[str]]:
+        """Work on what a SQL routine finds until nothing is left; how much was kept, who failed."""
         kept, failed = 0, list[str]()
-        wanted = wanted | {"max_rows": BATCH}
         while works := await self._database.call(routine, wanted | {"skipped": failed}, caller):
             for work in works:
                 if work["outlet_id"] in failed:
@@ -70,16 +76,15 @@ class Archive:
                     failed.append(work["outlet_id"])
                 else:
                     kept += 1
-        if failed:
-            raise InternalError(f"{len(failed)} outlets could not be archived")
-        return kept
+        return kept, failed
 
     async def _keep_manifest(self, work: Work, caller: Caller) -> None:
         body = work["body"].encode()
-        digest = await self._write(work["key"], io.BytesIO(body), "application/json", caller)
+        digest = sha256(body).hexdigest()
+        name = f"{_range_name(work)}.manifest"
         copy = {
             "fiscal_number": work["fiscal_number"],
-            "object_key": work["key"],
+            "object_key": await self._write(name, io.BytesIO(body), digest, "json", caller),
             "sha256": digest,
             "bytes": len(body),
         }
@@ -93,6 +98,7 @@ class Archive:
             f"/{year}/{month}/{day}/"
         )
         first, last = work["first_entry"], work["last_entry"]
+        name = _range_name(work | {"prefix": prefix})
         with ExitStack() as open_parts:
             parts = await self._read(work, open_parts, caller)
             if parts["ledger"].rows != last - first + 1:
@@ -100,9 +106,7 @@ class Archive:
             written = []
             for kind, part in sorted(parts.items()):
                 digest = part.close()
-                # The name has the digest in it: what is written twice never meets another.
-                key = f"{prefix}{first:08d}-{last:08d}.{kind}.{digest[:16]}.jsonl.gz"
-                await self._write(key, part.file, "application/gzip", caller)
+                key = await self._write(f"{name}.{kind}", part.file, digest, "jsonl.gz", caller)
                 written.append(
                     {"kind": kind, "key": key, "rows": part.rows, "bytes": part.size}
                     | {"sha256": digest}
@@ -158,13 +162,28 @@ class Archive:
             await self._tell("archive_unprotected", "archive", reason, caller)
             raise InternalError(reason)
 
-    async def _write(self, key: str, body: IO[bytes], media_type: str, caller: Caller) -> str:
-        try:
-            async with _answered():
-                return await asyncio.to_thread(self._objects.keep, key, body, media_type)
-        except NotTheSame:
-            await self._tell("archive_damaged", key, "it was read back differently", caller)
-            raise InternalError(f"{key} is not what was sent") from None
+    async def _write(
+        self, name: str, body: IO[bytes], digest: str, ending: str, caller: Caller
+    ) -> str:
+        """Keep an object whose SHA-256 is known; its key, which is {name}.{digest}.{ending}.
+
+        A key says what is under it, so writing twice is harmless. What the storage spoils stays
+        there as long as all else does: the next round goes on to …{digest}.2.{ending}, then 3.
+        """
+        key, copies = f"{name}.{digest[:16]}.{ending}", 1
+        while True:
+            try:
+                async with _answered():
+                    await asyncio.to_thread(
+                        self._objects.keep, key, body, digest, MEDIA_TYPES[ending]
+                    )
+                return key
+            except NotTheSame as other:
+                await self._tell("archive_damaged", key, "it was read back differently", caller)
+                if other.just_written:
+                    raise InternalError(f"{key} is not what was sent") from None
+            copies += 1
+            key = f"{name}.{digest[:16]}.{copies}.{ending}"
 
     async def _tell(self, kind: str, subject: str, reason: str, caller: Caller) -> None:
         trouble = {"kind": kind, "subject": subject, "reason": reason}
@@ -202,11 +221,20 @@ class Part:
         self.file.close()
 
 
+def _range_name(work: Work) -> str:
+    return f"{work['prefix']}{work['first_entry']:08d}-{work['last_entry']:08d}"
+
+
 @asynccontextmanager
 async def _answered() -> AsyncIterator[None]:
-    """Object storage that does not answer makes this function unavailable for the moment."""
+    """Object storage that does not answer makes this function unavailable for the moment.
+
+    A no is about one object, and that outlet's trouble alone.
+    """
     try:
         yield
+    except Refused as refused:
+        raise InternalError(f"the object storage refused: {refused}") from refused
     except StoreUnavailable as away:
         log.warning("archive_unavailable", reason=str(away))
         raise DependencyUnavailable("the object storage does not answer", retry_after=60) from away

@@ -45,8 +45,7 @@ def create(settings: Settings) -> FastAPI:
         if archive is None:
             log.warning("archive_not_configured")
             return 0
-        caller = background_caller()
-        return await archive.keep_manifests(caller) + await archive.keep_days(caller)
+        return await archive.keep_days(background_caller())
 
     app.state.database, app.state.archive, app.state.drain = database, archive, Drain(step)
     return app
@@ -78,10 +77,7 @@ async def archive_outlet(outlet_id: OutletId, caller: StaffCaller, request: Requ
     await database.call("fiscal.ask_for_archive", {"outlet_id": outlet_id}, caller)
     if archive is None:
         raise DependencyUnavailable("no bucket is configured")
-    own = background_caller()
-    return Archived(
-        done=await archive.keep_outlet(outlet_id, own) + await archive.keep_manifests(own)
-    )
+    return Archived(done=await archive.keep_outlet(outlet_id, background_caller()))
 
 
 @router.get("/outlets/{outlet_id}", responses=answers(Manifests, 400, 401, 403, 404, 422, 429, 503))

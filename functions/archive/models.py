@@ -27,7 +27,9 @@ class Manifest(BaseModel):
     manifest_sha256: Annotated[
         str, Field(examples=["f2601c7880357f90366a0c0cb38273ae2e4a4f0472f86a08ac4448f289449a3a"])
     ]
-    object_key: Annotated[str | None, Field(examples=[f"{_PREFIX}00000001-00000042.manifest.json"])]
+    object_key: Annotated[
+        str | None, Field(examples=[f"{_PREFIX}00000001-00000042.manifest.5b1e0c6a3f9d4e27.json"])
+    ]
     verified_at: datetime | None
 
 

@@ -6,6 +6,7 @@ has others; then it proves that the archive is whole, and not by whom it was mad
 
 import gzip
 import json
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from hashlib import sha256
@@ -35,6 +36,12 @@ class Archived:
     def of(self, kind: str) -> list[Row]:
         """The lines of one kind, if it has any."""
         return self.lines.get(kind, [])
+
+
+def is_whole(name: str, body: bytes) -> bool:
+    """Whether an object is what its name says: {range}.{kind}.{digest}[.{copy}].{ending}."""
+    said = re.search(r"\.([0-9a-f]{16})(\.[0-9]+)?\.(json|jsonl\.gz)$", name)
+    return said is not None and sha256(body).hexdigest().startswith(said[1])
 
 
 def read_manifest(text: bytes) -> Archived:

@@ -136,7 +136,7 @@ values
 ('invoice_not_issued', 'true', 'A paid payment has no invoice', 'Read the reason, mend it and post the invoice yourself with the payment declared; the payment stands.'),
 ('invoice_verification_spike', 'true', 'One invoice is verified again and again', 'Ask whether its paper was copied: every copy verifies. Nothing is wrong with the invoice itself.'),
 ('archive_unprotected', 'false', 'The archive''s bucket keeps nothing for long', 'Lock a retention policy on the bucket for as many days as the details say; nothing is archived before.'),
-('archive_damaged', 'false', 'An archived object is not what was sent', 'Compare the object named in the details with the ledger; the next run writes a new copy where it can.'),
+('archive_damaged', 'false', 'An archived object is not what was sent', 'The next run writes the same bytes under the next name and leaves this object as it is. Find out why the storage spoils what it is given.'),
 ('archive_overdue', 'false', 'Days are not archived', 'See what the function archive says in its log and whether the object storage answers.')
 on conflict (kind) do update set
     to_owners = excluded.to_owners,

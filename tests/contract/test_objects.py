@@ -3,6 +3,7 @@
 import io
 from collections.abc import Iterator
 from dataclasses import replace
+from hashlib import sha256
 from pathlib import Path
 
 import oss2
@@ -10,7 +11,7 @@ import pytest
 
 from scripts.stack.oss.app import BUCKET, REGION
 from scripts.stack.oss.testing import KEY, SECRET, TEN_YEARS, Vaulted, keeping
-from shared.objects import Missing, NotTheSame, Objects, Place, StoreUnavailable
+from shared.objects import Missing, NotTheSame, Objects, Place, Refused, StoreUnavailable
 
 NAME = "fiscal/CD/mrc_1/out_1/2026/11/21/000001-000002.ledger.jsonl.gz"
 
@@ -31,24 +32,27 @@ def objects(place: Place) -> Objects:
     return Objects(place)
 
 
-def keep(objects: Objects, name: str, body: bytes = b"a day's entries") -> str:
-    return objects.keep(name, io.BytesIO(body), "application/gzip")
+def keep(objects: Objects, name: str, body: bytes = b"a day's entries") -> None:
+    objects.keep(name, io.BytesIO(body), sha256(body).hexdigest(), "application/gzip")
 
 
 def test_object_is_kept_and_read_back(objects: Objects) -> None:
-    digest = keep(objects, NAME)
+    keep(objects, NAME)
 
     assert b"".join(objects.read(NAME)) == b"a day's entries"
-    assert len(digest) == 64
     assert objects.names("fiscal/CD/mrc_1/") == [NAME]
 
 
 def test_same_object_may_be_written_again_and_another_may_not(objects: Objects) -> None:
     name = NAME + ".again"
 
-    assert keep(objects, name) == keep(objects, name)
-    with pytest.raises(NotTheSame):
+    keep(objects, name)
+    keep(objects, name)
+    with pytest.raises(NotTheSame) as other:
         keep(objects, name, b"another day's")
+
+    assert not other.value.just_written
+    assert b"".join(objects.read(name)) == b"a day's entries"
 
 
 @pytest.mark.parametrize(
@@ -65,7 +69,7 @@ def test_who_is_not_who_they_say_keeps_nothing(
 ) -> None:
     stranger = Objects(replace(place, **change))
 
-    with pytest.raises(StoreUnavailable, match=r"^40[34] "):
+    with pytest.raises(Refused, match=r"^40[34] "):
         keep(stranger, NAME + ".forged")
 
     assert NAME + ".forged" not in endpoint.names()
@@ -79,11 +83,27 @@ def test_names_of_any_letters_are_signed_alike(objects: Objects) -> None:
     assert objects.names("fiscal/CD/a b") == [name]
 
 
-def test_damage_on_the_way_is_found(objects: Objects, endpoint: Vaulted) -> None:
+def test_damage_on_the_way_is_refused_and_leaves_nothing(
+    objects: Objects, endpoint: Vaulted
+) -> None:
+    name = NAME + ".garbled"
+    endpoint.arm("garble")
+
+    with pytest.raises(Refused, match=r"^400 InvalidDigest$"):
+        keep(objects, name)
+
+    assert name not in endpoint.names()
+    keep(objects, name)
+
+
+def test_damage_in_the_storage_is_found_and_stays(objects: Objects, endpoint: Vaulted) -> None:
+    name = NAME + ".damaged"
     endpoint.arm("damage")
 
-    with pytest.raises(NotTheSame):
-        keep(objects, NAME + ".damaged")
+    for just_written in (True, False):
+        with pytest.raises(NotTheSame) as spoilt:
+            keep(objects, name)
+        assert spoilt.value.just_written is just_written
 
 
 def test_lost_answer_is_no_harm(objects: Objects, endpoint: Vaulted) -> None:
@@ -93,7 +113,7 @@ def test_lost_answer_is_no_harm(objects: Objects, endpoint: Vaulted) -> None:
     with pytest.raises(StoreUnavailable):
         keep(objects, name)
 
-    assert keep(objects, name)
+    keep(objects, name)
 
 
 def test_answer_that_breaks_off_is_no_object(objects: Objects, endpoint: Vaulted) -> None:

@@ -2,8 +2,10 @@
 
 import gzip
 import json
+import re
 from collections.abc import Iterator
 from hashlib import sha256
+from pathlib import Path
 
 import httpx
 import pytest
@@ -16,6 +18,8 @@ from tests.support.house import House, own_house
 from tests.support.outlets import Outlet
 from tests.support.simulator import Json, until
 
+ALWAYS = 10_000
+
 
 @pytest.fixture(scope="module")
 def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
@@ -25,14 +29,17 @@ def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
         yield house
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def store(house: House) -> Iterator[Vaulted]:
+    """The object storage. Cron archives whenever it likes: a fault names the outlet it is for."""
     with httpx.Client(base_url=house.stack.archive_url, timeout=15, trust_env=False) as http:
-        yield Vaulted(house.stack.archive_url, http)
+        store = Vaulted(house.stack.archive_url, http)
+        yield store
+        store.disarm()
 
 
 @pytest.fixture
-def outlet(house: House, store: Vaulted) -> Outlet:
+def outlet(house: House) -> Outlet:
     return Outlet(house)
 
 
@@ -61,10 +68,32 @@ def archived(outlet: Outlet, ranges: int = 1) -> list[Json]:
     return until(look, f"{ranges} manifests kept")[::-1]
 
 
+def ends(outlet: Outlet) -> list[int]:
+    """Where the ranges of an outlet end that have their manifest in its chain."""
+    return outlet.house.books.column(
+        "select last_entry from fiscal.archive_manifests where outlet_id = %s order by last_entry",
+        outlet.outlet_id,
+    )
+
+
+def damaged(outlet: Outlet) -> list[str]:
+    """The objects of an outlet that people were told about."""
+    return outlet.house.books.column(
+        "select subject from public.alerts"
+        " where kind = 'archive_damaged' and status = 'open' and strpos(subject, %s) > 0"
+        " order by alert_id",
+        outlet.outlet_id,
+    )
+
+
+def on_disk(house: House, key: str) -> Path:
+    """The file that is an object; what the endpoint knows of it is beside, as .json."""
+    return house.stack.state / "oss/objects" / sha256(key.encode()).hexdigest()
+
+
 def kept(house: House, key: str) -> bytes:
     """The bytes of an object, from the disk of the endpoint."""
-    name = sha256(key.encode()).hexdigest()
-    return (house.stack.state / "oss/objects" / name).read_bytes()
+    return on_disk(house, key).read_bytes()
 
 
 def test_day_is_kept_whole_and_its_manifest_is_in_the_chain(outlet: Outlet, house: House) -> None:
@@ -136,11 +165,8 @@ def test_unsigned_entry_waits_for_its_signature(outlet: Outlet, house: House) ->
     )
 
     archive(outlet).raise_for_status()
-    ends = house.books.column(
-        "select last_entry from fiscal.archive_manifests where outlet_id = %s", outlet.outlet_id
-    )
 
-    assert ends == [1]
+    assert ends(outlet) == [1]
     house.books.run(
         "delete from signing.signing_queue where fiscal_number = %s", late["fiscal_number"]
     )
@@ -149,7 +175,7 @@ def test_unsigned_entry_waits_for_its_signature(outlet: Outlet, house: House) ->
 @pytest.mark.parametrize("fault", ["down", "lost_answer", "cut"])
 def test_outage_delays_and_loses_nothing(fault: str, outlet: Outlet, store: Vaulted) -> None:
     outlet.sealed()
-    store.arm(fault)
+    store.arm(fault, outlet.outlet_id)
 
     refused = archive(outlet)
 
@@ -157,19 +183,27 @@ def test_outage_delays_and_loses_nothing(fault: str, outlet: Outlet, store: Vaul
     assert len(archived(outlet)) == 1
 
 
-def test_damage_on_the_way_is_an_alert_and_no_archive(
-    outlet: Outlet, store: Vaulted, house: House
-) -> None:
+def test_damage_on_the_way_is_refused_and_sent_again(outlet: Outlet, store: Vaulted) -> None:
     outlet.sealed()
-    store.arm("damage")
+    store.arm("garble", outlet.outlet_id)
 
     refused = archive(outlet)
 
     assert refused.status_code == 500
-    alerts = "select count(*) from public.alerts where kind = 'archive_damaged' and status = 'open'"
-    assert house.books.value(alerts) >= 1
-    manifests = "select count(*) from fiscal.archive_manifests where outlet_id = %s"
-    assert house.books.value(manifests, outlet.outlet_id) == 0
+    assert [name for name in store.names() if outlet.outlet_id in name] == []
+    assert len(archived(outlet)) == 1
+    assert damaged(outlet) == []
+
+
+def test_damage_in_the_storage_is_an_alert_and_no_archive(outlet: Outlet, store: Vaulted) -> None:
+    outlet.sealed()
+    store.arm("damage", outlet.outlet_id)
+
+    refused = archive(outlet)
+
+    assert refused.status_code == 500
+    assert damaged(outlet) == [name for name in store.names() if outlet.outlet_id in name]
+    assert ends(outlet) == []
 
 
 def test_merchant_sees_their_archive_and_nobody_elses(outlet: Outlet, house: House) -> None:
@@ -206,37 +240,70 @@ def age(house: House, outlet: Outlet, entry_no: int) -> None:
         )
 
 
-def test_night_archives_the_days_that_are_over_and_no_other(outlet: Outlet, house: House) -> None:
+def in_the_night(outlet: Outlet, ranges: int = 1) -> list[int]:
+    """Where an outlet's ranges end, once there are so many, as cron makes them."""
+
+    def look() -> list[int] | None:
+        as_platform(outlet.house, "/archive")  # whatever may fail for others
+        found = ends(outlet)
+        return found if len(found) >= ranges else None
+
+    return until(look, f"{ranges} ranges of the days that are over")
+
+
+def test_night_archives_the_days_that_are_over_and_no_other(
+    outlet: Outlet, house: House, store: Vaulted
+) -> None:
+    store.arm("down", outlet.outlet_id, ALWAYS)  # or cron may have archived it before we look
     outlet.sealed()
     outlet.sealed()
     age(house, outlet, 1)
-
     assert house.books.value("select fiscal.poke_archive()") is True
-    as_platform(house, "/archive").raise_for_status()
+    store.disarm()
 
-    ends = "select last_entry from fiscal.archive_manifests where outlet_id = %s"
-    assert house.books.column(ends, outlet.outlet_id) == [1]
+    assert in_the_night(outlet) == [1]
 
 
 def test_outlet_that_fails_stops_no_other(outlet: Outlet, house: House, store: Vaulted) -> None:
     well = Outlet(house)
-    for one in (outlet, well):
+    store.arm("damage", outlet.outlet_id, ALWAYS)
+    for one in (outlet, well):  # the one whose id is smaller comes first
         one.sealed()
         age(house, one, 1)
-    store.arm("damage")  # the first object of the outlet whose id is smaller
 
-    refused = as_platform(house, "/archive")
+    assert in_the_night(well) == [1]
+    assert ends(outlet) == []
+    store.disarm()
+    assert in_the_night(outlet) == [1]
 
-    assert refused.status_code == 500
-    ends = "select last_entry from fiscal.archive_manifests where outlet_id = %s"
-    assert house.books.column(ends, outlet.outlet_id) == []
-    assert house.books.column(ends, well.outlet_id) == [1]
+
+def test_manifest_that_cannot_be_kept_stops_no_day_and_nobody_who_asks(
+    outlet: Outlet, house: House, store: Vaulted
+) -> None:
+    well = Outlet(house)
+    store.arm("damage", rf"{outlet.outlet_id}.*\.manifest\.", ALWAYS)
+    outlet.sealed()
+
+    def spoilt() -> list[str]:
+        archive(outlet)
+        as_platform(house, "/invoices/sign").raise_for_status()
+        return damaged(outlet)
+
+    until(spoilt, "a manifest spoilt")
+    for one, entry_no in ((outlet, 3), (well, 1)):  # entry 2 of the one is the manifest
+        one.sealed()
+        age(house, one, entry_no)
+
+    assert in_the_night(outlet, 2) == [1, 3]
+    assert in_the_night(well) == [1]
+    well.sealed()
+    assert archive(well).status_code == 200
 
 
 def test_bucket_that_forgets_is_given_nothing(outlet: Outlet, house: House, store: Vaulted) -> None:
+    outlet.sealed()
     policy = house.stack.state / "oss/worm.json"
     hidden = policy.rename(policy.with_suffix(".away"))
-    outlet.sealed()
 
     refused = archive(outlet)
     hidden.rename(policy)
@@ -280,10 +347,16 @@ def at_the_store(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv(f"OSS_{name}", str(value))
 
 
-def forge(house: House, key: str, body: bytes) -> None:
-    """Replace an object on the disk, as who runs the storage could."""
-    name = sha256(key.encode()).hexdigest()
-    (house.stack.state / "oss/objects" / name).write_bytes(body)
+def forge(house: House, key: str, body: bytes) -> str:
+    """Replace an object on the disk, as who runs the storage could; its name has their digest."""
+    old = on_disk(house, key)
+    name = re.sub(r"\.[0-9a-f]{16}\.", f".{sha256(body).hexdigest()[:16]}.", key)
+    facts = json.loads(old.with_suffix(".json").read_text()) | {"key": name}
+    old.unlink()
+    old.with_suffix(".json").unlink()
+    on_disk(house, name).write_bytes(body)
+    on_disk(house, name).with_suffix(".json").write_text(json.dumps(facts))
+    return name
 
 
 def part_of(house: House, manifest: Json, kind: str) -> str:
@@ -327,19 +400,44 @@ def test_archive_is_restored_into_a_scratch_schema_and_verifies(
     assert house.books.value(alike) == 4
 
 
+@pytest.mark.parametrize("kind", ["ledger", "manifest"])
 @pytest.mark.usefixtures("at_the_store")
 def test_corrupted_object_is_found(
-    outlet: Outlet, house: House, store: Vaulted, capsys: pytest.CaptureFixture[str]
+    kind: str, outlet: Outlet, house: House, store: Vaulted, capsys: pytest.CaptureFixture[str]
 ) -> None:
     outlet.sealed()
     (manifest,) = archived(outlet)
-    ledger = part_of(house, manifest, "ledger")
+    name = manifest["object_key"] if kind == "manifest" else part_of(house, manifest, kind)
     assert restore_archive.main([manifest["prefix"]]) == 0
 
-    store.rot(ledger)
+    store.rot(name)
 
     assert restore_archive.main([manifest["prefix"]]) == 2
-    assert f"{ledger} is not what was kept" in capsys.readouterr().err
+    assert f"{name} is not what was kept" in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("at_the_store")
+def test_what_the_storage_spoilt_gets_another_name_and_is_never_taken_for_good(
+    outlet: Outlet, house: House, store: Vaulted, capsys: pytest.CaptureFixture[str]
+) -> None:
+    outlet.sealed()
+    for kind in ("ledger", "manifest"):
+        store.arm("damage", rf"{outlet.outlet_id}.*\.{kind}\.")
+    assert archive(outlet).status_code == 500
+
+    def both_spoilt() -> list[str] | None:
+        archive(outlet)
+        as_platform(house, "/invoices/sign").raise_for_status()
+        return damaged(outlet) if len(damaged(outlet)) == 2 else None
+
+    ledger, first_manifest = until(both_spoilt, "a manifest spoilt too")
+    (manifest,) = archived(outlet)
+
+    assert part_of(house, manifest, "ledger") == ledger.replace(".jsonl", ".2.jsonl")
+    assert manifest["object_key"] == first_manifest.replace(".json", ".2.json")
+    assert restore_archive.main([manifest["prefix"]]) == 0
+    said = capsys.readouterr().out.splitlines()
+    assert said[:-1] == [f"not used: {ledger}, spoilt", f"not used: {first_manifest}, spoilt"]
 
 
 @pytest.mark.usefixtures("at_the_store")
@@ -349,12 +447,13 @@ def test_forged_object_needs_a_forged_ledger(
     outlet.sealed()
     (manifest,) = archived(outlet)
     documents = part_of(house, manifest, "documents")
-    forged = gzip.decompress(kept(house, documents)).replace(b"1160.00", b"1.00")
-    forge(house, documents, gzip.compress(forged))
+    forged = gzip.compress(gzip.decompress(kept(house, documents)).replace(b"1160.00", b"1.00"))
+    forged_documents = forge(house, documents, forged)
     signed = json.loads(kept(house, manifest["object_key"]))
     for part in signed["manifest"]["objects"]:
-        part["sha256"] = sha256(kept(house, part["key"])).hexdigest()
-    forge(house, manifest["object_key"], json.dumps(signed).encode())
+        if part["key"] == documents:
+            part |= {"key": forged_documents, "sha256": sha256(forged).hexdigest()}
+    signed_name = forge(house, manifest["object_key"], json.dumps(signed).encode())
 
     assert restore_archive.main([manifest["prefix"]]) == 1
     said = capsys.readouterr().out
@@ -363,7 +462,7 @@ def test_forged_object_needs_a_forged_ledger(
 
     entry = signed["entry"]
     entry["canonical_payload_hash"] = sha256(canonical_bytes(signed["manifest"])).hexdigest()
-    forge(house, manifest["object_key"], json.dumps(signed).encode())
+    forge(house, signed_name, json.dumps(signed).encode())
 
     assert restore_archive.main([manifest["prefix"]]) == 1
     said = capsys.readouterr().out

@@ -3,8 +3,8 @@
 import asyncio
 import base64
 import json
+import re
 import uuid
-from collections import deque
 from datetime import UTC, datetime
 from typing import Any, Final
 from xml.etree import ElementTree
@@ -14,7 +14,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from scripts.stack.oss.bucket import Bucket, Stored
+from scripts.stack.oss.bucket import Bucket, Stored, flipped
 from scripts.stack.oss.signatures import Refused, check
 from scripts.stack.oss.signatures import Request as Signed
 
@@ -25,12 +25,16 @@ _METHODS: Final = ["GET", "HEAD", "PUT", "POST", "DELETE"]
 
 
 class Endpoint:
-    """One bucket of one account. Faults: down, slow, cut, lost_answer, damage."""
+    """One bucket of one account.
+
+    Faults: down, slow, cut, lost_answer; garble (another body arrives than was sent) and damage
+    (the storage spoils what arrived well). Each strikes objects whose keys match a pattern.
+    """
 
     def __init__(self, bucket: Bucket, access_key: str, secret: str) -> None:
         self.bucket = bucket
         self._access_key, self._secret = access_key, secret
-        self._faults: deque[str] = deque()
+        self._faults: list[tuple[str, str]] = []
         self._requests: list[str] = []
 
     def app(self) -> Starlette:
@@ -39,6 +43,7 @@ class Endpoint:
             routes=[
                 Route("/control/health", lambda _: JSONResponse({"status": "ok"})),
                 Route("/control/faults", self._arm, methods=["POST"]),
+                Route("/control/faults", self._disarm, methods=["DELETE"]),
                 Route("/control/rot", self._rot, methods=["POST"]),
                 Route("/control/objects", self._objects),
                 Route("/control/requests", lambda _: JSONResponse(self._requests)),
@@ -48,18 +53,20 @@ class Endpoint:
 
     async def _serve(self, request: Request) -> Response:
         self._requests.append(f"{request.method} {request.url.path}")
-        if self._strikes("slow"):
+        name, _, key = request.path_params["path"].partition("/")
+        if self._strikes("slow", key):
             await asyncio.sleep(_SLOW_S)
         body = await request.body()
+        if body and self._strikes("garble", key):
+            body = flipped(body)
         try:
-            if self._strikes("down"):
+            if self._strikes("down", key):
                 raise Refused(503, "ServiceUnavailable", "Please try again later.")
             self._authenticate(request)
-            name, _, key = request.path_params["path"].partition("/")
             if name != BUCKET:
                 raise Refused(404, "NoSuchBucket", "The specified bucket does not exist.")
             answer = self._object(request, key, body) if key else self._bucket(request, body)
-            if self._strikes("lost_answer"):
+            if self._strikes("lost_answer", key):
                 raise Refused(500, "InternalError", "We encountered an internal error.")
         except Refused as refused:
             answer = _error(refused)
@@ -84,12 +91,12 @@ class Endpoint:
             case "PUT":
                 once = headers.get("x-oss-forbid-overwrite") == "true"
                 stored = self.bucket.put(key, body, headers, once=once)
-                if self._strikes("damage"):
+                if self._strikes("damage", key):
                     self.bucket.rot(key)
                 return Response(headers={"etag": f'"{stored.etag}"'})
             case "GET" | "HEAD":
                 stored, kept = self.bucket.read(key)
-                sent = kept[: len(kept) // 2] if self._strikes("cut") else kept
+                sent = kept[: len(kept) // 2] if self._strikes("cut", key) else kept
                 content = b"" if request.method == "HEAD" else sent
                 return Response(content, headers=_headers(stored, len(kept)))
             case "DELETE":
@@ -126,10 +133,14 @@ class Endpoint:
         )
 
     async def _arm(self, request: Request) -> Response:
-        """Arm a fault: {"fault": name, "times": 1}."""
+        """Arm a fault: {"fault": name, "times": 1, "keys": pattern}."""
         body = json.loads(await request.body())
-        self._faults.extend([body["fault"]] * body.get("times", 1))
+        self._faults.extend([(body["fault"], body.get("keys", ""))] * body.get("times", 1))
         return JSONResponse({"armed": body["fault"]})
+
+    async def _disarm(self, _request: Request) -> Response:
+        self._faults.clear()
+        return JSONResponse({"armed": None})
 
     async def _rot(self, request: Request) -> Response:
         """Damage an object that is kept: {"key": …}."""
@@ -141,11 +152,12 @@ class Endpoint:
         stored = self.bucket.list(request.query_params.get("prefix", ""))
         return JSONResponse([{"key": one.key, "size": one.size} for one in stored])
 
-    def _strikes(self, fault: str) -> bool:
-        if fault not in self._faults:
-            return False
-        self._faults.remove(fault)
-        return True
+    def _strikes(self, fault: str, key: str) -> bool:
+        for armed in self._faults:
+            if armed[0] == fault and re.search(armed[1], key):
+                self._faults.remove(armed)
+                return True
+        return False
 
 
 def _headers(stored: Stored, size: int) -> dict[str, str]:

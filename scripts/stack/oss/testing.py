@@ -29,8 +29,13 @@ class Vaulted:
         """The JSON answer. Raises httpx.HTTPStatusError for a refusal."""
         return self.http.request(method, f"/control/{path}", json=body).raise_for_status().json()
 
-    def arm(self, fault: str, times: int = 1) -> None:
-        self.control("POST", "faults", {"fault": fault, "times": times})
+    def arm(self, fault: str, keys: str = "", times: int = 1) -> None:
+        """Have a fault strike so many requests for objects whose keys match a pattern."""
+        self.control("POST", "faults", {"fault": fault, "times": times, "keys": keys})
+
+    def disarm(self) -> None:
+        """Take back what has not struck yet."""
+        self.control("DELETE", "faults")
 
     def rot(self, key: str) -> None:
         self.control("POST", "rot", {"key": key})

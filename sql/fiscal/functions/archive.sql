@@ -87,7 +87,7 @@ begin
             -- The words of every entry that is no document, whatever kinds there will be.
             'bodies', jsonb_agg(jsonb_build_object(
                 'fiscal_number', l.fiscal_number,
-                'body', coalesce(z.body, k.body, a.body, fiscal.entry_body(l.record_type, l.fiscal_number))
+                'body', fiscal.entry_body(l.record_type, l.fiscal_number)
             )::text order by l.entry_no) filter (where l.invoice_id is null),
             'signing_log', (
                 select jsonb_agg(row_to_json(g)::text order by g.signing_log_id)
@@ -173,7 +173,7 @@ $$;
 comment on function fiscal.record_manifest is
 'Puts the manifest of objects that are kept into the outlet''s chain, to be signed; its number. Null when this range has one already.';
 
-create function fiscal.archive_open(max_rows integer, skipped text[] default '{}')
+create function fiscal.archive_open(outlet_id text, max_rows integer, skipped text[] default '{}')
 returns setof jsonb
 language plpgsql
 stable
@@ -186,9 +186,9 @@ begin
     select jsonb_build_object(
         'fiscal_number', a.fiscal_number,
         'outlet_id', a.outlet_id,
-        'key', format('%s%s-%s.manifest.json', a.prefix,
-            lpad(a.first_entry::text, 8, '0'), lpad(a.last_entry::text, 8, '0')
-        ),
+        'prefix', a.prefix,
+        'first_entry', a.first_entry,
+        'last_entry', a.last_entry,
         'body', format(
             '{"manifest":%s,"entry":%s,"signature":%s}', a.body, row_to_json(l), row_to_json(s)
         )
@@ -197,14 +197,14 @@ begin
     inner join fiscal.fiscal_ledger as l on l.fiscal_number = a.fiscal_number
     inner join fiscal.signatures as s on s.fiscal_number = a.fiscal_number
     where
-        a.outlet_id <> all(archive_open.skipped)
+        a.outlet_id = coalesce(archive_open.outlet_id, a.outlet_id) and a.outlet_id <> all(archive_open.skipped)
         and not exists (select from fiscal.archive_copies as c where c.fiscal_number = a.fiscal_number)
     order by a.created_at
     limit archive_open.max_rows;
 end
 $$;
 comment on function fiscal.archive_open is
-'Manifests that have their signature and are not kept yet. The text of each is the same whenever it is asked for.';
+'Manifests that have their signature and are not kept yet, of all outlets but those skipped, or of the one named. The text of each is the same whenever it is asked for.';
 
 create function fiscal.record_copy(fiscal_number text, object_key text, sha256 text, bytes bigint)
 returns void
@@ -313,7 +313,7 @@ declare
     midnight timestamptz := date_trunc('day', now() at time zone 'UTC') at time zone 'UTC';
     oldest date := (select (w ->> 'day')::date from fiscal.archive_due(null, midnight, 1) as w);
 begin
-    if oldest is null and not exists (select from fiscal.archive_open(1)) then
+    if oldest is null and not exists (select from fiscal.archive_open(null, 1)) then
         perform public.resolve_alert('archive_overdue', 'archive', 'everything is archived');
         return false;
     end if;
