@@ -39,7 +39,7 @@ class Issuer:
                 [Payment.model_validate(payment) for payment in work["payments"]],
                 utc_now(),
             )
-            await self._sealer.seal_by("fiscal.issue_order", order, document, caller)
+            await self._sealer.issue(order, document, caller)
         except (Conflict, Missing, Unprocessable) as refused:
             # The rules say no, and will again: people must know. The money stays where it is.
             log.warning("invoice_not_issued", reason=refused.code, order_id=work["order_id"])

@@ -3,7 +3,7 @@
 from hashlib import sha256
 from typing import Any
 
-from functions.invoices.signatures import Signatures
+from functions.invoices.signatures import Signatures, Work
 from shared.db import Answer, Database
 from shared.fiscal.canonical import canonical_bytes
 from shared.fiscal.document import Document
@@ -20,23 +20,33 @@ class Sealer:
     async def seal(self, document: Document, key: str, body_hash: str, caller: Caller) -> Answer:
         """201 with the sealed document, or 202 when it is numbered and its signature is to come."""
         claim = {"idempotency_key": key, "body_hash": body_hash}
-        return await self.seal_by("fiscal.seal", claim, document, caller)
-
-    async def seal_by(
-        self, routine: str, claim: dict[str, Any], document: Document, caller: Caller
-    ) -> Answer:
-        """Seal by the SQL routine that knows what makes this document the only one: its claim."""
-        return await self.take(routine, claim | computed(document), caller)
+        return await self.take("fiscal.seal", claim | computed(document), caller)
 
     async def take(self, routine: str, arguments: dict[str, Any], caller: Caller) -> Answer:
         """Have a routine number what it knows, and sign it: 201, or 202 while a signer is away."""
-        sealing = await self._db.call(routine, arguments, caller)
-        numbered = Answer.from_row(sealing["answer"])
-        assert numbered is not None, "who seals answers"
-        if sealing["work"] is None:
+        numbered, work = await self._number(routine, arguments, caller)
+        if work is None:
             return numbered
-        signed = await self._signatures.sign(sealing["work"], caller)
-        return numbered if signed is None else signed.with_headers(numbered.headers)
+        answer = await self._signatures.sign(work, caller)
+        if answer is None:
+            of = {"fiscal_number": work["fiscal_number"]}
+            answer = await self._db.answer("fiscal.numbered_invoice", of, caller, idempotent=True)
+        return answer.with_headers(numbered.headers)
+
+    async def issue(self, order: dict[str, Any], document: Document, caller: Caller) -> None:
+        """Seal what nobody waits for: its signature may come from the queue."""
+        _, work = await self._number("fiscal.issue_order", order | computed(document), caller)
+        if work is not None:
+            await self._signatures.sign(work, caller)
+
+    async def _number(
+        self, routine: str, arguments: dict[str, Any], caller: Caller
+    ) -> tuple[Answer, Work | None]:
+        """What is to be signed, and the answer's headers; or the whole answer and no work."""
+        sealing = await self._db.call(routine, arguments, caller)
+        answer = Answer.from_row(sealing["answer"])
+        assert answer is not None, "who seals answers"
+        return answer, sealing["work"]
 
 
 def computed(document: Document) -> dict[str, Any]:

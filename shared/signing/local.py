@@ -6,9 +6,10 @@ before a restart still verifies, and what was numbered before a rotation still g
 
 import asyncio
 import base64
-import os
+from contextlib import suppress
 from hashlib import sha256
 from pathlib import Path
+from tempfile import NamedTemporaryFile
 from typing import TYPE_CHECKING, Final, TypeAlias
 
 from shared.signing.base import DIGEST_BYTES, PublicKey, Signature, SignerUnavailable
@@ -109,17 +110,14 @@ def _generate(alg: str) -> bytes:
 
 
 def _write_new(path: Path, pem: bytes) -> None:
-    """Two processes that start together end with one key: the first link wins."""
+    """Whoever start together, processes or threads, end with one key: the first link wins."""
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    draft = path.with_name(f".{path.name}.{os.getpid()}")
-    draft.touch(mode=0o600)
-    draft.write_bytes(pem)
-    try:
-        path.hardlink_to(draft)
-    except FileExistsError:
-        pass
-    finally:
-        draft.unlink()
+    # A name of its own for each: a draft that is shared is written again after it was linked.
+    with NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.") as draft:
+        draft.write(pem)
+        draft.flush()
+        with suppress(FileExistsError):
+            path.hardlink_to(draft.name)
 
 
 def _public(key: "PrivateKey", version: str) -> PublicKey:

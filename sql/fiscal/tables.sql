@@ -98,7 +98,6 @@ comment on table fiscal.invoices is
 'Numbered documents. payload is the canonical text whose SHA-256 is in the ledger; nothing but status ever changes.';
 alter table fiscal.invoices enable row level security;
 create index invoices_of_tenant on fiscal.invoices (tenant_id, environment, created_at);
-create index invoices_of_outlet on fiscal.invoices (outlet_id, created_at);
 create index invoices_of_merchant on fiscal.invoices (merchant_id);
 create index invoices_credits on fiscal.invoices (original_invoice_id);
 create unique index invoices_ref on fiscal.invoices (outlet_id, invoice_ref) where invoice_ref is not null;
@@ -392,6 +391,6 @@ for each statement execute function public.forbid_change();
 
 create type fiscal.sealing as (answer public.answer, work jsonb);
 comment on type fiscal.sealing is
-'The document as it stands, and what a signer must know to sign it; no work: there is nothing to sign.';
+'What a signer must know to sign the document, and an answer without a body; no work: there is nothing to sign, and the answer is whole.';
 
 reset role;

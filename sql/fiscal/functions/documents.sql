@@ -63,17 +63,57 @@ begin
         headers := headers || jsonb_build_object('Idempotent-Replayed', sealing_of.replayed);
     end if;
     select i.* into strict invoice from fiscal.invoices as i where i.invoice_id = sealing_of.invoice_id;
-    if invoice.status = 'fiscalized' then
-        return row(row(201, fiscal.invoice_resource(invoice.invoice_id), headers)::public.answer, null::jsonb);
+    if invoice.status = 'pending_signature' then
+        -- Most get their signature next: whoever does not asks for the document by fiscal.numbered_invoice.
+        return row(row(202, null, headers)::public.answer, fiscal.signing_work(invoice.fiscal_number));
     end if;
+    -- What an operator must look at is not asked for again by whoever repeats the request.
     return row(
-        row(202, fiscal.invoice_resource(invoice.invoice_id), headers)::public.answer,
-        -- What an operator must look at is not asked for again by whoever repeats the request.
-        case when invoice.status = 'pending_signature' then fiscal.signing_work(invoice.fiscal_number) end
+        row(fiscal.status_of(invoice), fiscal.invoice_resource(invoice.invoice_id), headers)::public.answer, null::jsonb
     );
 end
 $$;
-comment on function fiscal.sealing_of is 'A document as it stands: 201 signed, or 202 with what a signer needs.';
+comment on function fiscal.sealing_of is
+'What a signer needs, and an answer without a body; or, when there is nothing to sign, the document as it stands.';
+
+create function fiscal.status_of(invoice fiscal.invoices)
+returns integer
+language plpgsql
+immutable
+set search_path = ''
+as $$
+begin
+    return case invoice.status when 'fiscalized' then 201 else 202 end;
+end
+$$;
+comment on function fiscal.status_of is 'What sealing answers for a document: 201 sealed, 202 numbered and its signature to come.';
+
+create function fiscal.numbered_invoice(fiscal_number text)
+returns public.answer
+language plpgsql
+volatile
+security definer -- callers may not read documents
+set search_path = ''
+as $$
+#variable_conflict use_column
+declare
+    caller public.caller := public.caller();
+    outlet_only text := fiscal.caller_outlet(caller);
+    invoice fiscal.invoices;
+begin
+    select i.* into invoice
+    from fiscal.invoices as i
+    where
+        i.fiscal_number = numbered_invoice.fiscal_number and i.tenant_id = caller.tenant_id
+        and i.environment = caller.environment and i.outlet_id = coalesce(outlet_only, i.outlet_id);
+    if not found then
+        perform public.refuse('40401', format('There is no document %s here.', numbered_invoice.fiscal_number));
+    end if;
+    return row(fiscal.status_of(invoice), fiscal.invoice_resource(invoice.invoice_id), '{}')::public.answer;
+end
+$$;
+comment on function fiscal.numbered_invoice is
+'How a request ends whose document nobody could sign at once: the document as it stands. It took its token when it was numbered. 40401 for anybody else''s.';
 
 create function fiscal.signing_work(fiscal_number text)
 returns jsonb

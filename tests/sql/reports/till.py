@@ -134,7 +134,11 @@ class Till:
             total_minor=int(priced.total * minor),
             tax_minor=int(priced.total_tax * minor),
         )
-        return dict(json.loads(sealing["answer"]["body"]))
+        number = sealing["work"]["fiscal_number"]
+        stands = (api or self.api).call(
+            "fn_invoices", self.headers, "fiscal.numbered_invoice", fiscal_number=number
+        )
+        return dict(json.loads(stands["body"]))
 
     def credit(self, sale: Row, *lines: Row, **members: Any) -> Row:
         """Credit these lines of a sale."""

@@ -1,8 +1,10 @@
 """Keys in files: made once, kept, added to."""
 
+import asyncio
 from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
+from threading import Barrier
 
 import pytest
 
@@ -23,6 +25,20 @@ async def test_key_is_made_once_and_signs_the_digest_as_it_is(tmp_path: Path, al
     assert is_signed(DIGEST, signed.value, alg, key.spki)
     assert not is_signed(sha256(DIGEST).digest(), signed.value, alg, key.spki)
     assert path.stat().st_mode & 0o077 == 0
+
+
+async def test_those_who_need_the_first_key_at_the_same_time_get_the_same_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, together = tmp_path / "key.pem", Barrier(4)
+    link = Path.hardlink_to
+    monkeypatch.setattr(Path, "hardlink_to", lambda *names: (together.wait(5), link(*names)))
+    signer = LocalSigner(path)
+
+    keys = await asyncio.gather(*(signer.newest() for _ in range(together.parties)))
+
+    assert {*keys} == {await LocalSigner(path).newest()}
+    assert [*tmp_path.iterdir()] == [path]
 
 
 async def test_older_key_signs_after_a_new_one_was_made(tmp_path: Path) -> None:
