@@ -26,7 +26,7 @@ from shared.fiscal.engine import price
 CLIENTS: Final = 16
 FAR_CLIENTS: Final = 32  # terminals of one outlet; each waits for its signature
 FAR_MS: Final = 80  # as an HSM in another country takes
-# Documents of each shop before a run: after five calls each, PostgREST's ten sessions keep their plans.
+# Documents of each shop before a run: PostgREST's ten sessions keep a plan after five calls each.
 WARM: Final = 6
 PATH: Final = "/functions/v1/invoices"
 ROLE: Final = "fn_invoices"
