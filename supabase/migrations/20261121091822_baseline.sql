@@ -2817,7 +2817,6 @@ comment on table fiscal.invoices is
 'Numbered documents. payload is the canonical text whose SHA-256 is in the ledger; nothing but status ever changes.';
 alter table fiscal.invoices enable row level security;
 create index invoices_of_tenant on fiscal.invoices (tenant_id, environment, created_at);
-create index invoices_of_outlet on fiscal.invoices (outlet_id, created_at);
 create index invoices_of_merchant on fiscal.invoices (merchant_id);
 create index invoices_credits on fiscal.invoices (original_invoice_id);
 create unique index invoices_ref on fiscal.invoices (outlet_id, invoice_ref) where invoice_ref is not null;
@@ -3111,7 +3110,7 @@ for each statement execute function public.forbid_change();
 
 create type fiscal.sealing as (answer public.answer, work jsonb);
 comment on type fiscal.sealing is
-'The document as it stands, and what a signer must know to sign it; no work: there is nothing to sign.';
+'What a signer must know to sign the document, and an answer without a body; no work: there is nothing to sign, and the answer is whole.';
 
 reset role;
 
@@ -24635,17 +24634,57 @@ begin
         headers := headers || jsonb_build_object('Idempotent-Replayed', sealing_of.replayed);
     end if;
     select i.* into strict invoice from fiscal.invoices as i where i.invoice_id = sealing_of.invoice_id;
-    if invoice.status = 'fiscalized' then
-        return row(row(201, fiscal.invoice_resource(invoice.invoice_id), headers)::public.answer, null::jsonb);
+    if invoice.status = 'pending_signature' then
+        -- Most get their signature next: whoever does not asks for the document by fiscal.numbered_invoice.
+        return row(row(202, null, headers)::public.answer, fiscal.signing_work(invoice.fiscal_number));
     end if;
+    -- What an operator must look at is not asked for again by whoever repeats the request.
     return row(
-        row(202, fiscal.invoice_resource(invoice.invoice_id), headers)::public.answer,
-        -- What an operator must look at is not asked for again by whoever repeats the request.
-        case when invoice.status = 'pending_signature' then fiscal.signing_work(invoice.fiscal_number) end
+        row(fiscal.status_of(invoice), fiscal.invoice_resource(invoice.invoice_id), headers)::public.answer, null::jsonb
     );
 end
 $$;
-comment on function fiscal.sealing_of is 'A document as it stands: 201 signed, or 202 with what a signer needs.';
+comment on function fiscal.sealing_of is
+'What a signer needs, and an answer without a body; or, when there is nothing to sign, the document as it stands.';
+
+create function fiscal.status_of(invoice fiscal.invoices)
+returns integer
+language plpgsql
+immutable
+set search_path = ''
+as $$
+begin
+    return case invoice.status when 'fiscalized' then 201 else 202 end;
+end
+$$;
+comment on function fiscal.status_of is 'What sealing answers for a document: 201 sealed, 202 numbered and its signature to come.';
+
+create function fiscal.numbered_invoice(fiscal_number text)
+returns public.answer
+language plpgsql
+volatile
+security definer -- callers may not read documents
+set search_path = ''
+as $$
+#variable_conflict use_column
+declare
+    caller public.caller := public.caller();
+    outlet_only text := fiscal.caller_outlet(caller);
+    invoice fiscal.invoices;
+begin
+    select i.* into invoice
+    from fiscal.invoices as i
+    where
+        i.fiscal_number = numbered_invoice.fiscal_number and i.tenant_id = caller.tenant_id
+        and i.environment = caller.environment and i.outlet_id = coalesce(outlet_only, i.outlet_id);
+    if not found then
+        perform public.refuse('40401', format('There is no document %s here.', numbered_invoice.fiscal_number));
+    end if;
+    return row(fiscal.status_of(invoice), fiscal.invoice_resource(invoice.invoice_id), '{}')::public.answer;
+end
+$$;
+comment on function fiscal.numbered_invoice is
+'How a request ends whose document nobody could sign at once: the document as it stands. It took its token when it was numbered. 40401 for anybody else''s.';
 
 create function fiscal.signing_work(fiscal_number text)
 returns jsonb
@@ -31208,7 +31247,8 @@ before truncate on fiscal.invoices
 for each statement execute function fiscal.forbid_rewriting();
 
 grant usage on schema fiscal to fn_invoices, fn_merchants;
-grant execute on function fiscal.seal, fiscal.attach_signature, fiscal.get_invoice, fiscal.list_invoices, fiscal.may_preview,
+grant execute on function fiscal.seal, fiscal.attach_signature, fiscal.numbered_invoice, fiscal.get_invoice,
+fiscal.list_invoices, fiscal.may_preview,
 fiscal.save_draft, fiscal.replace_draft, fiscal.get_draft, fiscal.list_drafts, fiscal.cancel_draft, fiscal.seal_draft,
 fiscal.fail_draft, fiscal.get_printable_draft, fiscal.get_printable, fiscal.print_invoice, fiscal.list_prints
 to fn_invoices;
