@@ -10,8 +10,7 @@ import os
 from collections.abc import Iterable
 from typing import Literal, Self
 
-from pydantic import Field, SecretStr, ValidationError, field_validator
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
 
 
 class ConfigError(Exception):
@@ -22,12 +21,10 @@ class ConfigError(Exception):
         super().__init__(" ".join(self.problems))
 
 
-class Settings(BaseSettings):
+class Settings(BaseModel):
     """Everything a function may be told from outside. A secret prints as stars."""
 
-    model_config = SettingsConfigDict(
-        frozen=True, extra="ignore", hide_input_in_errors=True, enable_decoding=False
-    )
+    model_config = ConfigDict(frozen=True, hide_input_in_errors=True)
 
     function_name: str = Field(pattern=r"^[a-z][a-z0-9_]*$")
     data_api_url: str = Field(pattern=r"^https?://")
@@ -94,17 +91,6 @@ class Settings(BaseSettings):
             raise ValueError("must be JSON") from None
 
     @classmethod
-    def settings_customise_sources(
-        cls,
-        settings_cls: type[BaseSettings],  # noqa: ARG003  the base class names its arguments
-        init_settings: PydanticBaseSettingsSource,
-        env_settings: PydanticBaseSettingsSource,  # noqa: ARG003
-        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003
-        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
-    ) -> tuple[PydanticBaseSettingsSource, ...]:
-        return (init_settings,)
-
-    @classmethod
     def from_environment(cls, required: Iterable[str] = ()) -> "Settings":
         """Read the environment. required: more names this function cannot start without.
 
@@ -112,8 +98,11 @@ class Settings(BaseSettings):
         """
         wanted = [name.upper() for name in required]
         problems = [_missing(name) for name in wanted if not os.environ.get(name)]
+        known = {name: name.upper() for name in cls.model_fields}
         try:
-            read = _FromEnvironment()  # the environment fills it
+            read = cls.model_validate(
+                {name: os.environ[key] for name, key in known.items() if key in os.environ}
+            )
         except ValidationError as invalid:
             found = (
                 _sentence(error["loc"], error["type"], error["msg"])
@@ -130,19 +119,6 @@ class Settings(BaseSettings):
         if problems:
             raise ConfigError(problems)
         return self
-
-
-class _FromEnvironment(Settings):
-    @classmethod
-    def settings_customise_sources(
-        cls,
-        settings_cls: type[BaseSettings],  # noqa: ARG003
-        init_settings: PydanticBaseSettingsSource,  # noqa: ARG003
-        env_settings: PydanticBaseSettingsSource,
-        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003
-        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
-    ) -> tuple[PydanticBaseSettingsSource, ...]:
-        return (env_settings,)
 
 
 def _missing(name: str) -> str:
