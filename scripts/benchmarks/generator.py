@@ -18,6 +18,21 @@ from scripts.benchmarks.wire import Answer, Connection
 PAUSE_S = 0.01  # between two looks at an intent
 
 
+class Pace:
+    """When the next is due: `per_s` a second, however late the answers are; None: at once."""
+
+    def __init__(self, per_s: float | None) -> None:
+        self.per_s, self.began, self.turns = per_s, perf_counter(), count()
+
+    async def turn(self) -> float:
+        """Wait until the next is due; when it was, so that a late start counts."""
+        if self.per_s is None:
+            return perf_counter()
+        due = self.began + next(self.turns) / self.per_s
+        await asyncio.sleep(max(0.0, due - perf_counter()))
+        return due
+
+
 class Senders:
     """The clients of one load."""
 
@@ -26,12 +41,12 @@ class Senders:
         self.capture = re.compile(load.capture.encode()) if load.capture else None
         self.outcome = Outcome(0.0, 0.0, {}, [])
         self.requests = self._requests()
-        self.turns = count()
 
     async def run(self) -> Outcome:
         clients = [await Connection.open(self.load.port) for _ in range(self.load.clients)]
         began, cpu = perf_counter(), process_time()
-        await asyncio.gather(*(self._client(client, began) for client in clients))
+        pace = Pace(self.load.per_s)
+        await asyncio.gather(*(self._client(client, pace) for client in clients))
         return replace(self.outcome, seconds=perf_counter() - began, cpu_s=process_time() - cpu)
 
     def _requests(self) -> Iterator[bytes]:
@@ -44,10 +59,10 @@ class Senders:
                 return
             yield sent.replace(placeholder, f"{start}{number:0{len(KEY) - 20}d}".encode())
 
-    async def _client(self, connection: Connection, start: float) -> None:
+    async def _client(self, connection: Connection, pace: Pace) -> None:
         outcome = self.outcome
         for sent in self.requests:
-            began = await self._turn(start)
+            began = await pace.turn()
             answer = await connection.ask(sent)
             outcome.latencies_ms.append((perf_counter() - began) * 1000)
             outcome.rail_ms.append(answer.rail_ms)
@@ -55,14 +70,6 @@ class Senders:
             outcome.statuses[str(answer.status)] = outcome.statuses.get(str(answer.status), 0) + 1
             self._keep(answer)
         connection.close()
-
-    async def _turn(self, start: float) -> float:
-        """Wait until the next request is due; when it was, so that a late start counts."""
-        if self.load.per_s is None:
-            return perf_counter()
-        due = start + next(self.turns) / self.load.per_s
-        await asyncio.sleep(max(0.0, due - perf_counter()))
-        return due
 
     def _keep(self, answer: Answer) -> None:
         if self.capture and (found := self.capture.search(answer.body)):
@@ -78,14 +85,15 @@ class Watchers:
         self.seen = Seen()
 
     async def run(self) -> Seen:
-        await asyncio.gather(*(self._payer() for _ in range(self.news.clients)))
-        return self.seen
+        pace = Pace(self.news.per_s)
+        await asyncio.gather(*(self._payer(pace) for _ in range(self.news.clients)))
+        return replace(self.seen, seconds=perf_counter() - pace.began)
 
-    async def _payer(self) -> None:
+    async def _payer(self, pace: Pace) -> None:
         deliver = await Connection.open(self.news.callback_port)
         look = await Connection.open(self.news.intent_port)
         for callback, intent in self.left:
-            began = perf_counter()
+            began = await pace.turn()
             seen = asyncio.create_task(self._see(look, intent.encode(), began))
             answer = await deliver.ask(callback.encode())
             self.seen.answered_ms.append((perf_counter() - began) * 1000)

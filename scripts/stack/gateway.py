@@ -12,6 +12,7 @@ from typing import Any
 
 import uvicorn
 from starlette.applications import Starlette
+from starlette.background import BackgroundTask, BackgroundTasks
 from starlette.requests import Request
 from starlette.responses import FileResponse, JSONResponse, Response
 from starlette.routing import Mount, Route
@@ -74,6 +75,13 @@ class Functions:
         # The bare URL of a function is its root: answered, never redirected.
         root = f"{PREFIX}/{slug}"
         await app({**scope, "root_path": root, "path": f"{root}/{rest}"}, receive, send)
+
+    @property
+    def ready(self) -> BackgroundTasks:
+        """What is left to do before the first calls."""
+        return BackgroundTasks(
+            [BackgroundTask(app.state.database.load) for app in self.apps.values()]
+        )
 
     @asynccontextmanager
     async def lifespan(self, _app: Starlette) -> AsyncIterator[None]:
@@ -143,7 +151,8 @@ def build(around: Surroundings) -> ASGIApp:
         return FileResponse(EVENTS, media_type="application/schema+json")
 
     async def health(_request: Request) -> Response:
-        return JSONResponse({"functions": sorted(functions.apps)})
+        # A function gets ready for its first call after its own /healthz, which nobody asks here.
+        return JSONResponse({"functions": sorted(functions.apps)}, background=functions.ready)
 
     platform: list[Mount | Route] = [
         Route("/healthz", health),

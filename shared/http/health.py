@@ -3,6 +3,7 @@
 from typing import Final
 
 from fastapi import APIRouter, Request
+from starlette.background import BackgroundTask
 from starlette.responses import JSONResponse, Response
 
 from shared.errors import DependencyUnavailable
@@ -14,9 +15,11 @@ router = APIRouter(include_in_schema=False)
 
 
 @router.get("/healthz")
-async def healthz() -> Response:
-    """The process answers. Touches nothing else."""
-    return JSONResponse({"status": "ok"})
+async def healthz(request: Request) -> Response:
+    """The process answers. Touches nothing else, but gets ready for the first call afterwards."""
+    database = getattr(request.app.state, "database", None)
+    background = BackgroundTask(database.load) if database is not None else None
+    return JSONResponse({"status": "ok"}, background=background)
 
 
 @router.get("/readyz")

@@ -28,6 +28,7 @@ from scripts.bundling.alone import (
 from scripts.bundling.build import make_bundle
 from scripts.bundling.manifest import Manifest
 from scripts.bundling.tree import ROOT, functions_of, read_tree
+from scripts.stack.process import wait_until
 from shared.config import Settings
 
 STARTS, STARTS_WITHIN = 5, 1.4  # times the processor time of importing the framework
@@ -128,6 +129,12 @@ def test_bundle_starts_almost_as_fast_as_its_framework(alone: Alone, report: Rep
         f"load {getloadavg()[0]:.1f}"
     )
     assert least_ms < STARTS_WITHIN * limit_ms
+
+
+def test_bundle_loads_what_calls_are_made_with_before_the_first(alone: Alone) -> None:
+    with started(alone.installed, alone.environment) as running:
+        mapped = Path(f"/proc/{running.pid}/maps")
+        wait_until("the HTTP client", lambda: "aiohttp/_http_parser" in mapped.read_text())
 
 
 def test_bundle_stays_small_after_a_thousand_requests(alone: Alone, report: Report) -> None:

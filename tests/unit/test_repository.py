@@ -56,6 +56,19 @@ def texts() -> dict[str, str]:
     return found
 
 
+def test_only_the_settings_read_the_environment() -> None:
+    # Setting a variable for a library is not reading one.
+    reading = re.compile(r"\benviron\b(?!\[[^]]+\] = )|\bgetenv\b")
+    readers = {
+        path
+        for path, text in texts().items()
+        if path.startswith(("functions/", "shared/")) and path.endswith(".py")
+        if reading.search(text)
+    }
+
+    assert readers == {"shared/config.py"}
+
+
 def test_readme_lists_every_function_and_no_other() -> None:
     rows = re.findall(r"^\| \[`(\w+)`\]\(functions/(\w+)/handler\.py\) \| (.+) \|$", readme(), re.M)
 
