@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Final
 
+from scripts.benchmarks.balances import measure_balances
 from scripts.benchmarks.booking import measure_booking
 from scripts.benchmarks.callbacks import measure_callbacks
 from scripts.benchmarks.intents import measure_confirms, measure_creates
@@ -18,7 +19,7 @@ from scripts.benchmarks.outbox import measure_outbox
 from scripts.benchmarks.place import GATEWAY, Place, furnished
 from scripts.benchmarks.recon import measure_recon
 from scripts.benchmarks.rounds import OTHERS_MAX, Rounds
-from scripts.benchmarks.scale import FULL, SHORT, Scale
+from scripts.benchmarks.scale import FULL, LONG, SHORT, Scale
 from scripts.benchmarks.sealing import measure_sealing
 from scripts.benchmarks.starts import measure_starts
 from scripts.benchmarks.table import Figure, table
@@ -38,6 +39,7 @@ PARTS: Final = (
     "callback",
     "sql",
     "booking",
+    "balance",
     "start",
     "list",
     "outbox",
@@ -53,12 +55,16 @@ def main() -> int:
     """Exit code 1 when a target was missed or nothing could be measured."""
     parser = argparse.ArgumentParser(prog="scripts/bench", description=__doc__)
     parser.add_argument("part", nargs="*", metavar="part", help=f"of {', '.join(PARTS)}; else all")
-    parser.add_argument("--short", action="store_true", help="one short round, to try it out")
+    length = parser.add_mutually_exclusive_group()
+    length.add_argument("--short", action="store_true", help="one short round, to try it out")
+    length.add_argument(
+        "--long", action="store_true", help="one round; the outbox is read for ten minutes"
+    )
     options = parser.parse_args()
     if unknown := set(options.part) - set(PARTS):
         parser.error(f"there is no part {', '.join(sorted(unknown))}")
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends as Ctrl-C does: tidily
-    scale = SHORT if options.short else FULL
+    scale = SHORT if options.short else LONG if options.long else FULL
     rounds, figures = Rounds(scale.rounds, say), list[Figure]()
     try:
         with running_stack() as stack, furnished(stack) as place:
@@ -84,6 +90,7 @@ def measure(part: str, place: Place, scale: Scale, rounds: Rounds) -> list[Figur
         "callback": lambda: measure_callbacks(place, rounds, scale.callbacks),
         "sql": lambda: measure_transactions(place, rounds, scale.seconds),
         "booking": lambda: measure_booking(place, rounds, scale.seconds),
+        "balance": lambda: measure_balances(place, rounds, 4 * scale.seconds, scale.events),
         "sealing": lambda: measure_sealing(place, rounds, scale.seconds),
         "start": lambda: measure_starts(place, rounds, scale.starts),
         "list": lambda: measure_lists(place.stack, rounds, (scale.few, scale.many), say),

@@ -1,6 +1,6 @@
 """How long and how much to measure."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 
@@ -31,3 +31,4 @@ FULL: Final = Scale(
     3, 5.0, 1000, 400, 5, 10_000, 1_000_000, 1_000_000, 100_000, 200.0, 100_000, 1_000_000
 )
 SHORT: Final = Scale(1, 1.5, 150, 100, 3, 10_000, 100_000, 50_000, 20_000, 16.0, 20_000, 100_000)
+LONG: Final = replace(FULL, rounds=1, steady_s=600.0)

@@ -15,11 +15,12 @@ import psycopg
 import uvloop
 from pydantic import SecretStr
 
+from scripts.benchmarks.cpu import cpu_s
 from scripts.benchmarks.load import percentile
 from scripts.benchmarks.place import Function, Place, alone
 from scripts.benchmarks.rounds import Rounds
 from scripts.benchmarks.table import Figure, Target, figure
-from scripts.stack.process import Child, wait_until
+from scripts.stack.process import Child, descendants, wait_until
 from scripts.stack.stack import Stack
 from scripts.stack.testing import free_block
 from shared.config import Settings
@@ -32,6 +33,7 @@ ENDPOINTS: Final = 50
 IN_FLIGHT: Final = 500  # ten endpoints of the slow receiver, fifty at once to each
 PACE: Final = 200  # events a second while one endpoint hangs
 PATIENCE_S: Final = 60.0
+PROCESSES: Final = ("the function", "PostgREST", "Postgres", "the receiver")
 
 _ENDPOINT: Final = """
 insert into webhooks.endpoints
@@ -54,6 +56,7 @@ select webhooks.enqueue(array(
     from unnest(%(events)s::text[]) as e (event_id)
 ), %(endpoint)s)
 """
+_LEFT: Final = "select count(*) from webhooks.queue"
 _CLEAN: Final = "delete from webhooks.queue"
 _PAYLOAD: Final = (
     '{"id":"{id}","type":"payment_intent.succeeded","api_version":"2026-11-21","livemode":false,'
@@ -65,10 +68,11 @@ _PAYLOAD: Final = (
 
 @dataclass(frozen=True, slots=True)
 class Rates:
-    """Deliveries per second of one process: ours, and bare."""
+    """Deliveries per second of one process: ours, and bare. cpu_ms: of each process, for one."""
 
     ours: float
     bare: float
+    cpu_ms: dict[str, float]
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +113,7 @@ class Yard:
 
     def __init__(self, stack: Stack, function: Function, receiver: Receiver) -> None:
         self.receiver = receiver
+        self.stack, self.function = stack, function
         self.vault = Vault({n: SecretStr(k) for n, k in stack.keys["vault_keys"].items()})
         self.connection: psycopg.Connection[Any] = stack.database.connect()
         self.tenant = f"tn_bench_{secrets.token_hex(4)}"
@@ -153,6 +158,25 @@ class Yard:
         while not over.wait(0.2):
             self.poke()
 
+    def wait_until_recorded(self) -> None:
+        """Until what came at the receiver is known here, too."""
+        wait_until("the records", lambda: self.connection.execute(_LEFT).fetchone() == (0,))
+
+    def cpu_s(self) -> dict[str, float]:
+        """Seconds so far of each of PROCESSES, its children included."""
+        children = self.stack.children
+        roots = {
+            "the function": self.function.child.pid,
+            "PostgREST": children["postgrest"].pid,
+            "Postgres": children["postgres"].pid,
+            "the receiver": self.receiver.child.pid,
+        }
+        return {
+            name: sum(cpu_s(one) for one in (pid, *descendants(pid)))
+            for name, pid in roots.items()
+            if pid is not None
+        }
+
     def clean(self) -> None:
         """Nothing waits, nothing came."""
         self.connection.execute(_CLEAN)
@@ -182,11 +206,27 @@ def measure_webhooks(place: Place, rounds: Rounds, seconds: float) -> list[Figur
             limit=lambda run: run.bare,
         ),
         figure(
+            f"webhooks delivered, receiver takes 100 ms, {IN_FLIGHT} in flight",
+            slow,
+            lambda run: run.ours,
+            "/s",
+            Target("≥", 1500),
+        ),
+        figure(
             f"webhooks delivered, receiver takes 100 ms, {IN_FLIGHT} in flight; limit: bare",
             slow,
             lambda run: run.ours,
             "/s",
             limit=lambda run: run.bare,
+        ),
+        *(
+            figure(
+                f"webhooks, receiver takes 100 ms: CPU of {name} per delivery",
+                slow,
+                lambda run, name=name: run.cpu_ms[name],  # type: ignore[misc]
+                "ms",
+            )
+            for name in PROCESSES
         ),
         figure(
             f"event to arrival, 1 of {ENDPOINTS} hangs, the others: p99; limit: none hangs",
@@ -206,13 +246,18 @@ def rates(here: Yard, kind: str, endpoints: int, count: int) -> Rates:
     each = count // endpoints
     for endpoint in made:
         here.enqueue(endpoint, each)
-    began = time.time()
+    began, cpu = time.time(), here.cpu_s()
     here.poke()
     ended = max(at for _, _, at in here.receiver.wait(each * endpoints))
+    here.wait_until_recorded()
+    cpu_ms = {
+        name: (after - cpu[name]) * 1000 / (each * endpoints)
+        for name, after in here.cpu_s().items()
+    }
     here.receiver.seen()
     url = f"http://127.0.0.1:{here.receiver.port}/{kind}/bare"
     bare = uvloop.run(send_bare(here.vault, url, each * endpoints))
-    return Rates(each * endpoints / (ended - began), bare)
+    return Rates(each * endpoints / (ended - began), bare, cpu_ms)
 
 
 async def send_bare(vault: Vault, url: str, count: int) -> float:
