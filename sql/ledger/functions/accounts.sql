@@ -2,7 +2,7 @@
 
 set role stalela_owner;
 
-create function ledger.lock_chains(bookings ledger.booking[])
+create function ledger.lock_chains(kinds text[])
 returns void
 language plpgsql
 volatile
@@ -14,9 +14,8 @@ declare
     place record;
 begin
     for place in
-        select distinct split_part(b.kind, '|', 1) as tenant_id, split_part(b.kind, '|', 2) as environment
-        from unnest(bookings) as b
-        where b.problem is null
+        select distinct split_part(k.kind, '|', 1) as tenant_id, split_part(k.kind, '|', 2) as environment
+        from unnest(kinds) as k (kind)
         order by 1, 2
     loop
         perform from ledger.chains as c
@@ -35,7 +34,7 @@ begin
 end
 $$;
 comment on function ledger.lock_chains is
-'The first step of every posting: locks the chains of a batch in their order, beginning those that are new. Whoever holds a chain holds its tenant''s balances.';
+'The first step of every posting: locks the chains of these kinds of event in their order, beginning those that are new. Whoever holds a chain holds its tenant''s balances.';
 
 create function ledger.plan(kinds ledger.kind[])
 returns ledger.planned_leg[]
@@ -43,11 +42,13 @@ language plpgsql
 volatile
 security definer -- callers may not open accounts
 set search_path = ''
+set plan_cache_mode = 'auto' -- and what is chosen below ends with the function
 as $$
 #variable_conflict use_column
 declare
     legs ledger.planned_leg[];
 begin
+    perform ledger.choose_plans(cardinality(kinds));
     legs := array(
         with sorts as (
             select distinct k.rules_version, k.event_type, k.purpose, k.intent, k.rail, k.fx_currency is not null as is_fx
@@ -91,9 +92,11 @@ language plpgsql
 volatile
 security definer -- callers may not open accounts
 set search_path = ''
+set plan_cache_mode = 'auto' -- and what is chosen below ends with the function
 as $$
 #variable_conflict use_column
 begin
+    perform ledger.choose_plans(cardinality(kinds));
     perform ledger.open_account(w.tenant_id, w.environment, w.code, w.currency)
     from (
         select distinct k.tenant_id, k.environment, a.code, l.currency

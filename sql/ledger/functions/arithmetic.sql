@@ -61,8 +61,8 @@ end
 $$;
 comment on function ledger.link is 'The hash of a journal: SHA-256 of the hash before it and of its own content.';
 
-create function ledger.link_all(heads bytea[], contents text[])
-returns table (line bigint, hash bytea)
+create function ledger.link_all(journal_nos bigint[], heads bytea[], contents text[])
+returns table (journal_no bigint, hash bytea)
 language plpgsql
 immutable
 set search_path = ''
@@ -70,26 +70,20 @@ as $$
 #variable_conflict use_column
 declare
     one record;
-    head bytea;
 begin
     for one in
-        select c.head, c.content, c.ordinality
-        from unnest(heads, contents) with ordinality as c (head, content, ordinality)
+        select c.journal_no, c.head, c.content
+        from unnest(journal_nos, heads, contents) as c (journal_no, head, content)
     loop
-        -- Another head: the next chain begins. No two chains have the same.
-        if head is distinct from one.head then
-            head := one.head;
-            hash := one.head;
-        end if;
         -- As ledger.link, without the call.
-        hash := sha256(hash || convert_to(one.content, 'utf8'));
-        line := one.ordinality;
+        hash := sha256(coalesce(one.head, hash) || convert_to(one.content, 'utf8'));
+        journal_no := one.journal_no;
         return next;
     end loop;
 end
 $$;
 comment on function ledger.link_all is
-'The hashes of a batch, one chain after the other, each in its order; heads holds for every content the head that its chain had before the batch.';
+'The hashes of a batch, one chain after the other, each in its order; heads holds what the first of each chain is linked to, and null for the others.';
 
 create function ledger.journal_content(journal ledger.journals, lines text)
 returns text

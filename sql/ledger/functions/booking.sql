@@ -36,7 +36,6 @@ set search_path = ''
 as $$
 #variable_conflict use_column
 begin
-    perform ledger.choose_plans(cardinality(batch));
     return ledger.post(ledger.read_events(batch));
 exception when data_exception or integrity_constraint_violation then
     -- Somebody in the batch spoils it, or comes a second time. One by one, each stands for itself.
@@ -93,7 +92,7 @@ declare
     refused ledger.booking[] := array(select b from unnest(bookings) as b where b.problem is not null);
 begin
     -- All chains in their order, before the first of them is needed.
-    perform ledger.lock_chains(bookings);
+    perform ledger.lock_chains(array(select distinct b.kind from unnest(bookings) as b where b.problem is null));
     -- As in a batch: what is undone is booked before what undoes it.
     for one in
         select b.* from unnest(ledger.without_refused(bookings, refused)) as b order by b.wave, b.position
@@ -134,7 +133,7 @@ begin
         '|', tenant_id, environment, event_type, purpose, '*', rail, currency, '',
         to_char(occurred_at at time zone 'UTC', 'YYYY-MM-DD')
     );
-    perform ledger.lock_chains(array[one]);
+    perform ledger.lock_chains(array[one.kind]);
     one.journal_key := concat_ws(':', event_type, tenant_id, environment, rail, key);
     select j.journal_id into one.journal_id from ledger.journals as j where j.journal_key = one.journal_key;
     if found then

@@ -273,7 +273,7 @@ begin
         '|', tenant_id, environment, event_type, 'adjustment', '*', '*', '*', '',
         to_char(occurred_at at time zone 'UTC', 'YYYY-MM-DD')
     );
-    perform ledger.lock_chains(array[one]);
+    perform ledger.lock_chains(array[one.kind]);
     one.wave := 2;
     one.position := 1;
     one.journal_id := public.new_id('jrnl');

@@ -49,7 +49,6 @@ declare
     caller public.caller := ledger.person('write');
     route constant text := 'POST /ledger/periods/{id}';
     answer public.answer;
-    place ledger.booking;
     was text;
     period ledger.periods;
 begin
@@ -63,8 +62,7 @@ begin
         perform public.refuse_field('42262', '/period', 'a month (UTC) that is over');
     end if;
     -- Whoever posts waits, and then finds the period as it is left here.
-    place.kind := concat_ws('|', caller.tenant_id, caller.environment);
-    perform ledger.lock_chains(array[place]);
+    perform ledger.lock_chains(array[concat_ws('|', caller.tenant_id, caller.environment)]);
     was := coalesce((
         select p.status from ledger.periods as p
         where

@@ -2,7 +2,7 @@
 
 set role stalela_owner;
 
-create function ledger.choose_plans(events integer)
+create function ledger.choose_plans(many integer)
 returns void
 language plpgsql
 volatile
@@ -11,12 +11,12 @@ as $$
 begin
     -- Making the plans takes longer than booking a few events; plans made for a few fit no thousands.
     perform set_config(
-        'plan_cache_mode', case when events < 20 then 'force_generic_plan' else 'force_custom_plan' end, true
+        'plan_cache_mode', case when many < 20 then 'force_generic_plan' else 'force_custom_plan' end, true
     );
 end
 $$;
 comment on function ledger.choose_plans is
-'For the rest of this transaction: plans kept by the session for a few events, plans made for the very batch for many.';
+'For the rest of the function that calls it: plans kept by the session for a few events, plans made for the very batch for many.';
 
 create function ledger.post(bookings ledger.booking[])
 returns ledger.booking[]
@@ -24,44 +24,50 @@ language plpgsql
 volatile
 security definer -- callers may not write the books
 set search_path = ''
+set plan_cache_mode = 'force_generic_plan' -- where many rows are joined, plans are chosen for them
 as $$
 #variable_conflict use_column
 declare
-    refused ledger.booking[] := array(select b from unnest(bookings) as b where b.problem is not null);
-    waves smallint[];
-    this_wave smallint;
+    refused ledger.booking[] := '{}'::ledger.booking[];
+    sorts record;
     batch ledger.booking[] := bookings;
     kinds ledger.kind[];
     legs ledger.planned_leg[];
 begin
-    if cardinality(refused) > 0 then
+    if exists (select from unnest(bookings) as b where b.problem is not null) then
+        refused := array(select b from unnest(bookings) as b where b.problem is not null);
         bookings := ledger.without_refused(bookings, refused);
         batch := bookings;
     end if;
-    perform ledger.choose_plans(cardinality(bookings));
-    perform ledger.lock_chains(bookings);
-    waves := array(select distinct b.wave from unnest(bookings) as b order by 1);
-    foreach this_wave in array waves loop
-        if cardinality(waves) > 1 then
-            batch := array(select b from unnest(bookings) as b where b.wave = this_wave);
+    perform ledger.lock_chains(array(select distinct b.kind from unnest(bookings) as b));
+    for sorts in
+        select k.wave, array_agg(k.kind order by k.kind) as kinds, count(*) over () as waves
+        from (select distinct b.wave, b.kind from unnest(bookings) as b) as k
+        group by k.wave
+        order by k.wave
+    loop
+        if sorts.waves > 1 then
+            batch := array(select b from unnest(bookings) as b where b.wave = sorts.wave);
         end if;
-        if this_wave > 2 then
+        if sorts.wave > 2 then
             batch := ledger.price_returns(batch);
-        elsif this_wave = 2 then
-            batch := ledger.price_releases(batch);
+        elsif sorts.wave = 2 then
+            batch := ledger.price_releases(batch, sorts.kinds);
         end if;
         kinds := ledger.kinds(batch);
         legs := ledger.plan(kinds);
-        refused := refused || array(
-            select jsonb_populate_record(b, jsonb_build_object('problem', coalesce(
-                b.problem, format('no posting rule for %s', b.kind)
-            )))
-            from unnest(batch) as b
-            where
-                b.problem is not null
-                or b.kind in (select k.kind from unnest(kinds) as k except select l.kind from unnest(legs) as l)
-        );
-        if exists (select from unnest(batch) as b where b.problem is not null) then
+        if sorts.wave > 2 or exists (
+            select from unnest(kinds) as k where k.kind not in (select l.kind from unnest(legs) as l)
+        ) then
+            refused := refused || array(
+                select jsonb_populate_record(b, jsonb_build_object('problem', coalesce(
+                    b.problem, format('no posting rule for %s', b.kind)
+                )))
+                from unnest(batch) as b
+                where
+                    b.problem is not null
+                    or b.kind in (select k.kind from unnest(kinds) as k except select l.kind from unnest(legs) as l)
+            );
             batch := array(select b from unnest(batch) as b where b.problem is null);
         end if;
         perform ledger.write(batch, kinds, legs);
@@ -104,67 +110,79 @@ security definer -- callers may not write the books
 set search_path = ''
 set timezone = 'UTC'
 set datestyle = 'ISO'
+set plan_cache_mode = 'auto' -- and what is chosen below ends with the function
+set jit = off -- joins of sets without statistics look expensive, and compiling the plan is
 as $$
 #variable_conflict use_column
 declare
     moment timestamptz := clock_timestamp();
     crossed record;
 begin
+    perform ledger.choose_plans(cardinality(bookings));
     for crossed in
-        with ordered as (
+        with charted as materialized (
+            -- Once per kind: its chain, and the words that all its journals begin with.
             select
-                b.*, k.tenant_id, k.environment, k.event_type, k.rail, k.period_id, k.rules_version, k.reserve_days,
-                coalesce(k.fx_currency, k.currency) as fee_currency, k.currency,
-                k.memo || b.memo as words,
+                k.*, coalesce(k.fx_currency, k.currency) as fee_currency,
                 concat_ws(
                     E'\n', 'stalela.journal.v1', k.tenant_id, k.environment, k.event_type, k.period_id, k.rules_version,
-                    k.memo || b.memo, ''
+                    k.memo
                 ) as head,
-                c.head_hash, c.head_number, greatest(moment, c.posted_at) as posted_at,
-                coalesce(b.fx_minor, b.gross_minor) as base_minor, k.rate_bps, k.fixed_minor, k.tax_bps, k.reserve_bps
-            from unnest(bookings) as b
+                row_number() over () as kind_no, dense_rank() over (order by k.tenant_id, k.environment) as chain_no,
+                c.head_hash, c.head_number, greatest(moment, c.posted_at) as posted_at
+            from unnest(kinds) as k
             -- Outer joins that always match: the planner then expects what is there, not one row.
-            left join unnest(kinds) as k on k.kind = b.kind
             left join ledger.chains as c on c.tenant_id = k.tenant_id and c.environment = k.environment
-            order by b.position
+        ), legged as materialized (
+            select
+                k.kind_no, k.chain_no, l.*,
+                concat_ws(E'\t', l.leg_no, l.leg, l.debit_code, l.credit_code, l.currency, '') as head,
+                array_position(
+                    '{gross,net,fee,tax,surcharge,reserve,held,fx_settled,fx_loss,fx_gain}', l.amount
+                ) as amount_place
+            from unnest(legs) as l
+            inner join charted as k on k.kind = l.kind
         ), charged as (
             select
-                o.*,
+                b.*, k.kind_no, k.tax_bps, k.reserve_bps, coalesce(b.fx_minor, b.gross_minor) as base_minor,
                 coalesce(
-                    o.fee_minor,
-                    case o.rate_bps when 0 then 0 else ledger.half_even(o.base_minor, o.rate_bps, 10000) end + o.fixed_minor
+                    b.fee_minor,
+                    case k.rate_bps
+                        when 0 then 0
+                        else ledger.half_even(coalesce(b.fx_minor, b.gross_minor), k.rate_bps, 10000)
+                    end + k.fixed_minor
                 ) as fee
-            from ordered as o
-        ), booked as materialized (
+            from unnest(bookings) as b
+            left join charted as k on k.kind = b.kind
+            order by k.chain_no, b.position
+        ), priced as (
             select
-                h.*, nextval('ledger.journal_no') as journal_no,
+                h.*,
                 coalesce(h.tax_minor, case h.tax_bps when 0 then 0 else ledger.half_even(h.fee, h.tax_bps, 10000) end) as tax,
                 coalesce(
                     h.reserve_minor,
                     case h.reserve_bps when 0 then 0 else ledger.half_even(h.base_minor, h.reserve_bps, 10000) end
                 ) as reserve
             from charged as h
+        ), booked as materialized (
+            select
+                -- Chain by chain, each in its order.
+                nextval('ledger.journal_no') as journal_no, p.kind_no, p.journal_id, p.journal_key, p.event_id,
+                p.transfer_id, p.occurred_at, p.related_journal_id, p.memo, p.held_minor, p.reserve,
+                -- In the order of amount_place.
+                array[
+                    p.gross_minor, p.gross_minor - p.fee - p.tax - p.surcharge_minor, p.fee, p.tax, p.surcharge_minor,
+                    p.reserve, p.held_minor, p.fx_minor, p.fx_quoted_minor - p.fx_minor, p.fx_minor - p.fx_quoted_minor
+                ] as amounts
+            from priced as p
         ), entries as materialized (
             select
-                b.journal_no, l.leg_no, l.leg, l.debit_account_id, l.credit_account_id, l.currency, l.is_memo, a.minor,
-                l.leg_no || E'\t' || l.leg || E'\t' || l.debit_code || E'\t' || l.credit_code || E'\t' || l.currency
-                || E'\t' || a.minor as line
+                b.journal_no, l.kind_no, l.chain_no, l.leg_no, l.leg, l.debit_account_id, l.credit_account_id, l.currency,
+                l.is_memo, l.head || a.minor as line, a.minor
             from booked as b
-            left join unnest(legs) as l on l.kind = b.kind
+            left join legged as l on l.kind_no = b.kind_no
             cross join lateral (
-                select case l.amount
-                    when 'gross' then b.gross_minor
-                    when 'net' then b.gross_minor - b.fee - b.tax - b.surcharge_minor
-                    when 'fee' then b.fee
-                    when 'tax' then b.tax
-                    when 'surcharge' then b.surcharge_minor
-                    when 'reserve' then b.reserve
-                    when 'held' then b.held_minor
-                    when 'fx_settled' then b.fx_minor
-                    when 'fx_loss' then b.fx_quoted_minor - b.fx_minor
-                    when 'fx_gain' then b.fx_minor - b.fx_quoted_minor
-                    else l.amount_minor
-                end as minor
+                select case when l.amount is null then l.amount_minor else b.amounts[l.amount_place] end as minor
             ) as a
             where a.minor > 0
         ), entries_written as (
@@ -174,33 +192,36 @@ begin
             select e.journal_no, e.leg_no, e.leg, e.debit_account_id, e.credit_account_id, e.minor, e.currency
             from entries as e
         ), lined as (
-            select e.journal_no, string_agg(e.line, E'\n' order by e.leg_no) as lines, bool_and(e.is_memo) as is_memo
-            from entries as e
-            group by e.journal_no
+            -- Sorted once: an order inside of the aggregate would be a sort for each journal.
+            select e.journal_no, e.chain_no, string_agg(e.line, E'\n') as lines, bool_and(e.is_memo) as is_memo
+            from (select n.* from entries as n order by n.chain_no, n.journal_no, n.leg_no) as e
+            group by e.chain_no, e.journal_no
         ), numbered as (
-            select
-                b.journal_no, b.journal_id, b.journal_key, b.tenant_id, b.environment, b.event_id, b.event_type,
-                b.transfer_id, b.occurred_at, b.posted_at, b.period_id, b.rules_version, b.related_journal_id, b.words,
-                b.head, b.head_hash, l.lines, l.is_memo,
-                b.head_number + row_number() over (partition by b.tenant_id, b.environment order by b.journal_no) as number
-            from booked as b
-            inner join lined as l on l.journal_no = b.journal_no
+            -- Here, because what moves nothing has no entries and takes no number.
+            select l.*, row_number() over (partition by l.chain_no order by l.journal_no) as place
+            from lined as l
         ), told as materialized (
             select
-                n.*, row_number() over (order by n.tenant_id, n.environment, n.number) as line,
+                b.journal_no, b.journal_id, b.journal_key, k.tenant_id, k.environment, k.head_number + n.place as number,
+                b.event_id, k.event_type, b.transfer_id, b.occurred_at, k.posted_at, k.period_id, k.rules_version,
+                b.related_journal_id, n.is_memo, k.memo || b.memo as words,
+                case n.place when 1 then k.head_hash end as head_hash,
                 -- As ledger.journal_content, with which verification compares every word of this.
-                n.head || n.number || E'\n' || n.journal_id || E'\n' || n.journal_key || E'\n' || coalesce(n.event_id, '')
-                || E'\n' || coalesce(n.transfer_id, '') || E'\n' || n.occurred_at || E'\n' || n.posted_at || E'\n'
-                || coalesce(n.related_journal_id, '') || E'\n' || n.is_memo::text || E'\n' || n.lines as content
-            from numbered as n
+                k.head || b.memo || E'\n' || (k.head_number + n.place) || E'\n' || b.journal_id || E'\n'
+                || b.journal_key || E'\n' || coalesce(b.event_id, '') || E'\n' || coalesce(b.transfer_id, '') || E'\n'
+                || b.occurred_at || E'\n' || k.posted_at || E'\n' || coalesce(b.related_journal_id, '') || E'\n'
+                || n.is_memo::text || E'\n' || n.lines as content
+            from booked as b
+            inner join numbered as n on n.journal_no = b.journal_no
+            left join charted as k on k.kind_no = b.kind_no
         ), chained as (
             select t.*, h.hash
             from (
-                select array_agg(o.head_hash) as heads, array_agg(o.content) as contents
-                from (select t.head_hash, t.content from told as t order by t.line) as o
+                select array_agg(o.journal_no) as numbers, array_agg(o.head_hash) as heads, array_agg(o.content) as contents
+                from (select t.journal_no, t.head_hash, t.content from told as t order by t.journal_no) as o
             ) as a
-            cross join lateral ledger.link_all(a.heads, a.contents) as h
-            inner join told as t on t.line = h.line
+            cross join lateral ledger.link_all(a.numbers, a.heads, a.contents) as h
+            inner join told as t on t.journal_no = h.journal_no
         ), journals_written as (
             insert into ledger.journals (
                 journal_no, journal_id, journal_key, tenant_id, environment, number, event_id, event_type, transfer_id,
@@ -227,25 +248,30 @@ begin
                 transfer_id, tenant_id, environment, rail, currency, amount_minor, placed_at, expires_at
             )
             select
-                b.transfer_id, b.tenant_id, b.environment, b.rail, b.currency, b.held_minor, b.occurred_at,
+                b.transfer_id, k.tenant_id, k.environment, k.rail, k.currency, b.held_minor, b.occurred_at,
                 b.occurred_at + make_interval(secs => public.setting('ledger.hold_lifetime_s')::integer)
             from booked as b
-            where b.event_type = 'transfer.accepted'
+            inner join charted as k on k.kind_no = b.kind_no
+            where k.event_type = 'transfer.accepted'
         ), reserved as (
             insert into ledger.reserves (journal_no, tenant_id, environment, rail, currency, amount_minor, due_at)
             select
-                b.journal_no, b.tenant_id, b.environment, b.rail, b.fee_currency, e.minor,
-                b.occurred_at + make_interval(days => b.reserve_days)
+                b.journal_no, k.tenant_id, k.environment, k.rail, k.fee_currency, e.minor,
+                b.occurred_at + make_interval(days => k.reserve_days)
             from booked as b
+            inner join charted as k on k.kind_no = b.kind_no
             inner join entries as e on e.journal_no = b.journal_no and e.leg = 'reserve'
             where b.reserve > 0
         ), deltas as (
             select m.account_id, sum(m.minor)::bigint as delta
             from (
-                select e.debit_account_id as account_id, e.minor from entries as e
-                union all
-                select e.credit_account_id, -e.minor from entries as e
-            ) as m
+                select e.debit_account_id, e.credit_account_id, sum(e.minor) as minor
+                from entries as e
+                group by e.debit_account_id, e.credit_account_id
+            ) as e
+            cross join lateral (
+                values (e.debit_account_id, e.minor), (e.credit_account_id, -e.minor)
+            ) as m (account_id, minor)
             group by m.account_id
             having sum(m.minor) <> 0
             order by m.account_id

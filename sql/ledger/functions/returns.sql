@@ -5,12 +5,14 @@ set role stalela_owner;
 create function ledger.price_returns(bookings ledger.booking[])
 returns ledger.booking[]
 language plpgsql
-stable
+volatile
 security definer -- callers may not read the books
 set search_path = ''
+set plan_cache_mode = 'auto' -- and what is chosen below ends with the function
 as $$
 #variable_conflict use_column
 begin
+    perform ledger.choose_plans(cardinality(bookings));
     return array(
         with undoing as (
             select b, b.position, b.wave, b.gross_minor, k.currency, k.event_type, t.is_fee_returned, o.*
@@ -138,7 +140,7 @@ $$;
 comment on function ledger.price_returns is
 'The shares of fee, tax and exchange that go back with a return or refund: exact when whole, in proportion when partial, and parts add up to the whole in any order. Problems: the original is not booked yet; more than it was.';
 
-create function ledger.price_releases(bookings ledger.booking[])
+create function ledger.price_releases(bookings ledger.booking[], kinds text[])
 returns ledger.booking[]
 language plpgsql
 volatile
@@ -149,8 +151,8 @@ as $$
 begin
     -- Most batches hold nothing that could end a hold.
     if not exists (
-        select from unnest(bookings) as b
-        where split_part(b.kind, '|', 5) = 'CAPTURE' or split_part(b.kind, '|', 3) in ('transfer.failed', 'hold.expired')
+        select from unnest(kinds) as k (kind)
+        where split_part(k.kind, '|', 5) = 'CAPTURE' or split_part(k.kind, '|', 3) in ('transfer.failed', 'hold.expired')
     ) then
         return bookings;
     end if;
@@ -161,7 +163,7 @@ begin
     );
 end
 $$;
-comment on function ledger.price_releases is 'Ends the holds that captures, failures and expiries release, and says how much each held.';
+comment on function ledger.price_releases is 'Ends the holds that captures, failures and expiries release, and says how much each held. kinds: all there are among them.';
 
 create function ledger.release_hold(booking ledger.booking)
 returns bigint
