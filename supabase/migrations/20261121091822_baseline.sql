@@ -12885,7 +12885,7 @@ reset role;
 
 set role stalela_owner;
 
-create function ledger.lock_chains(bookings ledger.booking[])
+create function ledger.lock_chains(kinds text[])
 returns void
 language plpgsql
 volatile
@@ -12897,9 +12897,8 @@ declare
     place record;
 begin
     for place in
-        select distinct split_part(b.kind, '|', 1) as tenant_id, split_part(b.kind, '|', 2) as environment
-        from unnest(bookings) as b
-        where b.problem is null
+        select distinct split_part(k.kind, '|', 1) as tenant_id, split_part(k.kind, '|', 2) as environment
+        from unnest(kinds) as k (kind)
         order by 1, 2
     loop
         perform from ledger.chains as c
@@ -12918,7 +12917,7 @@ begin
 end
 $$;
 comment on function ledger.lock_chains is
-'The first step of every posting: locks the chains of a batch in their order, beginning those that are new. Whoever holds a chain holds its tenant''s balances.';
+'The first step of every posting: locks the chains of these kinds of event in their order, beginning those that are new. Whoever holds a chain holds its tenant''s balances.';
 
 create function ledger.plan(kinds ledger.kind[])
 returns ledger.planned_leg[]
@@ -12926,11 +12925,13 @@ language plpgsql
 volatile
 security definer -- callers may not open accounts
 set search_path = ''
+set plan_cache_mode = 'auto' -- and what is chosen below ends with the function
 as $$
 #variable_conflict use_column
 declare
     legs ledger.planned_leg[];
 begin
+    perform ledger.choose_plans(cardinality(kinds));
     legs := array(
         with sorts as (
             select distinct k.rules_version, k.event_type, k.purpose, k.intent, k.rail, k.fx_currency is not null as is_fx
@@ -12974,9 +12975,11 @@ language plpgsql
 volatile
 security definer -- callers may not open accounts
 set search_path = ''
+set plan_cache_mode = 'auto' -- and what is chosen below ends with the function
 as $$
 #variable_conflict use_column
 begin
+    perform ledger.choose_plans(cardinality(kinds));
     perform ledger.open_account(w.tenant_id, w.environment, w.code, w.currency)
     from (
         select distinct k.tenant_id, k.environment, a.code, l.currency
@@ -13132,8 +13135,8 @@ end
 $$;
 comment on function ledger.link is 'The hash of a journal: SHA-256 of the hash before it and of its own content.';
 
-create function ledger.link_all(heads bytea[], contents text[])
-returns table (line bigint, hash bytea)
+create function ledger.link_all(journal_nos bigint[], heads bytea[], contents text[])
+returns table (journal_no bigint, hash bytea)
 language plpgsql
 immutable
 set search_path = ''
@@ -13141,26 +13144,20 @@ as $$
 #variable_conflict use_column
 declare
     one record;
-    head bytea;
 begin
     for one in
-        select c.head, c.content, c.ordinality
-        from unnest(heads, contents) with ordinality as c (head, content, ordinality)
+        select c.journal_no, c.head, c.content
+        from unnest(journal_nos, heads, contents) as c (journal_no, head, content)
     loop
-        -- Another head: the next chain begins. No two chains have the same.
-        if head is distinct from one.head then
-            head := one.head;
-            hash := one.head;
-        end if;
         -- As ledger.link, without the call.
-        hash := sha256(hash || convert_to(one.content, 'utf8'));
-        line := one.ordinality;
+        hash := sha256(coalesce(one.head, hash) || convert_to(one.content, 'utf8'));
+        journal_no := one.journal_no;
         return next;
     end loop;
 end
 $$;
 comment on function ledger.link_all is
-'The hashes of a batch, one chain after the other, each in its order; heads holds for every content the head that its chain had before the batch.';
+'The hashes of a batch, one chain after the other, each in its order; heads holds what the first of each chain is linked to, and null for the others.';
 
 create function ledger.journal_content(journal ledger.journals, lines text)
 returns text
@@ -13225,7 +13222,6 @@ set search_path = ''
 as $$
 #variable_conflict use_column
 begin
-    perform ledger.choose_plans(cardinality(batch));
     return ledger.post(ledger.read_events(batch));
 exception when data_exception or integrity_constraint_violation then
     -- Somebody in the batch spoils it, or comes a second time. One by one, each stands for itself.
@@ -13282,7 +13278,7 @@ declare
     refused ledger.booking[] := array(select b from unnest(bookings) as b where b.problem is not null);
 begin
     -- All chains in their order, before the first of them is needed.
-    perform ledger.lock_chains(bookings);
+    perform ledger.lock_chains(array(select distinct b.kind from unnest(bookings) as b where b.problem is null));
     -- As in a batch: what is undone is booked before what undoes it.
     for one in
         select b.* from unnest(ledger.without_refused(bookings, refused)) as b order by b.wave, b.position
@@ -13323,7 +13319,7 @@ begin
         '|', tenant_id, environment, event_type, purpose, '*', rail, currency, '',
         to_char(occurred_at at time zone 'UTC', 'YYYY-MM-DD')
     );
-    perform ledger.lock_chains(array[one]);
+    perform ledger.lock_chains(array[one.kind]);
     one.journal_key := concat_ws(':', event_type, tenant_id, environment, rail, key);
     select j.journal_id into one.journal_id from ledger.journals as j where j.journal_key = one.journal_key;
     if found then
@@ -13983,7 +13979,7 @@ begin
         '|', tenant_id, environment, event_type, 'adjustment', '*', '*', '*', '',
         to_char(occurred_at at time zone 'UTC', 'YYYY-MM-DD')
     );
-    perform ledger.lock_chains(array[one]);
+    perform ledger.lock_chains(array[one.kind]);
     one.wave := 2;
     one.position := 1;
     one.journal_id := public.new_id('jrnl');
@@ -14079,7 +14075,6 @@ declare
     caller public.caller := ledger.person('write');
     route constant text := 'POST /ledger/periods/{id}';
     answer public.answer;
-    place ledger.booking;
     was text;
     period ledger.periods;
 begin
@@ -14093,8 +14088,7 @@ begin
         perform public.refuse_field('42262', '/period', 'a month (UTC) that is over');
     end if;
     -- Whoever posts waits, and then finds the period as it is left here.
-    place.kind := concat_ws('|', caller.tenant_id, caller.environment);
-    perform ledger.lock_chains(array[place]);
+    perform ledger.lock_chains(array[concat_ws('|', caller.tenant_id, caller.environment)]);
     was := coalesce((
         select p.status from ledger.periods as p
         where
@@ -14205,7 +14199,7 @@ reset role;
 
 set role stalela_owner;
 
-create function ledger.choose_plans(events integer)
+create function ledger.choose_plans(many integer)
 returns void
 language plpgsql
 volatile
@@ -14214,12 +14208,12 @@ as $$
 begin
     -- Making the plans takes longer than booking a few events; plans made for a few fit no thousands.
     perform set_config(
-        'plan_cache_mode', case when events < 20 then 'force_generic_plan' else 'force_custom_plan' end, true
+        'plan_cache_mode', case when many < 20 then 'force_generic_plan' else 'force_custom_plan' end, true
     );
 end
 $$;
 comment on function ledger.choose_plans is
-'For the rest of this transaction: plans kept by the session for a few events, plans made for the very batch for many.';
+'For the rest of the function that calls it: plans kept by the session for a few events, plans made for the very batch for many.';
 
 create function ledger.post(bookings ledger.booking[])
 returns ledger.booking[]
@@ -14227,44 +14221,50 @@ language plpgsql
 volatile
 security definer -- callers may not write the books
 set search_path = ''
+set plan_cache_mode = 'force_generic_plan' -- where many rows are joined, plans are chosen for them
 as $$
 #variable_conflict use_column
 declare
-    refused ledger.booking[] := array(select b from unnest(bookings) as b where b.problem is not null);
-    waves smallint[];
-    this_wave smallint;
+    refused ledger.booking[] := '{}'::ledger.booking[];
+    sorts record;
     batch ledger.booking[] := bookings;
     kinds ledger.kind[];
     legs ledger.planned_leg[];
 begin
-    if cardinality(refused) > 0 then
+    if exists (select from unnest(bookings) as b where b.problem is not null) then
+        refused := array(select b from unnest(bookings) as b where b.problem is not null);
         bookings := ledger.without_refused(bookings, refused);
         batch := bookings;
     end if;
-    perform ledger.choose_plans(cardinality(bookings));
-    perform ledger.lock_chains(bookings);
-    waves := array(select distinct b.wave from unnest(bookings) as b order by 1);
-    foreach this_wave in array waves loop
-        if cardinality(waves) > 1 then
-            batch := array(select b from unnest(bookings) as b where b.wave = this_wave);
+    perform ledger.lock_chains(array(select distinct b.kind from unnest(bookings) as b));
+    for sorts in
+        select k.wave, array_agg(k.kind order by k.kind) as kinds, count(*) over () as waves
+        from (select distinct b.wave, b.kind from unnest(bookings) as b) as k
+        group by k.wave
+        order by k.wave
+    loop
+        if sorts.waves > 1 then
+            batch := array(select b from unnest(bookings) as b where b.wave = sorts.wave);
         end if;
-        if this_wave > 2 then
+        if sorts.wave > 2 then
             batch := ledger.price_returns(batch);
-        elsif this_wave = 2 then
-            batch := ledger.price_releases(batch);
+        elsif sorts.wave = 2 then
+            batch := ledger.price_releases(batch, sorts.kinds);
         end if;
         kinds := ledger.kinds(batch);
         legs := ledger.plan(kinds);
-        refused := refused || array(
-            select jsonb_populate_record(b, jsonb_build_object('problem', coalesce(
-                b.problem, format('no posting rule for %s', b.kind)
-            )))
-            from unnest(batch) as b
-            where
-                b.problem is not null
-                or b.kind in (select k.kind from unnest(kinds) as k except select l.kind from unnest(legs) as l)
-        );
-        if exists (select from unnest(batch) as b where b.problem is not null) then
+        if sorts.wave > 2 or exists (
+            select from unnest(kinds) as k where k.kind not in (select l.kind from unnest(legs) as l)
+        ) then
+            refused := refused || array(
+                select jsonb_populate_record(b, jsonb_build_object('problem', coalesce(
+                    b.problem, format('no posting rule for %s', b.kind)
+                )))
+                from unnest(batch) as b
+                where
+                    b.problem is not null
+                    or b.kind in (select k.kind from unnest(kinds) as k except select l.kind from unnest(legs) as l)
+            );
             batch := array(select b from unnest(batch) as b where b.problem is null);
         end if;
         perform ledger.write(batch, kinds, legs);
@@ -14307,67 +14307,79 @@ security definer -- callers may not write the books
 set search_path = ''
 set timezone = 'UTC'
 set datestyle = 'ISO'
+set plan_cache_mode = 'auto' -- and what is chosen below ends with the function
+set jit = off -- joins of sets without statistics look expensive, and compiling the plan is
 as $$
 #variable_conflict use_column
 declare
     moment timestamptz := clock_timestamp();
     crossed record;
 begin
+    perform ledger.choose_plans(cardinality(bookings));
     for crossed in
-        with ordered as (
+        with charted as materialized (
+            -- Once per kind: its chain, and the words that all its journals begin with.
             select
-                b.*, k.tenant_id, k.environment, k.event_type, k.rail, k.period_id, k.rules_version, k.reserve_days,
-                coalesce(k.fx_currency, k.currency) as fee_currency, k.currency,
-                k.memo || b.memo as words,
+                k.*, coalesce(k.fx_currency, k.currency) as fee_currency,
                 concat_ws(
                     E'\n', 'stalela.journal.v1', k.tenant_id, k.environment, k.event_type, k.period_id, k.rules_version,
-                    k.memo || b.memo, ''
+                    k.memo
                 ) as head,
-                c.head_hash, c.head_number, greatest(moment, c.posted_at) as posted_at,
-                coalesce(b.fx_minor, b.gross_minor) as base_minor, k.rate_bps, k.fixed_minor, k.tax_bps, k.reserve_bps
-            from unnest(bookings) as b
+                row_number() over () as kind_no, dense_rank() over (order by k.tenant_id, k.environment) as chain_no,
+                c.head_hash, c.head_number, greatest(moment, c.posted_at) as posted_at
+            from unnest(kinds) as k
             -- Outer joins that always match: the planner then expects what is there, not one row.
-            left join unnest(kinds) as k on k.kind = b.kind
             left join ledger.chains as c on c.tenant_id = k.tenant_id and c.environment = k.environment
-            order by b.position
+        ), legged as materialized (
+            select
+                k.kind_no, k.chain_no, l.*,
+                concat_ws(E'\t', l.leg_no, l.leg, l.debit_code, l.credit_code, l.currency, '') as head,
+                array_position(
+                    '{gross,net,fee,tax,surcharge,reserve,held,fx_settled,fx_loss,fx_gain}', l.amount
+                ) as amount_place
+            from unnest(legs) as l
+            inner join charted as k on k.kind = l.kind
         ), charged as (
             select
-                o.*,
+                b.*, k.kind_no, k.tax_bps, k.reserve_bps, coalesce(b.fx_minor, b.gross_minor) as base_minor,
                 coalesce(
-                    o.fee_minor,
-                    case o.rate_bps when 0 then 0 else ledger.half_even(o.base_minor, o.rate_bps, 10000) end + o.fixed_minor
+                    b.fee_minor,
+                    case k.rate_bps
+                        when 0 then 0
+                        else ledger.half_even(coalesce(b.fx_minor, b.gross_minor), k.rate_bps, 10000)
+                    end + k.fixed_minor
                 ) as fee
-            from ordered as o
-        ), booked as materialized (
+            from unnest(bookings) as b
+            left join charted as k on k.kind = b.kind
+            order by k.chain_no, b.position
+        ), priced as (
             select
-                h.*, nextval('ledger.journal_no') as journal_no,
+                h.*,
                 coalesce(h.tax_minor, case h.tax_bps when 0 then 0 else ledger.half_even(h.fee, h.tax_bps, 10000) end) as tax,
                 coalesce(
                     h.reserve_minor,
                     case h.reserve_bps when 0 then 0 else ledger.half_even(h.base_minor, h.reserve_bps, 10000) end
                 ) as reserve
             from charged as h
+        ), booked as materialized (
+            select
+                -- Chain by chain, each in its order.
+                nextval('ledger.journal_no') as journal_no, p.kind_no, p.journal_id, p.journal_key, p.event_id,
+                p.transfer_id, p.occurred_at, p.related_journal_id, p.memo, p.held_minor, p.reserve,
+                -- In the order of amount_place.
+                array[
+                    p.gross_minor, p.gross_minor - p.fee - p.tax - p.surcharge_minor, p.fee, p.tax, p.surcharge_minor,
+                    p.reserve, p.held_minor, p.fx_minor, p.fx_quoted_minor - p.fx_minor, p.fx_minor - p.fx_quoted_minor
+                ] as amounts
+            from priced as p
         ), entries as materialized (
             select
-                b.journal_no, l.leg_no, l.leg, l.debit_account_id, l.credit_account_id, l.currency, l.is_memo, a.minor,
-                l.leg_no || E'\t' || l.leg || E'\t' || l.debit_code || E'\t' || l.credit_code || E'\t' || l.currency
-                || E'\t' || a.minor as line
+                b.journal_no, l.kind_no, l.chain_no, l.leg_no, l.leg, l.debit_account_id, l.credit_account_id, l.currency,
+                l.is_memo, l.head || a.minor as line, a.minor
             from booked as b
-            left join unnest(legs) as l on l.kind = b.kind
+            left join legged as l on l.kind_no = b.kind_no
             cross join lateral (
-                select case l.amount
-                    when 'gross' then b.gross_minor
-                    when 'net' then b.gross_minor - b.fee - b.tax - b.surcharge_minor
-                    when 'fee' then b.fee
-                    when 'tax' then b.tax
-                    when 'surcharge' then b.surcharge_minor
-                    when 'reserve' then b.reserve
-                    when 'held' then b.held_minor
-                    when 'fx_settled' then b.fx_minor
-                    when 'fx_loss' then b.fx_quoted_minor - b.fx_minor
-                    when 'fx_gain' then b.fx_minor - b.fx_quoted_minor
-                    else l.amount_minor
-                end as minor
+                select case when l.amount is null then l.amount_minor else b.amounts[l.amount_place] end as minor
             ) as a
             where a.minor > 0
         ), entries_written as (
@@ -14377,33 +14389,36 @@ begin
             select e.journal_no, e.leg_no, e.leg, e.debit_account_id, e.credit_account_id, e.minor, e.currency
             from entries as e
         ), lined as (
-            select e.journal_no, string_agg(e.line, E'\n' order by e.leg_no) as lines, bool_and(e.is_memo) as is_memo
-            from entries as e
-            group by e.journal_no
+            -- Sorted once: an order inside of the aggregate would be a sort for each journal.
+            select e.journal_no, e.chain_no, string_agg(e.line, E'\n') as lines, bool_and(e.is_memo) as is_memo
+            from (select n.* from entries as n order by n.chain_no, n.journal_no, n.leg_no) as e
+            group by e.chain_no, e.journal_no
         ), numbered as (
-            select
-                b.journal_no, b.journal_id, b.journal_key, b.tenant_id, b.environment, b.event_id, b.event_type,
-                b.transfer_id, b.occurred_at, b.posted_at, b.period_id, b.rules_version, b.related_journal_id, b.words,
-                b.head, b.head_hash, l.lines, l.is_memo,
-                b.head_number + row_number() over (partition by b.tenant_id, b.environment order by b.journal_no) as number
-            from booked as b
-            inner join lined as l on l.journal_no = b.journal_no
+            -- Here, because what moves nothing has no entries and takes no number.
+            select l.*, row_number() over (partition by l.chain_no order by l.journal_no) as place
+            from lined as l
         ), told as materialized (
             select
-                n.*, row_number() over (order by n.tenant_id, n.environment, n.number) as line,
+                b.journal_no, b.journal_id, b.journal_key, k.tenant_id, k.environment, k.head_number + n.place as number,
+                b.event_id, k.event_type, b.transfer_id, b.occurred_at, k.posted_at, k.period_id, k.rules_version,
+                b.related_journal_id, n.is_memo, k.memo || b.memo as words,
+                case n.place when 1 then k.head_hash end as head_hash,
                 -- As ledger.journal_content, with which verification compares every word of this.
-                n.head || n.number || E'\n' || n.journal_id || E'\n' || n.journal_key || E'\n' || coalesce(n.event_id, '')
-                || E'\n' || coalesce(n.transfer_id, '') || E'\n' || n.occurred_at || E'\n' || n.posted_at || E'\n'
-                || coalesce(n.related_journal_id, '') || E'\n' || n.is_memo::text || E'\n' || n.lines as content
-            from numbered as n
+                k.head || b.memo || E'\n' || (k.head_number + n.place) || E'\n' || b.journal_id || E'\n'
+                || b.journal_key || E'\n' || coalesce(b.event_id, '') || E'\n' || coalesce(b.transfer_id, '') || E'\n'
+                || b.occurred_at || E'\n' || k.posted_at || E'\n' || coalesce(b.related_journal_id, '') || E'\n'
+                || n.is_memo::text || E'\n' || n.lines as content
+            from booked as b
+            inner join numbered as n on n.journal_no = b.journal_no
+            left join charted as k on k.kind_no = b.kind_no
         ), chained as (
             select t.*, h.hash
             from (
-                select array_agg(o.head_hash) as heads, array_agg(o.content) as contents
-                from (select t.head_hash, t.content from told as t order by t.line) as o
+                select array_agg(o.journal_no) as numbers, array_agg(o.head_hash) as heads, array_agg(o.content) as contents
+                from (select t.journal_no, t.head_hash, t.content from told as t order by t.journal_no) as o
             ) as a
-            cross join lateral ledger.link_all(a.heads, a.contents) as h
-            inner join told as t on t.line = h.line
+            cross join lateral ledger.link_all(a.numbers, a.heads, a.contents) as h
+            inner join told as t on t.journal_no = h.journal_no
         ), journals_written as (
             insert into ledger.journals (
                 journal_no, journal_id, journal_key, tenant_id, environment, number, event_id, event_type, transfer_id,
@@ -14430,25 +14445,30 @@ begin
                 transfer_id, tenant_id, environment, rail, currency, amount_minor, placed_at, expires_at
             )
             select
-                b.transfer_id, b.tenant_id, b.environment, b.rail, b.currency, b.held_minor, b.occurred_at,
+                b.transfer_id, k.tenant_id, k.environment, k.rail, k.currency, b.held_minor, b.occurred_at,
                 b.occurred_at + make_interval(secs => public.setting('ledger.hold_lifetime_s')::integer)
             from booked as b
-            where b.event_type = 'transfer.accepted'
+            inner join charted as k on k.kind_no = b.kind_no
+            where k.event_type = 'transfer.accepted'
         ), reserved as (
             insert into ledger.reserves (journal_no, tenant_id, environment, rail, currency, amount_minor, due_at)
             select
-                b.journal_no, b.tenant_id, b.environment, b.rail, b.fee_currency, e.minor,
-                b.occurred_at + make_interval(days => b.reserve_days)
+                b.journal_no, k.tenant_id, k.environment, k.rail, k.fee_currency, e.minor,
+                b.occurred_at + make_interval(days => k.reserve_days)
             from booked as b
+            inner join charted as k on k.kind_no = b.kind_no
             inner join entries as e on e.journal_no = b.journal_no and e.leg = 'reserve'
             where b.reserve > 0
         ), deltas as (
             select m.account_id, sum(m.minor)::bigint as delta
             from (
-                select e.debit_account_id as account_id, e.minor from entries as e
-                union all
-                select e.credit_account_id, -e.minor from entries as e
-            ) as m
+                select e.debit_account_id, e.credit_account_id, sum(e.minor) as minor
+                from entries as e
+                group by e.debit_account_id, e.credit_account_id
+            ) as e
+            cross join lateral (
+                values (e.debit_account_id, e.minor), (e.credit_account_id, -e.minor)
+            ) as m (account_id, minor)
             group by m.account_id
             having sum(m.minor) <> 0
             order by m.account_id
@@ -15012,12 +15032,14 @@ set role stalela_owner;
 create function ledger.price_returns(bookings ledger.booking[])
 returns ledger.booking[]
 language plpgsql
-stable
+volatile
 security definer -- callers may not read the books
 set search_path = ''
+set plan_cache_mode = 'auto' -- and what is chosen below ends with the function
 as $$
 #variable_conflict use_column
 begin
+    perform ledger.choose_plans(cardinality(bookings));
     return array(
         with undoing as (
             select b, b.position, b.wave, b.gross_minor, k.currency, k.event_type, t.is_fee_returned, o.*
@@ -15145,7 +15167,7 @@ $$;
 comment on function ledger.price_returns is
 'The shares of fee, tax and exchange that go back with a return or refund: exact when whole, in proportion when partial, and parts add up to the whole in any order. Problems: the original is not booked yet; more than it was.';
 
-create function ledger.price_releases(bookings ledger.booking[])
+create function ledger.price_releases(bookings ledger.booking[], kinds text[])
 returns ledger.booking[]
 language plpgsql
 volatile
@@ -15156,8 +15178,8 @@ as $$
 begin
     -- Most batches hold nothing that could end a hold.
     if not exists (
-        select from unnest(bookings) as b
-        where split_part(b.kind, '|', 5) = 'CAPTURE' or split_part(b.kind, '|', 3) in ('transfer.failed', 'hold.expired')
+        select from unnest(kinds) as k (kind)
+        where split_part(k.kind, '|', 5) = 'CAPTURE' or split_part(k.kind, '|', 3) in ('transfer.failed', 'hold.expired')
     ) then
         return bookings;
     end if;
@@ -15168,7 +15190,7 @@ begin
     );
 end
 $$;
-comment on function ledger.price_releases is 'Ends the holds that captures, failures and expiries release, and says how much each held.';
+comment on function ledger.price_releases is 'Ends the holds that captures, failures and expiries release, and says how much each held. kinds: all there are among them.';
 
 create function ledger.release_hold(booking ledger.booking)
 returns bigint
