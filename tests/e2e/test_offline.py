@@ -249,6 +249,21 @@ def test_late_document_is_in_the_report_of_the_day_it_came(till: Till) -> None:
     assert (found["status"], found["to_entry"]) == ("sound", 6)
 
 
+def test_late_document_does_not_hide_the_sales_before_it(till: Till) -> None:
+    late = till.sell(time_of(-13 * 60))
+    till.shift(14)
+    assert till.send(late).status_code == 201
+    for _ in range(2):
+        till.outlet.sealed()
+
+    first_of_today = till.outlet.house.books.value(
+        "select fiscal.entry_at(%s, now() - interval '1 h')", till.outlet.outlet_id
+    )
+
+    assert [row["sequence"] for row in till.outlet.chain()] == [1, 2, 3, 8, 9]
+    assert first_of_today == 1
+
+
 # --- gaps
 
 

@@ -244,14 +244,18 @@ declare
     ), 0) + 1;
     middle bigint;
 begin
-    -- Entries have no gaps and their times never go back, so twenty looks find one among a million; an index would
-    -- cost every sale.
+    -- Entries have no gaps and our times never go back, so twenty looks find one among a million; an index would cost
+    -- every sale. What a terminal sealed offline has a time of its own: it goes by the entry of ours before it.
     while low < high loop
         middle := (low + high) / 2;
-        if (
+        if coalesce((
             select l.sealed_at from fiscal.fiscal_ledger as l
-            where l.outlet_id = entry_at.outlet_id and l.entry_no = middle
-        ) < fiscal.instant_text(entry_at.at) then
+            where
+                l.outlet_id = entry_at.outlet_id and l.entry_no <= middle
+                and not exists (select from fiscal.local_seals as t where t.fiscal_number = l.fiscal_number)
+            order by l.entry_no desc
+            limit 1
+        ), '') < fiscal.instant_text(entry_at.at) then
             low := middle + 1;
         else
             high := middle;
@@ -260,7 +264,7 @@ begin
     return low;
 end
 $$;
-comment on function fiscal.entry_at is 'The first entry of an outlet sealed at this moment or later; the one to come when there is none.';
+comment on function fiscal.entry_at is 'The first entry of an outlet that was made at this moment or later, as Zs divide them; the one to come when there is none.';
 
 create function fiscal.list_articles(
     outlet_id text, first_date date, last_date date, page_size integer, page_after bigint
