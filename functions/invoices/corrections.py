@@ -12,7 +12,7 @@ from functions.invoices.models import Invoice, InvoiceId
 from functions.invoices.sealing import Sealer
 from shared.clock import utc_now
 from shared.db import Answer, Database
-from shared.fiscal.credits import Terms, credit_of
+from shared.fiscal.credits import Original, Terms, credit_of
 from shared.http.caller import ApiCaller, Caller
 from shared.http.idempotency import IdempotencyKey, body_hash
 from shared.http.problem import answers
@@ -50,8 +50,9 @@ async def refund_invoice(
 ) -> Response:
     """Give money back by a credit note over the lines named, or over all of them.
 
-    Prices, groups and buyer are those of the original. It moves no money itself: `reference` names
-    the payment that did.
+    Prices, groups and buyer are those of the original. Parts are rounded each for itself; the last
+    of them never comes to more than is left. It moves no money itself: `reference` names the
+    payment that did.
     """
     claim = _Claim(action="refund", invoice_id=invoice_id, body=body)
     return (await _credit(claim, body.terms(), key, caller, request)).response()
@@ -63,8 +64,8 @@ async def _credit(
     database: Database = request.app.state.database
     sealer: Sealer = request.app.state.sealer
     found = await database.answer(
-        "fiscal.get_invoice", {"invoice_id": claim.invoice_id}, caller, idempotent=True
+        "fiscal.get_creditable", {"invoice_id": claim.invoice_id}, caller, idempotent=True
     )
-    original = json.loads(found.body)
-    document = credit_of(original["document"], original["fiscal_number"], terms, utc_now())
+    original = Original(**json.loads(found.body))
+    document = credit_of(original, terms, utc_now())
     return await sealer.seal(document, key, body_hash(claim), caller)

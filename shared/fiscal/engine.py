@@ -26,6 +26,7 @@ class PricedLine:
 
     item: Item
     group: TaxGroup
+    gross: Decimal
     net: Decimal
     base: Decimal | None
     tax: Decimal | None
@@ -178,9 +179,9 @@ def _price_line(
     gross = rounded(EXACT.multiply(parse(item.quantity), parse(item.unit_price)), scale)
     net = gross - _discount(item, gross, scale)
     if rules.is_rounded_by_group:
-        return PricedLine(item, group, net, None, None, net)
+        return PricedLine(item, group, gross, net, None, None, net)
     base, tax = _split(net, group, document.price_mode, scale)
-    return PricedLine(item, group, net, base, tax, base + tax)
+    return PricedLine(item, group, gross, net, base, tax, base + tax)
 
 
 def _discount(item: Item, gross: Decimal, scale: int) -> Decimal:

@@ -129,7 +129,7 @@ for each statement execute function fiscal.forbid_rewriting();
 
 grant usage on schema fiscal to fn_invoices, fn_merchants;
 grant execute on function fiscal.seal, fiscal.attach_signature, fiscal.numbered_invoice, fiscal.get_invoice,
-fiscal.list_invoices, fiscal.may_preview,
+fiscal.get_creditable, fiscal.list_invoices, fiscal.may_preview,
 fiscal.save_draft, fiscal.replace_draft, fiscal.get_draft, fiscal.list_drafts, fiscal.cancel_draft, fiscal.seal_draft,
 fiscal.fail_draft, fiscal.get_printable_draft, fiscal.get_printable, fiscal.print_invoice, fiscal.list_prints
 to fn_invoices;

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from typing import Any
 
+import httpx
 import pytest
 
 from tests.support.house import House, at_once, new_key, own_house
@@ -199,6 +200,54 @@ def test_refund_credits_quantities_and_never_more_than_were_sold(outlet: Congole
     assert rest.json()["document"]["totals"]["total"] == "1121.34"
     credited = outlet.merchant.api.get(f"/invoices/{sale['id']}").json()["credited_amount"]
     assert credited == "3364.00"
+
+
+@pytest.mark.parametrize(
+    ("country", "line", "total", "parts"),
+    [
+        # Each part rounds its tax up; together they would come to a unit more than was sold.
+        (Congolese, {"unit_price": "100.10"}, "348.35", ["116.12", "116.12", "116.10"]),
+        (Zimbabwean, {"unit_price": "100.10"}, "346.85", ["115.62", "115.62", "115.60"]),
+        (Kenyan, {"unit_price": "100.10"}, "348.35", ["116.12", "116.12", "116.10"]),
+        (Congolese, {"unit_price": "0.04"}, "0.14", ["0.05", "0.05", "0.03"]),
+        # Each part rounds its share of the discount down, to nothing.
+        (Congolese, {"unit_price": "100.00", "discount_amount": "0.01"}, "347.99",
+         ["116.00", "116.00", "115.99"]),
+    ],
+)  # fmt: skip
+def test_refund_part_by_part_ends_within_what_was_sold(
+    country: type[Congolese], line: Json, total: str, parts: list[str], house: House
+) -> None:
+    outlet = country(house)
+    items = [outlet.document()["items"][0] | {"quantity": "3"} | line]
+    sale = outlet.sealed(total=total, items=items)
+    part = TILL | {"lines": [{"line_no": 1, "quantity": "1"}]}
+
+    refunds = [outlet.merchant.post(f"/invoices/{sale['id']}/refund", part) for _ in range(4)]
+
+    assert [refund.status_code for refund in refunds] == [201, 201, 201, 422]
+    assert [refund.json()["document"]["totals"]["total"] for refund in refunds[:3]] == parts
+
+
+def test_credit_is_within_each_tax_group_of_its_original(outlet: Congolese) -> None:
+    taxed, bread = outlet.document()["items"][0], {"kind": "goods", "tax_group": "TG04"}
+    sale = outlet.sealed(total="2250.00", items=[taxed, taxed | {"line_no": 2} | bread])
+
+    def credit(items: list[Json], total: str) -> httpx.Response:
+        reference = {"original_fiscal_number": sale["fiscal_number"], "credit_reason": "other"}
+        return outlet.seal(
+            outlet.document(total, invoice_type="credit_note", items=items, **reference)
+        )
+
+    too_much = credit([taxed | {"unit_price": "1000.01"}], "1160.01")
+    two_of_one = credit([taxed | {"unit_price": "100.00", "quantity": "2"}], "232.00")
+    all_of_one = credit([taxed], "1160.00")
+
+    assert [answer.status_code for answer in (too_much, two_of_one, all_of_one)] == [422, 422, 201]
+    assert [answer.json()["errors"][0]["detail"] for answer in (too_much, two_of_one)] == [
+        "tax group TG03: more is credited than was sold, by 0.01",
+        "CONS-001: more is credited than was sold, by 1",
+    ]
 
 
 def test_refund_of_a_line_that_was_not_sold_is_refused(outlet: Congolese) -> None:

@@ -181,6 +181,30 @@ end
 $$;
 comment on function fiscal.get_invoice is 'One document of the caller''s; 40401 for anybody else''s and for another outlet''s.';
 
+create function fiscal.get_creditable(invoice_id text)
+returns public.answer
+language plpgsql
+volatile
+security definer -- callers may not read documents
+set search_path = ''
+as $$
+#variable_conflict use_column
+declare
+    caller public.caller := public.authorize('invoices:read', 'read');
+    invoice fiscal.invoices := fiscal.own_invoice(caller, get_creditable.invoice_id);
+begin
+    return public.reply(caller, 200, json_build_object(
+        'fiscal_number', invoice.fiscal_number, 'document', invoice.payload::json,
+        'credits', (
+            select coalesce(json_agg(c.payload::json), '[]')
+            from fiscal.invoices as c
+            where c.original_invoice_id = invoice.invoice_id and c.invoice_type in ('credit_note', 'export_credit')
+        )
+    ));
+end
+$$;
+comment on function fiscal.get_creditable is 'One document of the caller''s as it was sealed, and all its credits. 40401.';
+
 create function fiscal.list_invoices(filters jsonb, page_size integer, page_after text)
 returns public.answer
 language plpgsql
@@ -192,26 +216,51 @@ as $$
 declare
     caller public.caller := public.authorize('invoices:read', 'read');
     outlet_only text := fiscal.caller_outlet(caller);
+    after_at timestamptz;
+    conditions text;
     ids text[];
 begin
-    -- Ids are time-ordered, so the id of the last row is the place to go on from.
-    select array_agg(page.invoice_id order by page.invoice_id desc) into ids
-    from (
-        select i.invoice_id
+    if list_invoices.page_after is not null then
+        select i.created_at into after_at
         from fiscal.invoices as i
-        where
-            i.tenant_id = caller.tenant_id and i.environment = caller.environment
-            and i.outlet_id = coalesce(outlet_only, filters ->> 'outlet_id', i.outlet_id)
-            and i.status = coalesce(filters ->> 'status', i.status)
-            and i.invoice_type = coalesce(filters ->> 'invoice_type', i.invoice_type)
-            and i.fiscal_number = coalesce(filters ->> 'fiscal_number', i.fiscal_number)
-            and (filters ->> 'original_invoice' is null or i.original_invoice_id = filters ->> 'original_invoice')
-            and i.created_at >= coalesce((filters ->> 'created_after')::timestamptz, '-infinity')
-            and i.created_at < coalesce((filters ->> 'created_before')::timestamptz, 'infinity')
-            and (list_invoices.page_after is null or i.invoice_id < list_invoices.page_after)
-        order by i.invoice_id desc
-        limit list_invoices.page_size + 1
-    ) as page;
+        where i.invoice_id = list_invoices.page_after and i.tenant_id = caller.tenant_id and i.environment = caller.environment;
+        if not found then
+            perform public.refuse_field('42262', '/cursor', 'pass next_cursor of the page before, unchanged');
+        end if;
+    end if;
+    if outlet_only is not null then
+        filters := filters || jsonb_build_object('outlet_id', outlet_only);
+    end if;
+    -- Only the filters that are present become conditions, so each combination gets its own index plan.
+    conditions := concat_ws(
+        ' and ',
+        case when filters ? 'outlet_id' then 'i.outlet_id = $3 ->> ''outlet_id''' end,
+        case when filters ? 'status' then 'i.status = $3 ->> ''status''' end,
+        -- What is not signed is few and in the queue: it is not looked for among all that is.
+        case when filters ->> 'status' <> 'fiscalized' then
+            'i.fiscal_number in ('
+            'select q.fiscal_number from signing.signing_queue as q where q.tenant_id = $1 and q.environment = $2)'
+        end,
+        case when filters ? 'invoice_type' then 'i.invoice_type = $3 ->> ''invoice_type''' end,
+        case when filters ? 'fiscal_number' then 'i.fiscal_number = $3 ->> ''fiscal_number''' end,
+        case when filters ? 'original_invoice' then 'i.original_invoice_id = $3 ->> ''original_invoice''' end,
+        case when filters ? 'created_after' then 'i.created_at >= ($3 ->> ''created_after'')::timestamptz' end,
+        case when filters ? 'created_before' then 'i.created_at < ($3 ->> ''created_before'')::timestamptz' end,
+        case when after_at is not null then '(i.created_at, i.invoice_id) < ($4, $5)' end,
+        'true'
+    );
+    execute format($query$
+        select array_agg(page.invoice_id order by page.created_at desc, page.invoice_id desc)
+        from (
+            select i.invoice_id, i.created_at
+            from fiscal.invoices as i
+            where i.tenant_id = $1 and i.environment = $2 and %s
+            order by i.created_at desc, i.invoice_id desc
+            limit $6
+        ) as page
+    $query$, conditions)
+    into ids
+    using caller.tenant_id, caller.environment, filters, after_at, page_after, page_size + 1;
     return row(200, format(
         '{"data":[%s],"pagination":%s}',
         (

@@ -67,6 +67,24 @@ end
 $$;
 comment on function fiscal.check_same_taxes is 'A correction is taxed as its original was: by its manifest, in its groups. 42275.';
 
+create function fiscal.creditable_parts(document jsonb)
+returns table (article text, tax_group text, amount numeric)
+language plpgsql
+immutable
+set search_path = ''
+as $$
+begin
+    return query
+    select item ->> 'code', item ->> 'tax_group', (item ->> 'quantity')::numeric
+    from jsonb_array_elements(document -> 'items') as item
+    union all
+    select null, used ->> 'code', (used ->> 'base_amount')::numeric + (used ->> 'tax_amount')::numeric
+    from jsonb_array_elements(document -> 'tax_groups') as used;
+end
+$$;
+comment on function fiscal.creditable_parts is
+'What of a document is credited bit by bit: quantities of each article as it is taxed, and (article null) money, tax included, of each tax group.';
+
 create function fiscal.check_creditable(document jsonb, original fiscal.invoices, total_minor bigint)
 returns void
 language plpgsql
@@ -89,35 +107,29 @@ begin
             public.format_amount(original.total_minor, original.currency), original.currency
         ));
     end if;
-    select sold.code, sold.left_over into over
+    select p.article, p.tax_group, -sum(p.amount) as excess into over
     from (
-        select
-            line.code,
-            sum(line.quantity) as left_over
-        from (
-            select item ->> 'code' as code, (item ->> 'quantity')::numeric as quantity
-            from jsonb_array_elements(original.payload::jsonb -> 'items') as item
-            union all
-            select item ->> 'code', -(item ->> 'quantity')::numeric
-            from fiscal.invoices as i, jsonb_array_elements(i.payload::jsonb -> 'items') as item
-            where i.original_invoice_id = original.invoice_id and i.invoice_type in ('credit_note', 'export_credit')
-            union all
-            select item ->> 'code', -(item ->> 'quantity')::numeric
-            from jsonb_array_elements(document -> 'items') as item
-        ) as line
-        group by line.code
-    ) as sold
-    where sold.left_over < 0
-    order by sold.code
+        select sold.article, sold.tax_group, sold.amount
+        from fiscal.creditable_parts(original.payload::jsonb) as sold
+        union all
+        select given.article, given.tax_group, -given.amount
+        from fiscal.invoices as i, fiscal.creditable_parts(i.payload::jsonb) as given
+        where i.original_invoice_id = original.invoice_id and i.invoice_type in ('credit_note', 'export_credit')
+        union all
+        select asked.article, asked.tax_group, -asked.amount from fiscal.creditable_parts(document) as asked
+    ) as p
+    group by p.article, p.tax_group
+    having sum(p.amount) < 0
+    order by p.article, p.tax_group
     limit 1;
     if found then
-        perform public.refuse_field(
-            '42276', '/items', format('%s: more is credited than was sold, by %s', over.code, -over.left_over)
-        );
+        perform public.refuse_field('42276', '/items', format(
+            '%s: more is credited than was sold, by %s', coalesce(over.article, 'tax group ' || over.tax_group), over.excess
+        ));
     end if;
 end
 $$;
 comment on function fiscal.check_creditable is
-'With all its credits an original never exceeds what it was, in money and in each article. 42276. Under the outlet''s lock.';
+'With all its credits an original never exceeds what it was, in money, in each tax group and in each article. 42276. Under the outlet''s lock.';
 
 reset role;
