@@ -421,6 +421,17 @@ def test_document_above_the_limit_is_refused(outlet: Outlet) -> None:
     assert answer.json()["errors"][0]["pointer"] == "/document/totals/total"
 
 
+def test_credential_of_one_cashier_is_of_no_other(outlet: Outlet) -> None:
+    till = Till(outlet, cashier_id="cashier-1")
+
+    own = till.send(till.sell())
+    other = till.send(till.sell(cashier_id="cashier-2"))
+
+    assert own.status_code == 201, own.text
+    assert (other.status_code, other.json()["code"]) == (422, "42277")
+    assert other.json()["errors"][0]["pointer"] == "/document/cashier_id"
+
+
 def test_fork_of_the_local_chain_is_refused(till: Till) -> None:
     till.send(till.sell())
     till.terminal.previous_hash = "b" * 64

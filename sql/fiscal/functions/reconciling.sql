@@ -104,6 +104,12 @@ begin
             then array['/document/outlet_id', 'is not the outlet of this credential']
         when document ->> 'pos_terminal_id' <> credential.pos_terminal_id
             then array['/document/pos_terminal_id', 'is not the terminal of this credential']
+        -- A credential that names nobody is for whoever is at the till.
+        when document ->> 'cashier_id' <> (
+            select s.body::jsonb ->> 'cashier_id'
+            from signing.statements as s
+            where s.statement_id = credential.credential_id
+        ) then array['/document/cashier_id', 'is not the cashier of this credential']
         when not document ->> 'invoice_type' = any(credential.types) or document ? 'original_fiscal_number'
             then array['/document/invoice_type', 'is not among the types of this credential']
         when total_minor > credential.max_total_minor or document #>> '{totals,currency}' <> credential.currency
