@@ -166,17 +166,9 @@ as $$
 #variable_conflict use_column
 declare
     caller public.caller := public.authorize('invoices:read', 'read');
-    outlet_only text := fiscal.caller_outlet(caller);
+    invoice fiscal.invoices := fiscal.own_invoice(caller, get_invoice.invoice_id);
 begin
-    if not exists (
-        select from fiscal.invoices as i
-        where
-            i.invoice_id = get_invoice.invoice_id and i.tenant_id = caller.tenant_id
-            and i.environment = caller.environment and i.outlet_id = coalesce(outlet_only, i.outlet_id)
-    ) then
-        perform public.refuse('40401', format('There is no invoice %s here.', get_invoice.invoice_id));
-    end if;
-    return row(200, fiscal.invoice_resource(get_invoice.invoice_id), caller.rate);
+    return row(200, fiscal.invoice_resource(invoice.invoice_id), caller.rate);
 end
 $$;
 comment on function fiscal.get_invoice is 'One document of the caller''s; 40401 for anybody else''s and for another outlet''s.';
