@@ -24759,20 +24759,36 @@ as $$
 #variable_conflict use_column
 declare
     caller public.caller := public.authorize('invoices:read', 'read');
-    outlet_only text := fiscal.caller_outlet(caller);
+    invoice fiscal.invoices := fiscal.own_invoice(caller, get_invoice.invoice_id);
 begin
-    if not exists (
-        select from fiscal.invoices as i
-        where
-            i.invoice_id = get_invoice.invoice_id and i.tenant_id = caller.tenant_id
-            and i.environment = caller.environment and i.outlet_id = coalesce(outlet_only, i.outlet_id)
-    ) then
-        perform public.refuse('40401', format('There is no invoice %s here.', get_invoice.invoice_id));
-    end if;
-    return row(200, fiscal.invoice_resource(get_invoice.invoice_id), caller.rate);
+    return row(200, fiscal.invoice_resource(invoice.invoice_id), caller.rate);
 end
 $$;
 comment on function fiscal.get_invoice is 'One document of the caller''s; 40401 for anybody else''s and for another outlet''s.';
+
+create function fiscal.get_creditable(invoice_id text)
+returns public.answer
+language plpgsql
+volatile
+security definer -- callers may not read documents
+set search_path = ''
+as $$
+#variable_conflict use_column
+declare
+    caller public.caller := public.authorize('invoices:read', 'read');
+    invoice fiscal.invoices := fiscal.own_invoice(caller, get_creditable.invoice_id);
+begin
+    return public.reply(caller, 200, json_build_object(
+        'fiscal_number', invoice.fiscal_number, 'document', invoice.payload::json,
+        'credits', (
+            select coalesce(json_agg(c.payload::json), '[]')
+            from fiscal.invoices as c
+            where c.original_invoice_id = invoice.invoice_id and c.invoice_type in ('credit_note', 'export_credit')
+        )
+    ));
+end
+$$;
+comment on function fiscal.get_creditable is 'One document of the caller''s as it was sealed, and all its credits. 40401.';
 
 create function fiscal.list_invoices(filters jsonb, page_size integer, page_after text)
 returns public.answer
@@ -24785,26 +24801,51 @@ as $$
 declare
     caller public.caller := public.authorize('invoices:read', 'read');
     outlet_only text := fiscal.caller_outlet(caller);
+    after_at timestamptz;
+    conditions text;
     ids text[];
 begin
-    -- Ids are time-ordered, so the id of the last row is the place to go on from.
-    select array_agg(page.invoice_id order by page.invoice_id desc) into ids
-    from (
-        select i.invoice_id
+    if list_invoices.page_after is not null then
+        select i.created_at into after_at
         from fiscal.invoices as i
-        where
-            i.tenant_id = caller.tenant_id and i.environment = caller.environment
-            and i.outlet_id = coalesce(outlet_only, filters ->> 'outlet_id', i.outlet_id)
-            and i.status = coalesce(filters ->> 'status', i.status)
-            and i.invoice_type = coalesce(filters ->> 'invoice_type', i.invoice_type)
-            and i.fiscal_number = coalesce(filters ->> 'fiscal_number', i.fiscal_number)
-            and (filters ->> 'original_invoice' is null or i.original_invoice_id = filters ->> 'original_invoice')
-            and i.created_at >= coalesce((filters ->> 'created_after')::timestamptz, '-infinity')
-            and i.created_at < coalesce((filters ->> 'created_before')::timestamptz, 'infinity')
-            and (list_invoices.page_after is null or i.invoice_id < list_invoices.page_after)
-        order by i.invoice_id desc
-        limit list_invoices.page_size + 1
-    ) as page;
+        where i.invoice_id = list_invoices.page_after and i.tenant_id = caller.tenant_id and i.environment = caller.environment;
+        if not found then
+            perform public.refuse_field('42262', '/cursor', 'pass next_cursor of the page before, unchanged');
+        end if;
+    end if;
+    if outlet_only is not null then
+        filters := filters || jsonb_build_object('outlet_id', outlet_only);
+    end if;
+    -- Only the filters that are present become conditions, so each combination gets its own index plan.
+    conditions := concat_ws(
+        ' and ',
+        case when filters ? 'outlet_id' then 'i.outlet_id = $3 ->> ''outlet_id''' end,
+        case when filters ? 'status' then 'i.status = $3 ->> ''status''' end,
+        -- What is not signed is few and in the queue: it is not looked for among all that is.
+        case when filters ->> 'status' <> 'fiscalized' then
+            'i.fiscal_number in ('
+            'select q.fiscal_number from signing.signing_queue as q where q.tenant_id = $1 and q.environment = $2)'
+        end,
+        case when filters ? 'invoice_type' then 'i.invoice_type = $3 ->> ''invoice_type''' end,
+        case when filters ? 'fiscal_number' then 'i.fiscal_number = $3 ->> ''fiscal_number''' end,
+        case when filters ? 'original_invoice' then 'i.original_invoice_id = $3 ->> ''original_invoice''' end,
+        case when filters ? 'created_after' then 'i.created_at >= ($3 ->> ''created_after'')::timestamptz' end,
+        case when filters ? 'created_before' then 'i.created_at < ($3 ->> ''created_before'')::timestamptz' end,
+        case when after_at is not null then '(i.created_at, i.invoice_id) < ($4, $5)' end,
+        'true'
+    );
+    execute format($query$
+        select array_agg(page.invoice_id order by page.created_at desc, page.invoice_id desc)
+        from (
+            select i.invoice_id, i.created_at
+            from fiscal.invoices as i
+            where i.tenant_id = $1 and i.environment = $2 and %s
+            order by i.created_at desc, i.invoice_id desc
+            limit $6
+        ) as page
+    $query$, conditions)
+    into ids
+    using caller.tenant_id, caller.environment, filters, after_at, page_after, page_size + 1;
     return row(200, format(
         '{"data":[%s],"pagination":%s}',
         (
@@ -25984,6 +26025,24 @@ end
 $$;
 comment on function fiscal.check_same_taxes is 'A correction is taxed as its original was: by its manifest, in its groups. 42275.';
 
+create function fiscal.creditable_parts(document jsonb)
+returns table (article text, tax_group text, amount numeric)
+language plpgsql
+immutable
+set search_path = ''
+as $$
+begin
+    return query
+    select item ->> 'code', item ->> 'tax_group', (item ->> 'quantity')::numeric
+    from jsonb_array_elements(document -> 'items') as item
+    union all
+    select null, used ->> 'code', (used ->> 'base_amount')::numeric + (used ->> 'tax_amount')::numeric
+    from jsonb_array_elements(document -> 'tax_groups') as used;
+end
+$$;
+comment on function fiscal.creditable_parts is
+'What of a document is credited bit by bit: quantities of each article as it is taxed, and (article null) money, tax included, of each tax group.';
+
 create function fiscal.check_creditable(document jsonb, original fiscal.invoices, total_minor bigint)
 returns void
 language plpgsql
@@ -26006,36 +26065,30 @@ begin
             public.format_amount(original.total_minor, original.currency), original.currency
         ));
     end if;
-    select sold.code, sold.left_over into over
+    select p.article, p.tax_group, -sum(p.amount) as excess into over
     from (
-        select
-            line.code,
-            sum(line.quantity) as left_over
-        from (
-            select item ->> 'code' as code, (item ->> 'quantity')::numeric as quantity
-            from jsonb_array_elements(original.payload::jsonb -> 'items') as item
-            union all
-            select item ->> 'code', -(item ->> 'quantity')::numeric
-            from fiscal.invoices as i, jsonb_array_elements(i.payload::jsonb -> 'items') as item
-            where i.original_invoice_id = original.invoice_id and i.invoice_type in ('credit_note', 'export_credit')
-            union all
-            select item ->> 'code', -(item ->> 'quantity')::numeric
-            from jsonb_array_elements(document -> 'items') as item
-        ) as line
-        group by line.code
-    ) as sold
-    where sold.left_over < 0
-    order by sold.code
+        select sold.article, sold.tax_group, sold.amount
+        from fiscal.creditable_parts(original.payload::jsonb) as sold
+        union all
+        select given.article, given.tax_group, -given.amount
+        from fiscal.invoices as i, fiscal.creditable_parts(i.payload::jsonb) as given
+        where i.original_invoice_id = original.invoice_id and i.invoice_type in ('credit_note', 'export_credit')
+        union all
+        select asked.article, asked.tax_group, -asked.amount from fiscal.creditable_parts(document) as asked
+    ) as p
+    group by p.article, p.tax_group
+    having sum(p.amount) < 0
+    order by p.article, p.tax_group
     limit 1;
     if found then
-        perform public.refuse_field(
-            '42276', '/items', format('%s: more is credited than was sold, by %s', over.code, -over.left_over)
-        );
+        perform public.refuse_field('42276', '/items', format(
+            '%s: more is credited than was sold, by %s', coalesce(over.article, 'tax group ' || over.tax_group), over.excess
+        ));
     end if;
 end
 $$;
 comment on function fiscal.check_creditable is
-'With all its credits an original never exceeds what it was, in money and in each article. 42276. Under the outlet''s lock.';
+'With all its credits an original never exceeds what it was, in money, in each tax group and in each article. 42276. Under the outlet''s lock.';
 
 reset role;
 
@@ -26302,6 +26355,12 @@ begin
             then array['/document/outlet_id', 'is not the outlet of this credential']
         when document ->> 'pos_terminal_id' <> credential.pos_terminal_id
             then array['/document/pos_terminal_id', 'is not the terminal of this credential']
+        -- A credential that names nobody is for whoever is at the till.
+        when document ->> 'cashier_id' <> (
+            select s.body::jsonb ->> 'cashier_id'
+            from signing.statements as s
+            where s.statement_id = credential.credential_id
+        ) then array['/document/cashier_id', 'is not the cashier of this credential']
         when not document ->> 'invoice_type' = any(credential.types) or document ? 'original_fiscal_number'
             then array['/document/invoice_type', 'is not among the types of this credential']
         when total_minor > credential.max_total_minor or document #>> '{totals,currency}' <> credential.currency
@@ -27457,14 +27516,18 @@ declare
     ), 0) + 1;
     middle bigint;
 begin
-    -- Entries have no gaps and their times never go back, so twenty looks find one among a million; an index would
-    -- cost every sale.
+    -- Entries have no gaps and our times never go back, so twenty looks find one among a million; an index would cost
+    -- every sale. What a terminal sealed offline has a time of its own: it goes by the entry of ours before it.
     while low < high loop
         middle := (low + high) / 2;
-        if (
+        if coalesce((
             select l.sealed_at from fiscal.fiscal_ledger as l
-            where l.outlet_id = entry_at.outlet_id and l.entry_no = middle
-        ) < fiscal.instant_text(entry_at.at) then
+            where
+                l.outlet_id = entry_at.outlet_id and l.entry_no <= middle
+                and not exists (select from fiscal.local_seals as t where t.fiscal_number = l.fiscal_number)
+            order by l.entry_no desc
+            limit 1
+        ), '') < fiscal.instant_text(entry_at.at) then
             low := middle + 1;
         else
             high := middle;
@@ -27473,7 +27536,7 @@ begin
     return low;
 end
 $$;
-comment on function fiscal.entry_at is 'The first entry of an outlet sealed at this moment or later; the one to come when there is none.';
+comment on function fiscal.entry_at is 'The first entry of an outlet that was made at this moment or later, as Zs divide them; the one to come when there is none.';
 
 create function fiscal.list_articles(
     outlet_id text, first_date date, last_date date, page_size integer, page_after bigint
@@ -31270,7 +31333,7 @@ for each statement execute function fiscal.forbid_rewriting();
 
 grant usage on schema fiscal to fn_invoices, fn_merchants;
 grant execute on function fiscal.seal, fiscal.attach_signature, fiscal.numbered_invoice, fiscal.get_invoice,
-fiscal.list_invoices, fiscal.may_preview,
+fiscal.get_creditable, fiscal.list_invoices, fiscal.may_preview,
 fiscal.save_draft, fiscal.replace_draft, fiscal.get_draft, fiscal.list_drafts, fiscal.cancel_draft, fiscal.seal_draft,
 fiscal.fail_draft, fiscal.get_printable_draft, fiscal.get_printable, fiscal.print_invoice, fiscal.list_prints
 to fn_invoices;
