@@ -51,6 +51,7 @@ def document_of(item: Row, device: Device) -> SealedDocument:
         original=_acceptance_of(accepted) if accepted else None,
         original_number=original.get("fiscal_number"),
         original_payload=original.get("payload"),
+        credited=original.get("credited", ()),
     )
 
 

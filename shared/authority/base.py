@@ -63,7 +63,8 @@ class SealedDocument:
     `payload` is the parsed canonical invoice, whose money is text. `sequence` is the outlet's
     number, `sealed_at` its UTC text. `original`: of a credit, what the authority said of the
     document it credits; None when that never was at this authority. `original_payload`: that
-    document, and `original_number` its fiscal number.
+    document, and `original_number` its fiscal number. `credited`: the payloads of its credits
+    before this one that are, or will be, at the authority.
     """
 
     invoice_id: str
@@ -77,6 +78,7 @@ class SealedDocument:
     original: Acceptance | None = None
     original_number: str | None = None
     original_payload: Mapping[str, Any] | None = None
+    credited: Sequence[Mapping[str, Any]] = ()
 
 
 @dataclass(frozen=True, slots=True)

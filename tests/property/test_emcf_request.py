@@ -1,5 +1,6 @@
 """Whatever is sealed comes to the same at the DGI, computed by rules that share no code of ours."""
 
+from dataclasses import replace
 from decimal import Decimal
 from typing import Any
 
@@ -7,11 +8,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from scripts.stack.emcf.rules import examine
+from shared.authority.base import Acceptance
 from shared.authority.cd.request import build
 from shared.authority.wire import from_json, to_json
 from shared.fiscal.document import Document
 from shared.fiscal.engine import unpaid
-from tests.support.sealed import congolese, line, sealed
+from tests.support.sealed import congolese, credits_in_parts, line, sealed
 
 Json = dict[str, Any]
 FACTS = {"nif": "308123456", "isf": "SFE-0042", "nim": "CD00000001", "token": "…"}
@@ -55,15 +57,43 @@ def _plain(number: str) -> str:
 @settings(max_examples=150, deadline=None)
 @given(documents())
 def test_what_is_sealed_comes_to_the_same_there(written: Json) -> None:
-    currency = written["totals"]["currency"]
-    paid = [{"method": "cash", "amount": _total(written), "currency": currency}]
-
-    request, expected = build(sealed(written | {"payments": paid}), FACTS)
+    request, expected = build(sealed(_paid(written)), FACTS)
     theirs = examine(from_json(to_json(request)), "308123456")
 
     assert (theirs.total, theirs.vat) == (expected.total, expected.vat)
     if theirs.cur_total is not None:
         assert theirs.cur_total == Decimal(_total(written))
+
+
+@settings(max_examples=60, deadline=None)
+@given(documents(), st.lists(st.decimals("0.1", "0.9", places=1), max_size=2))
+def test_credits_in_parts_never_come_to_more_there_than_the_original(
+    written: Json, shares: list[Decimal]
+) -> None:
+    sold = sealed(_paid(written))
+    left, credited = build(sold, FACTS)[1].total, list[Json]()
+
+    for payload in credits_in_parts(dict(sold.payload), shares):
+        credit = replace(
+            sold,
+            payload=payload,
+            original=Acceptance("A" * 24, None),
+            original_payload=sold.payload,
+            credited=tuple(credited),
+        )
+        theirs = examine(from_json(to_json(build(credit, FACTS)[0])), "308123456")
+        left -= theirs.total
+        assert left >= 0
+        if theirs.cur_total is not None:
+            assert theirs.cur_total == Decimal(payload["totals"]["total"])
+        credited.append(payload)
+
+
+def _paid(written: Json) -> Json:
+    currency = written["totals"]["currency"]
+    return written | {
+        "payments": [{"method": "cash", "amount": _total(written), "currency": currency}]
+    }
 
 
 def _total(written: Json) -> str:

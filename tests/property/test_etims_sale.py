@@ -1,16 +1,19 @@
 """Laws of what KRA is told of a sale, for any sale."""
 
+from dataclasses import replace
 from decimal import ROUND_HALF_UP, Decimal
 from typing import Any
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from scripts.stack.etims.rules import RATES, check_sale
 from shared.authority import exact_json
+from shared.authority.base import SealedDocument
 from shared.authority.ke.sale import BANDS, lines_of, sale
 from tests.property.test_tax_engine import texts
 from tests.support.kenya import sealed
+from tests.support.sealed import credits_in_parts
 
 CENT = Decimal("0.01")
 
@@ -102,3 +105,33 @@ def test_in_dollars_kra_hears_shillings_that_agree_with_each_other_and_with_the_
     # A line's tax was rounded to half a cent of a dollar, and here to half a cent of a shilling.
     rounding = (CENT / 2 * Decimal(rate) + CENT) * lines + CENT
     assert abs(body["totTaxAmt"] - Decimal(totals["tax_in_reporting_currency"])) <= rounding
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    items, modes, texts(100_00, 200_00, 2), st.lists(st.decimals("0.1", "0.9", places=1), max_size=2)
+)
+def test_credits_in_parts_never_come_to_more_shillings_than_the_sale(
+    drafts: list[dict[str, Any]], mode: str, rate: str, shares: list[Decimal]
+) -> None:
+    fx = {"rate": rate, "source": "authority", "as_of": "2026-02-17T00:00:00Z"}
+    sold = sealed(drafts, price_mode=mode, currency="USD", fx=fx)
+    left = shillings(sold)
+    credited: list[dict[str, Any]] = []
+
+    for payload in credits_in_parts(dict(sold.payload), shares):
+        credit = replace(
+            sold, payload=payload, original_payload=sold.payload, credited=tuple(credited)
+        )
+        left -= shillings(credit)
+        assert left >= 0
+        credited.append(payload)
+
+
+def shillings(document: SealedDocument) -> Decimal:
+    """What KRA hears that it comes to, its lines agreeing with themselves."""
+    lines = lines_of(document, "5059690800")
+    for line in lines:
+        taxable = (line.total / (1 + line.tax_rate)).quantize(CENT, ROUND_HALF_UP)
+        assert (line.taxable, line.supply >= line.total >= 0) == (taxable, True)
+    return sum((line.total for line in lines), Decimal(0))

@@ -1,8 +1,13 @@
 """Sealed documents without a database: priced by the engine, as an adapter is given them."""
 
+from collections.abc import Iterable, Iterator
+from datetime import UTC, datetime
+from decimal import Decimal
 from typing import Any
 
 from shared.authority.base import Acceptance, Outlet, SealedDocument
+from shared.fiscal.credits import Terms, credit_of
+from shared.fiscal.decimals import rounded, shortest
 from shared.fiscal.document import Document
 from shared.fiscal.engine import price
 
@@ -67,3 +72,22 @@ def sealed(
         original=original,
         original_number=original_number,
     )
+
+
+def credits_in_parts(original: Json, shares: Iterable[Decimal]) -> Iterator[Json]:
+    """Credits of a document until nothing is left of it: each a share of what is, then the rest.
+
+    Ends where sealing refuses the next one, because more would be credited than was sold.
+    """
+    left = {item["line_no"]: Decimal(item["quantity"]) for item in original["items"]}
+    most, now = Decimal(original["totals"]["total"]), datetime(2026, 11, 21, 9, tzinfo=UTC)
+    for share in (*shares, Decimal(1)):
+        parts = {number: rounded(quantity * share, 6) for number, quantity in left.items()}
+        quantities = {number: shortest(part) for number, part in parts.items() if part}
+        terms = Terms("correction", "pos-1", "cashier-1", quantities=quantities)
+        payload = price(credit_of(original, "TST-KIN001-000001", terms, now)).canonical
+        most -= Decimal(payload["totals"]["total"])
+        if most < 0:
+            return
+        yield payload
+        left = {number: quantity - parts[number] for number, quantity in left.items()}

@@ -62,6 +62,8 @@ def build(document: SealedDocument, facts: Mapping[str, str]) -> tuple[dict[str,
     payload, rules = document.payload, jurisdiction("CD")
     kind = rules.invoice_types[payload["invoice_type"]]
     mode, lines = _lines(payload, rules)
+    if kind.is_credit and payload["totals"]["currency"] != CURRENCY:
+        lines = _within(lines, _left_to_credit(document, rules))
     expected = Expected(
         sum((line.total for line in lines), ZERO), sum((line.vat for line in lines), ZERO)
     )
@@ -100,6 +102,32 @@ def _lines(payload: Mapping[str, Any], rules: Jurisdiction) -> tuple[str, list[_
         for line in _priced(item, group, manifest, _fx_rate(payload), is_net=is_net)
     ]
     return ("ht" if is_net else "ttc"), lines
+
+
+def _left_to_credit(document: SealedDocument, rules: Jurisdiction) -> Decimal:
+    """What the DGI will still take back of the original, in CDF."""
+    sold, *taken = (
+        sum((line.total for line in _lines(payload, rules)[1]), ZERO)
+        for payload in (document.original_payload, *document.credited)
+        if payload is not None
+    )
+    return sold - sum(taken, ZERO)
+
+
+def _within(lines: list[_Line], most: Decimal) -> list[_Line]:
+    """The lines, at most that much together: parts, each converted, may exceed the whole."""
+    over = sum((line.total for line in lines), ZERO) - most
+    if over <= 0:
+        return lines
+    at = max(range(len(lines)), key=lambda number: lines[number].total)
+    line = lines[at]
+    less = line.amount - over
+    lines[at] = (
+        _levy(line.item, line.group, less)
+        if line.is_tax
+        else _taxed(line.item, line.group, less, line.rate, is_net=False)
+    )
+    return lines
 
 
 def _authority_manifest(rules: Jurisdiction, timestamp: str) -> Manifest:
@@ -211,7 +239,7 @@ def _client(client: Mapping[str, Any], rules: Jurisdiction) -> dict[str, Any]:
 
 
 def _payments(payload: Mapping[str, Any], total: Decimal) -> list[dict[str, Any]]:
-    """Each in CDF; the last one takes what conversion left over, so that they come to the total."""
+    """Each in CDF; the largest takes what conversion left over, so that they come to the total."""
     names = {row["method"]: row["authority_code"] for row in sync_rows("CD", "payment_methods")}
     paid = []
     for payment in payload["payments"]:
@@ -224,7 +252,8 @@ def _payments(payload: Mapping[str, Any], total: Decimal) -> list[dict[str, Any]
                 "currencyRate": Decimal(shortest(rate)),
             }
         )
-    paid[-1]["amount"] += total - sum(row["amount"] for row in paid)
+    largest = max(paid, key=lambda row: row["amount"])
+    largest["amount"] += total - sum(row["amount"] for row in paid)
     return paid
 
 

@@ -6,13 +6,14 @@ computes it back from the total and gets the same to the cent, because our lines
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from decimal import ROUND_HALF_UP, Decimal
+from decimal import Decimal
 from typing import Any, Final
 from zoneinfo import ZoneInfo
 
 from shared.authority.base import SealedDocument, rows, sync_rows
+from shared.fiscal.decimals import EXACT, rounded
 
 BANDS: Final = ("A", "B", "C", "D", "E")
 NAIROBI: Final = ZoneInfo("Africa/Nairobi")
@@ -75,6 +76,7 @@ class Line:
     price: Decimal
     supply: Decimal
     discount_rate: Decimal
+    tax_rate: Decimal
     taxable: Decimal
     tax: Decimal
 
@@ -82,17 +84,34 @@ class Line:
     def total(self) -> Decimal:
         return self.taxable + self.tax
 
+    def less(self, amount: Decimal) -> "Line":
+        """The same for that much less, taxed anew."""
+        total = self.total - amount
+        taxable = _cents(EXACT.divide(total, 1 + self.tax_rate))
+        return replace(self, supply=self.supply - amount, taxable=taxable, tax=total - taxable)
+
 
 def lines_of(document: SealedDocument, default_class: str) -> list[Line]:
     """The document's lines. KES as sealed; another currency at the document's own rate.
 
     In another currency KRA's arithmetic starts from the shillings, so its tax may differ from the
-    sealed one by what a cent of that currency is worth on each line.
+    sealed one by what a cent of that currency is worth on each line. A credit is at most what is
+    left of its original: parts, each converted, may come to more than the whole.
     """
-    payload = document.payload
-    totals = payload["totals"]
-    rate = Decimal(1) if totals["currency"] == CURRENCY else Decimal(totals["fx_rate"])
-    return [_line(item, payload, rate, default_class) for item in payload["items"]]
+    lines = _lines(document.payload, default_class)
+    original = document.original_payload
+    is_credit = "credit_reason" in document.payload and original is not None
+    if is_credit and document.payload["totals"]["currency"] != CURRENCY:
+        sold, *taken = (
+            _total(_lines(payload, default_class))
+            for payload in (original, *document.credited)
+            if payload is not None
+        )
+        over = _total(lines) - (sold - sum(taken, _ZERO))
+        if over > 0:
+            at = max(range(len(lines)), key=lambda number: lines[number].total)
+            lines[at] = lines[at].less(over)
+    return lines
 
 
 def sale(
@@ -129,7 +148,7 @@ def sale(
         **_bands(lines, rates),
         "totTaxblAmt": sum((line.taxable for line in lines), _ZERO),
         "totTaxAmt": sum((line.tax for line in lines), _ZERO),
-        "totAmt": sum((line.total for line in lines), _ZERO),
+        "totAmt": _total(lines),
         "prchrAcptcYn": "N",
         "remark": payload.get("notes"),
         **by,
@@ -175,19 +194,31 @@ def moment(sealed_at: str) -> datetime:
     return instant.astimezone(NAIROBI)
 
 
+def _lines(payload: Mapping[str, Any], default_class: str) -> list[Line]:
+    totals = payload["totals"]
+    rate = Decimal(1) if totals["currency"] == CURRENCY else Decimal(totals["fx_rate"])
+    return [_line(item, payload, rate, default_class) for item in payload["items"]]
+
+
+def _total(lines: Sequence[Line]) -> Decimal:
+    return sum((line.total for line in lines), _ZERO)
+
+
 def _line(
     item: Mapping[str, Any], payload: Mapping[str, Any], rate: Decimal, default_class: str
 ) -> Line:
     share = Decimal(item["tax_rate"])
-    total, tax = _cents(Decimal(item["line_total"]) * rate), Decimal(item["tax_amount"])
-    if rate != 1:
-        tax = total - _cents(total / (1 + share))
+    total = _cents(EXACT.multiply(Decimal(item["line_total"]), rate))
+    tax = Decimal(item["tax_amount"])
+    if payload["totals"]["currency"] != CURRENCY:
+        tax = total - _cents(EXACT.divide(total, 1 + share))
     quantity = Decimal(item["quantity"])
-    gross = quantity * Decimal(item["unit_price"]) * rate
-    supply = _cents(gross if payload["price_mode"] == "inclusive" else gross * (1 + share))
+    gross = EXACT.multiply(EXACT.multiply(quantity, Decimal(item["unit_price"])), rate)
+    is_net = payload["price_mode"] == "exclusive"
+    supply = _cents(EXACT.multiply(gross, 1 + share) if is_net else gross)
     # What rounding moved is no discount: without one, the supply is what was paid.
     supply = max(supply, total) if _is_discounted(item) else total
-    price = _cents(supply / quantity)
+    price = _cents(EXACT.divide(supply, quantity))
     return Line(
         Article(
             merchant_code=item["code"],
@@ -202,6 +233,7 @@ def _line(
         price=price,
         supply=supply,
         discount_rate=Decimal(item.get("discount_percent", "0")),
+        tax_rate=share,
         taxable=total - tax,
         tax=tax,
     )
@@ -259,7 +291,7 @@ def _is_pin(text: str) -> bool:
 
 
 def _cents(amount: Decimal) -> Decimal:
-    return amount.quantize(CENT, ROUND_HALF_UP)
+    return rounded(amount, 2)
 
 
 def _pairs(table: str, key: str, value: str) -> Iterator[tuple[str, str]]:

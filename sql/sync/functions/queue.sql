@@ -218,7 +218,7 @@ begin
             ),
             'device', sync.device_item(d),
             'document', sync.document_item(q.invoice_id),
-            'original', sync.original_item(q.original_invoice_id)
+            'original', sync.original_item(q.original_invoice_id, q.sync_id)
         )
         from sync.authority_sync_queue as q
         inner join sync.authority_devices as d on d.device_id = work_item.device_id
@@ -292,7 +292,7 @@ end
 $$;
 comment on function sync.document_item is 'A signed document as it was sealed; null when it is not signed.';
 
-create function sync.original_item(invoice_id text)
+create function sync.original_item(invoice_id text, before_sync_id bigint)
 returns jsonb
 language plpgsql
 stable
@@ -311,6 +311,15 @@ begin
                 )
                 from fiscal.authority_elements as e
                 where e.invoice_id = i.invoice_id
+            ),
+            'credited', (
+                select coalesce(jsonb_agg(credit.payload::jsonb order by q.sync_id), '[]')
+                from sync.authority_sync_queue as q
+                inner join fiscal.invoices as credit on credit.invoice_id = q.invoice_id
+                where
+                    q.original_invoice_id = i.invoice_id and q.sync_id < original_item.before_sync_id
+                    and q.status in ('PENDING', 'SUBMITTED', 'RETRY', 'SYNCED')
+                    and credit.invoice_type in ('credit_note', 'export_credit')
             )
         )
         from fiscal.invoices as i
@@ -318,7 +327,8 @@ begin
     );
 end
 $$;
-comment on function sync.original_item is 'The document that a credit credits, with what the authority said of it.';
+comment on function sync.original_item is
+'The document that a credit credits, with what the authority said of it and the credits before this one.';
 
 create function sync.note_progress(
     sync_id bigint, attempt integer, progress jsonb, device_id text, device_state jsonb
