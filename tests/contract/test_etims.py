@@ -11,7 +11,6 @@ import pytest_asyncio
 from scripts.stack.etims.testing import TaxOffice, tax_office
 from shared.authority.base import (
     Acceptance,
-    Blocked,
     Device,
     DeviceRefused,
     Journal,
@@ -52,8 +51,7 @@ class Shop:
             )
         else:
             accepted = await self.etims.submit(document, self.device, journal)
-        assert accepted.device_state is not None
-        self.device = replace(self.device, state=accepted.device_state)
+        self._merge(accepted.device_state)
         return accepted
 
     async def insist(self, document: SealedDocument) -> Acceptance:
@@ -66,9 +64,13 @@ class Shop:
         raise AssertionError("KRA never took it")
 
     async def _keep(
-        self, progress: Mapping[str, Any], _device_state: Mapping[str, Any] | None
+        self, progress: Mapping[str, Any], device_state: Mapping[str, Any] | None
     ) -> None:
         self.notes.append(progress)
+        self._merge(device_state)
+
+    def _merge(self, members: Mapping[str, Any] | None) -> None:
+        self.device = replace(self.device, state={**self.device.state, **(members or {})})
 
 
 @pytest.fixture(scope="module")
@@ -148,11 +150,13 @@ async def test_a_credit_counts_apart_and_refers_to_the_sale(etims: Etims, kra: T
         await shop.tell(credit_of(sold, "58.01", 3))
 
 
-async def test_a_credit_of_what_kra_never_saw_waits_for_a_person(etims: Etims) -> None:
+async def test_a_credit_of_what_kra_never_saw_is_rejected_and_holds_up_nobody(
+    etims: Etims,
+) -> None:
     shop = await registered(etims)
     never_told = replace(credit_of(Acceptance("x", None), "1.00", 1), original=None)
 
-    with pytest.raises(Blocked, match="authority_original_missing"):
+    with pytest.raises(Rejected, match="authority_original_missing"):
         await shop.tell(never_told)
 
 
@@ -199,6 +203,51 @@ async def test_the_same_document_with_another_total_is_for_a_person(
     assert len(kra.books()) == 1
 
 
+async def test_numbers_of_somebody_else_are_passed_in_the_end(etims: Etims, kra: TaxOffice) -> None:
+    shop = await registered(etims)
+    before = shop.device
+    for number in range(1, 24):
+        await shop.tell(sealed(SUGAR, number=number))
+    shop.device, document = before, sealed(SUGAR, number=24)
+
+    with pytest.raises(Undecided, match="NUMBERS_TAKEN"):
+        await shop.tell(document)
+    accepted = await shop.tell(document, shop.notes[-1])
+
+    assert accepted.counters["invoice_no"] == 24
+
+
+async def test_an_article_of_a_rejected_sale_keeps_its_code(etims: Etims, kra: TaxOffice) -> None:
+    shop = await registered(etims)
+    await shop.tell(sealed(SUGAR))
+    too_much = replace(
+        credit_of(await shop.tell(sealed(SUGAR, number=2)), "999.00", 3),
+        payload=sealed(
+            [{"unit_price": "999.00", "code": "SALT"}],
+            invoice_type="credit_note",
+            original_fiscal_number="TST-NBO001-000002",
+            credit_reason="correction",
+        ).payload,
+    )
+
+    with pytest.raises(Rejected):
+        await shop.tell(too_much)
+    await shop.tell(sealed([{"unit_price": "5.00", "code": "TEA"}], number=4))
+
+    assert [one["itemList"][0]["itemCd"][-1] for one in kra.books()] == ["1", "1", "3"]
+
+
+async def test_what_the_daily_look_brings_turns_no_number_back(etims: Etims) -> None:
+    shop = await registered(etims)
+    looked = await etims.check(shop.device, datetime(2026, 11, 21, tzinfo=UTC))
+    await shop.tell(sealed(SUGAR))
+
+    shop._merge(looked.state)
+
+    assert (await shop.tell(sealed(SUGAR, number=2))).counters["invoice_no"] == 2
+    assert shop.device.state["items"].keys() == {"A1|2|U|B|5059690800"}
+
+
 @pytest.mark.parametrize(("fault", "kind"), [("busy", NotNow), ("reject", Rejected)])
 async def test_what_kra_says_is_what_it_means(
     fault: str, kind: type[Exception], etims: Etims, kra: TaxOffice
@@ -220,7 +269,7 @@ async def test_registering_an_article_that_meets_silence_is_simply_repeated(
 
     with pytest.raises(NotNow):
         await shop.tell(sealed(SUGAR))
-    assert shop.notes == []  # nothing was begun that would have to be found out
+    assert not any(shop.notes)  # nothing was begun that would have to be found out
     await shop.tell(sealed(SUGAR))
     assert len(kra.books()) == 1
 

@@ -225,6 +225,18 @@ async def test_device_is_registered_with_a_certificate_of_its_own(
     assert {"taxID": 517, "taxPercent": "15.5"}.items() <= config["applicableTaxes"][-1].items()
 
 
+@pytest.mark.parametrize("call", ["GetConfig", "GetStatus"])
+async def test_certificate_is_kept_when_fdms_fails_right_after_it(
+    fdms: Simulator, authority: Fdms, call: str
+) -> None:
+    fdms.arm("down", call)
+
+    desk = await new_desk(fdms, authority)
+
+    assert (await desk.deliver(desk.sale())).authority_number == "1"
+    assert await closes(fdms, desk)
+
+
 async def test_device_of_another_taxpayer_is_refused(fdms: Simulator, authority: Fdms) -> None:
     with pytest.raises(AuthorityRefused, match="2000999999"):
         await new_desk(fdms, authority, tin="2000999999")
@@ -414,6 +426,21 @@ async def test_silence_is_followed_by_the_very_same_receipt(
     assert desk.book.last_global_no == 2
     assert json.loads(noted)["receipt"]["receiptGlobalNo"] == 2
     assert at_authority(fdms, desk)["days"][0]["receipts"] == [1, 2]
+
+
+async def test_silence_outlives_what_the_daily_look_finds_meanwhile(
+    fdms: Simulator, desk: Desk
+) -> None:
+    fdms.arm("lost_answer", "SubmitReceipt")
+    document = desk.sale()
+    with pytest.raises(Unknown):
+        await desk.attempt(document)
+    desk._merge({"config": {**desk.device.state["config"], "applicableTaxes": []}})
+
+    taken = await desk.attempt(document)
+
+    assert (taken.authority_number, desk.book.last_global_no) == ("1", 1)
+    assert await closes(fdms, desk)
 
 
 async def test_late_answer_is_a_silence_too(fdms: Simulator, desk: Desk) -> None:

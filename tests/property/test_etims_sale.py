@@ -109,7 +109,10 @@ def test_in_dollars_kra_hears_shillings_that_agree_with_each_other_and_with_the_
 
 @settings(max_examples=60, deadline=None)
 @given(
-    items, modes, texts(100_00, 200_00, 2), st.lists(st.decimals("0.1", "0.9", places=1), max_size=2)
+    items,
+    modes,
+    texts(100_00, 200_00, 2),
+    st.lists(st.decimals("0.1", "0.9", places=1), max_size=2),
 )
 def test_credits_in_parts_never_come_to_more_shillings_than_the_sale(
     drafts: list[dict[str, Any]], mode: str, rate: str, shares: list[Decimal]

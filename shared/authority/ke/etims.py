@@ -16,7 +16,6 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from shared.authority import exact_json
 from shared.authority.base import (
     Acceptance,
-    Blocked,
     Checkup,
     Device,
     DeviceRefused,
@@ -63,14 +62,24 @@ class _Secret(BaseModel):
 
 
 class _State(BaseModel):
-    """What the device remembers. `items`: article key to its number in the item code."""
+    """What the device remembers; each member is replaced on its own.
 
-    last_invoice_no: int
+    `known_invoice_no`: the last one when it was registered. `items`: article key to its number in
+    the item code, given once for all. `unsaid`: keys that KRA has perhaps not heard of.
+    """
+
+    known_invoice_no: int
     control_unit: str
     machine_no: str
     default_class: str
     rates: dict[str, str]
+    last_invoice_no: int = 0
     items: dict[str, int] = {}
+    unsaid: list[str] = []
+
+    @property
+    def next_invoice_no(self) -> int:
+        return max(self.known_invoice_no, self.last_invoice_no) + 1
 
 
 def create(settings: Settings) -> "Etims":
@@ -105,7 +114,7 @@ class Etims:
             info = data["info"]
             secret = _Secret(pin=outlet.tin, branch=given.branch_id, key=info["cmcKey"])
             state = _State(
-                last_invoice_no=max(
+                known_invoice_no=max(
                     int(info.get("lastSaleInvcNo") or 0), int(given.branch_id) * BRANCH_NUMBERS
                 ),
                 control_unit=info["sdcId"],
@@ -124,35 +133,44 @@ class Etims:
             authority_ref=f"{outlet.tin}/{given.branch_id}",
             credentials=secret.model_dump_json().encode(),
             masked={"branch_id": given.branch_id, "control_unit": state.control_unit},
-            state=state.model_dump(),
+            # A device that is registered again keeps its articles and its numbers.
+            state=state.model_dump(exclude_unset=True),
         )
 
     async def submit(
         self, document: SealedDocument, device: Device, journal: Journal
     ) -> Acceptance:
-        lines = lines_of(document, _opened(device)[1].default_class)
+        _, state = _opened(device)
+        lines = lines_of(document, state.default_class)
         original_no = _original_no(document)
-        state, codes = await self._register_articles(document, device, lines, journal)
-        return await self._tell(
-            document, device, journal, state, lines, codes, original_no, state.last_invoice_no + 1
-        )
+        items, unsaid = await self._register_articles(document, device, lines, journal)
+        codes = {line.article.key: line.article.code(items[line.article.key]) for line in lines}
+        rates = {band: Decimal(rate) for band, rate in state.rates.items()}
+        first = state.next_invoice_no
+        for number in range(first, first + _TRIES):
+            body = exact_json.write(sale(document, lines, codes, rates, number, original_no))
+            await journal.note({"body": body}, {"unsaid": unsaid, "last_invoice_no": number - 1})
+            try:
+                return await self._say(document, device, journal)
+            except Duplicate:
+                found = await self._look_up(document, device, journal)
+                if found is not None:
+                    return found
+        raise Undecided("NUMBERS_TAKEN", f"KRA has other sales from number {first} on")
 
     async def resume(
         self, document: SealedDocument, device: Device, journal: Journal
     ) -> Acceptance | None:
         """The same bytes again. A sale KRA took under this number is found by looking it up."""
-        _, state = _opened(device)
-        noted = journal.progress
-        state = state.model_copy(update={"items": noted["items"]})
         try:
-            return await self._say(document, device, journal, noted["body"], state)
+            return await self._say(document, device, journal)
         except Duplicate:
             # None: another sale has the number, so ours never went through and is told anew.
-            return await self._look_up(document, device, journal, noted["body"], state)
+            return await self._look_up(document, device, journal)
 
     async def check(self, device: Device, now: datetime) -> Checkup:
         """Compare KRA's rates with those our invoices are computed with."""
-        secret, state = _opened(device)
+        secret, _ = _opened(device)
         try:
             rates = await _rates(self._units[device.environment], _identity(secret))
         except Rejected as refused:
@@ -166,79 +184,57 @@ class Etims:
             if Decimal(rates[band]) != ours[band]
         }
         findings = [Finding("authority_rates_differ", "critical", drift)] if drift else []
-        return Checkup(findings, state=state.model_copy(update={"rates": rates}).model_dump())
+        return Checkup(findings, state={"rates": rates})
 
     async def _register_articles(
         self, document: SealedDocument, device: Device, lines: Iterable[Line], journal: Journal
-    ) -> tuple[_State, dict[str, str]]:
-        """Every article of the sale is known at KRA afterwards; its code for each key."""
+    ) -> tuple[dict[str, int], list[str]]:
+        """Every article of the sale is known at KRA afterwards: `items` and `unsaid` as they are.
+
+        A number is noted before KRA hears of it: one that it knows never means another article.
+        """
         secret, state = _opened(device)
-        items, codes = dict(state.items), {}
-        for article in {line.article.key: line.article for line in lines}.values():
-            number = items.get(article.key)
-            codes[article.key] = article.code(number or len(items) + 1)
-            if number is None:
-                body = article.registration(codes[article.key], author(document.payload))
-                try:
-                    await self._units[device.environment].call(
-                        "saveItem", body, _identity(secret), journal
-                    )
-                except Unknown as silence:
-                    # Saying it twice changes nothing, so there is nothing to find out first.
-                    raise NotNow(silence.code, silence.message) from silence
-                except Duplicate:
-                    pass  # it is known, which is all we want
-                items[article.key] = len(items) + 1
-        return state.model_copy(update={"items": items}), codes
-
-    async def _tell(
-        self,
-        document: SealedDocument,
-        device: Device,
-        journal: Journal,
-        state: _State,
-        lines: list[Line],
-        codes: Mapping[str, str],
-        original_no: int,
-        first_no: int,
-    ) -> Acceptance:
-        rates = {band: Decimal(rate) for band, rate in state.rates.items()}
-        for number in range(first_no, first_no + _TRIES):
-            body = exact_json.write(sale(document, lines, codes, rates, number, original_no))
-            await journal.note({"body": body, "items": state.items})
+        articles = {line.article.key: line.article for line in lines}
+        new = {
+            key: article
+            for key, article in articles.items()
+            if key not in state.items or key in state.unsaid
+        }
+        if not new:
+            return state.items, state.unsaid
+        items = dict(state.items)
+        for key in new:
+            items.setdefault(key, len(items) + 1)
+        others = [key for key in state.unsaid if key not in new]
+        await journal.note({}, {"items": items, "unsaid": [*others, *new]})
+        for key, article in new.items():
+            body = article.registration(article.code(items[key]), author(document.payload))
             try:
-                return await self._say(document, device, journal, body, state)
+                await self._units[device.environment].call(
+                    "saveItem", body, _identity(secret), journal
+                )
+            except Unknown as silence:
+                # Saying it twice changes nothing, so there is nothing to find out first.
+                raise NotNow(silence.code, silence.message) from silence
             except Duplicate:
-                found = await self._look_up(document, device, journal, body, state)
-                if found is not None:
-                    return found
-        raise Undecided("NUMBERS_TAKEN", f"KRA has other sales from number {first_no} on")
+                pass  # it is known, which is all we want
+        return items, others
 
-    async def _say(
-        self,
-        document: SealedDocument,
-        device: Device,
-        journal: Journal,
-        body: str,
-        state: _State,
-    ) -> Acceptance:
+    async def _say(self, document: SealedDocument, device: Device, journal: Journal) -> Acceptance:
+        """Send what is noted, as it is noted."""
         secret, _ = _opened(device)
+        body = journal.progress["body"]
         data = await self._units[device.environment].send(
             "saveTrnsSalesOsdc", body, _identity(secret), journal
         )
-        return _acceptance(document, device, secret, state, exact_json.read(body), data)
+        return _acceptance(document, device, exact_json.read(body), data)
 
     async def _look_up(
-        self,
-        document: SealedDocument,
-        device: Device,
-        journal: Journal,
-        body: str,
-        state: _State,
+        self, document: SealedDocument, device: Device, journal: Journal
     ) -> Acceptance | None:
-        """What KRA has under the body's number: our sale, or None when it is another one."""
+        """What KRA has under the noted number: our sale, or None when it is another one."""
         secret, _ = _opened(device)
-        told = exact_json.read(body)
+        told = exact_json.read(journal.progress["body"])
         question = {"tin": secret.pin, "bhfId": secret.branch, "invcNo": told["invcNo"]}
         try:
             data = await self._units[device.environment].call(
@@ -258,7 +254,7 @@ class Etims:
             same = False
         if not same:
             raise Undecided("ANOTHER_TOTAL", "KRA has this document with another total")
-        return _acceptance(document, device, secret, state, told, data)
+        return _acceptance(document, device, told, data)
 
 
 def _facts(facts: Mapping[str, Any]) -> Facts:
@@ -290,7 +286,8 @@ def _original_no(document: SealedDocument) -> int:
     if "original_fiscal_number" not in document.payload:
         return 0
     if document.original is None:
-        raise Blocked(
+        # No reason for the sales after it to wait.
+        raise Rejected(
             "authority_original_missing",
             f"{document.original_number} is not at KRA, so its credit cannot be",
         )
@@ -298,13 +295,9 @@ def _original_no(document: SealedDocument) -> int:
 
 
 def _acceptance(
-    document: SealedDocument,
-    device: Device,
-    secret: _Secret,
-    state: _State,
-    told: Mapping[str, Any],
-    data: Any,
+    document: SealedDocument, device: Device, told: Mapping[str, Any], data: Any
 ) -> Acceptance:
+    secret, state = _opened(device)
     try:
         receipt = Receipt.of(data)
         qr = qr_text(device.environment, secret.pin, secret.branch, receipt.signature)
@@ -313,7 +306,6 @@ def _acceptance(
             "NOT_UNDERSTOOD", f"KRA took {document.fiscal_number} and its answer has no receipt"
         ) from strange
     number = int(told["invcNo"])
-    kept = state.model_copy(update={"last_invoice_no": max(state.last_invoice_no, number)})
     return Acceptance(
         code=receipt.signature,
         qr=qr,
@@ -328,7 +320,7 @@ def _acceptance(
             "machine_no": state.machine_no,
         },
         raw=exact_json.write(data).encode(),
-        device_state=kept.model_dump(),
+        device_state={"last_invoice_no": max(state.last_invoice_no, number)},
     )
 
 

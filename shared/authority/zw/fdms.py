@@ -35,10 +35,11 @@ from shared.authority.base import (
 from shared.authority.wire import Wire
 from shared.authority.zw import texts, wire
 from shared.authority.zw.content import Original, WouldBeRed, content_of
+from shared.authority.zw.counters import of_receipt
 from shared.authority.zw.gateway import FiscalDayRefused, Gateway, Identity
 from shared.authority.zw.keys import DeviceKey, is_signed_by, valid_till
 from shared.authority.zw.registration import Facts, read_facts
-from shared.authority.zw.state import Book
+from shared.authority.zw.state import Book, Noted
 from shared.authority.zw.taxes import Taxpayer, drift_of
 from shared.authority.zw.tls import Identities
 from shared.authority.zw.wire import Content, Place
@@ -79,11 +80,18 @@ class Fdms:
             raise AuthorityRefused(no.message) from no
         except NotAccepted as silent:
             raise AuthorityUnavailable(silent.message) from silent
+        except (KeyError, TypeError, ValueError, FiscalDayRefused) as strange:
+            raise AuthorityUnavailable("FDMS's answer was not understood") from strange
 
     async def submit(
         self, document: SealedDocument, device: Device, journal: Journal
     ) -> Acceptance:
-        identity, book = Identity.open(device.credentials), Book.read(device.state)
+        identity = Identity.open(device.credentials)
+        if "known" not in device.state:
+            learned = await _learned(identity, self._gateways[device.environment], journal)
+            await journal.note({}, learned)
+            device = replace(device, state={**device.state, **learned})
+        book = Book.read(device.state)
         date = self._date_of(document, book)
         content = _content(document, device.state["config"], date)
         if book.day is None or not book.day.is_open:
@@ -96,24 +104,29 @@ class Fdms:
             date,
             book.day.last_hash,
         )
-        text = texts.receipt_text(content, place)
-        signature = DeviceKey.read(identity.key).sign(text)
-        noted = {
-            "body": exact_json.write(wire.receipt_json(content, place, signature)),
-            "place": [place.global_no, place.counter, place.date],
-            "hash": signature.hash,
-            "signature": signature.signature,
-        }
-        await journal.note(noted, {"book": book.json()})
-        return await self._send(content, book, device, journal)
+        signature = DeviceKey.read(identity.key).sign(texts.receipt_text(content, place))
+        noted = Noted(
+            body=exact_json.write(wire.receipt_json(content, place, signature)),
+            global_no=place.global_no,
+            counter=place.counter,
+            date=place.date,
+            hash=signature.hash,
+            signature=signature.signature,
+            counters=tuple(of_receipt(content)),
+        )
+        await journal.note(noted.json(), {"book": book.json()})
+        return await self._send(noted, book, device, journal)
 
     async def resume(
-        self, document: SealedDocument, device: Device, journal: Journal
+        self,
+        document: SealedDocument,  # noqa: ARG002  it was written down whole
+        device: Device,
+        journal: Journal,
     ) -> Acceptance | None:
         if "body" not in journal.progress:
             return None  # nothing but a day was about to be opened, which `submit` repeats
-        content = _content(document, device.state["config"], journal.progress["place"][2])
-        return await self._send(content, Book.read(device.state), device, journal)
+        noted = Noted.read(journal.progress)
+        return await self._send(noted, Book.read(device.state), device, journal)
 
     async def close_day(self, device: Device, journal: Journal) -> Acceptance:
         identity, book = Identity.open(device.credentials), Book.read(device.state)
@@ -188,20 +201,18 @@ class Fdms:
             },
         )
         identity = Identity(facts.device_id, facts.serial_no, str(issued["certificate"]), key.pem)
-        config = await gateway.ask(identity, "GetConfig")
-        status = await gateway.ask(identity, "GetStatus")
+        expires_at = valid_till(identity.certificate)
+        try:
+            state = await _learned(identity, gateway)
+        except NotAccepted:
+            # The certificate must not be lost, for the activation key may be good no more.
+            state = {}
         return Registration(
             authority_ref=str(facts.device_id),
             credentials=identity.seal(),
             masked={"device_id": str(facts.device_id), "serial_no": facts.serial_no},
-            state={
-                "config": _configured(config),
-                "known": {
-                    "last_global_no": int(status.get("lastReceiptGlobalNo") or 0),
-                    "last_day_no": int(status.get("lastFiscalDayNo") or 0),
-                },
-            },
-            expires_at=valid_till(identity.certificate),
+            state=state,
+            expires_at=expires_at,
         )
 
     def _date_of(self, document: SealedDocument, book: Book) -> str:
@@ -235,14 +246,12 @@ class Fdms:
                 raise DeviceRefused(refused.code, refused.message) from refused
         return book.opened()
 
-    async def _send(
-        self, content: Content, book: Book, device: Device, journal: Journal
-    ) -> Acceptance:
+    async def _send(self, noted: Noted, book: Book, device: Device, journal: Journal) -> Acceptance:
         """Send what is noted, as it is noted."""
-        identity, noted = Identity.open(device.credentials), journal.progress
+        identity = Identity.open(device.credentials)
         gateway = self._gateways[device.environment]
         try:
-            answer = await gateway.tell(identity, "SubmitReceipt", noted["body"], journal)
+            answer = await gateway.tell(identity, "SubmitReceipt", noted.body, journal)
         except Rejected as no:
             if no.code == _NO_DAY_OPEN:
                 await self._find_day_closed(identity, book, device, journal)
@@ -250,20 +259,18 @@ class Fdms:
         signed = answer["receiptServerSignature"]
         certificate = await gateway.server_certificate(str(signed["certificateThumbprint"]))
         text = texts.server_receipt_text(
-            noted["signature"], int(answer["receiptID"]), str(answer["serverDate"])
+            noted.signature, int(answer["receiptID"]), str(answer["serverDate"])
         )
         if not is_signed_by(certificate, text, str(signed["signature"])):
             raise Unknown("SERVER_SIGNATURE", "the answer is not signed by FDMS")
-        global_no, counter, date = noted["place"]
-        place = Place(identity.device_id, global_no, counter, date, None)
-        book = book.taken(content, place, noted["hash"])
+        book = book.taken(noted)
         found = answer.get("validationErrors") or []
         red = next((row for row in found if row["validationErrorColor"] == "Red"), None)
         if red is not None:
             # It is there and has its numbers; a person must see to the day with ZIMRA.
-            await journal.note(noted, {"book": book.json()})
+            await journal.note(noted.json(), {"book": book.json()})
             raise Rejected(str(red["validationErrorCode"]), str(red["validationErrorDescription"]))
-        return _accepted(answer, book, place, noted, device)
+        return _accepted(answer, book, noted, identity.device_id, device)
 
     async def _find_day_closed(
         self, identity: Identity, book: Book, device: Device, journal: Journal
@@ -316,24 +323,25 @@ def _content(document: SealedDocument, config: Mapping[str, Any], date: str) -> 
 
 
 def _accepted(
-    answer: Mapping[str, Any], book: Book, place: Place, noted: Mapping[str, Any], device: Device
+    answer: Mapping[str, Any], book: Book, noted: Noted, device_id: int, device: Device
 ) -> Acceptance:
-    code, day = texts.verification_code(noted["signature"]), book.day
+    code, day = texts.verification_code(noted.signature), book.day
+    place = Place(device_id, noted.global_no, noted.counter, noted.date, None)
     assert day is not None, "the receipt is on it"
     return Acceptance(
         code=texts.printed_code(code),
         qr=texts.qr_text(str(device.state["config"]["qrUrl"]), place, code),
-        authority_number=str(place.global_no),
+        authority_number=str(noted.global_no),
         authority_time=_time(str(answer["serverDate"])),
         counters={
-            "device_id": place.device_id,
+            "device_id": device_id,
             "fiscal_day": day.number,
-            "receipt_counter": place.counter,
-            "receipt_global_no": place.global_no,
+            "receipt_counter": noted.counter,
+            "receipt_global_no": noted.global_no,
             "receipt_id": int(answer["receiptID"]),
-            "date": place.date,
-            "hash": noted["hash"],
-            "signature": noted["signature"],
+            "date": noted.date,
+            "hash": noted.hash,
+            "signature": noted.signature,
             "findings": [
                 f"{row['validationErrorCode']} {row['validationErrorColor']}"
                 for row in answer.get("validationErrors") or []
@@ -355,6 +363,21 @@ def _day_closed(book: Book, status: Mapping[str, Any]) -> Acceptance:
         raw=exact_json.write(status).encode(),
         device_state={"book": book.closed().json()},
     )
+
+
+async def _learned(
+    identity: Identity, gateway: Gateway, journal: Journal | None = None
+) -> dict[str, Any]:
+    """What a device must know before its first receipt."""
+    config = await gateway.ask(identity, "GetConfig", journal)
+    status = await gateway.ask(identity, "GetStatus", journal)
+    return {
+        "config": _configured(config),
+        "known": {
+            "last_global_no": int(status.get("lastReceiptGlobalNo") or 0),
+            "last_day_no": int(status.get("lastFiscalDayNo") or 0),
+        },
+    }
 
 
 def _configured(config: Mapping[str, Any]) -> dict[str, Any]:

@@ -3,13 +3,13 @@
 Kept as `state` of the device, and moved in the transaction that notes or concludes a step.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from decimal import Decimal
 from typing import Any, Self
 
-from shared.authority.zw.counters import of_receipt, total
-from shared.authority.zw.wire import Content, Counter, MoneyType, Place
+from shared.authority.zw.counters import total
+from shared.authority.zw.wire import Counter, MoneyType
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +45,7 @@ class Book:
             int(kept["last_global_no"]),
             int(kept["last_day_no"]),
             str(kept["last_date"]),
-            Day(**{**day, "counters": tuple(map(_read_counter, day["counters"]))}) if day else None,
+            Day(**{**day, "counters": read_counters(day["counters"])}) if day else None,
         )
 
     def json(self) -> dict[str, Any]:
@@ -62,7 +62,7 @@ class Book:
                 "is_open": day.is_open,
                 "receipts": day.receipts,
                 "last_hash": day.last_hash,
-                "counters": [_write_counter(row) for row in day.counters],
+                "counters": write_counters(day.counters),
             },
         }
 
@@ -75,22 +75,22 @@ class Book:
         assert self.day is not None, "a day is opened that was noted"
         return replace(self, day=replace(self.day, is_open=True))
 
-    def taken(self, content: Content, place: Place, hashed: str) -> Self:
+    def taken(self, noted: "Noted") -> Self:
         """FDMS has taken the receipt. The same again changes nothing."""
-        if place.global_no <= self.last_global_no:
+        if noted.global_no <= self.last_global_no:
             return self
         day = self.day
         assert day is not None, "receipts are taken on open days"
-        assert (place.global_no, place.counter) == (self.last_global_no + 1, day.receipts + 1)
+        assert (noted.global_no, noted.counter) == (self.last_global_no + 1, day.receipts + 1)
         return replace(
             self,
-            last_global_no=place.global_no,
-            last_date=place.date,
+            last_global_no=noted.global_no,
+            last_date=noted.date,
             day=replace(
                 day,
-                receipts=place.counter,
-                last_hash=hashed,
-                counters=tuple(total([*day.counters, *of_receipt(content)])),
+                receipts=noted.counter,
+                last_hash=noted.hash,
+                counters=tuple(total([*day.counters, *noted.counters])),
             ),
         )
 
@@ -98,6 +98,49 @@ class Book:
         """FDMS has closed the day."""
         assert self.day is not None, "a day is closed that was open"
         return replace(self, last_day_no=self.day.number, day=None)
+
+
+@dataclass(frozen=True, slots=True)
+class Noted:
+    """A receipt as it is noted before it is sent, and as FDMS has it whatever changes meanwhile.
+
+    counters: what it adds to its day. hash and signature: base64, of the device.
+    """
+
+    body: str
+    global_no: int
+    counter: int
+    date: str
+    hash: str
+    signature: str
+    counters: tuple[Counter, ...]
+
+    @classmethod
+    def read(cls, progress: Mapping[str, Any]) -> Self:
+        """What `json` made."""
+        return cls(**{**progress, "counters": read_counters(progress["counters"])})
+
+    def json(self) -> dict[str, Any]:
+        """For the journal."""
+        return {
+            "body": self.body,
+            "global_no": self.global_no,
+            "counter": self.counter,
+            "date": self.date,
+            "hash": self.hash,
+            "signature": self.signature,
+            "counters": write_counters(self.counters),
+        }
+
+
+def write_counters(counters: Iterable[Counter]) -> list[list[str | int | None]]:
+    """As JSON, decimals as text."""
+    return [_write_counter(row) for row in counters]
+
+
+def read_counters(rows: Iterable[list[Any]]) -> tuple[Counter, ...]:
+    """What `write_counters` made."""
+    return tuple(_read_counter(row) for row in rows)
 
 
 def _write_counter(row: Counter) -> list[str | int | None]:

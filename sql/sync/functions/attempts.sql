@@ -120,6 +120,11 @@ begin
             );
         end if;
     end if;
+    moved := sync.advance(item.sync_id, 'accept', null, null, null);
+    if moved.sync_id is null then
+        -- Old news: others moved the device's state on since, and it must not go back.
+        return item.status;
+    end if;
     update sync.authority_devices as d
     set
         state = case
@@ -133,13 +138,8 @@ begin
         d.device_id = conclude_accepted.device_id
         -- A busy outlet's row is written only when something is to be written.
         and (d.failures > 0 or jsonb_typeof(acceptance -> 'device_state') = 'object');
-    moved := sync.advance(item.sync_id, 'accept', null, null, null);
-    if moved.sync_id is null then
-        return item.status;
-    end if;
     if item.last_error_code is not null then
-        perform public.resolve_alert('authority_outcome_unknown', item.subject, 'the authority has it');
-        perform public.resolve_alert('authority_sync_failed', item.subject, 'the authority has it');
+        perform sync.close_alerts(item.subject, 'the authority has it');
         perform public.resolve_alert('authority_unavailable', conclude_accepted.device_id, 'it takes documents again');
         perform public.resolve_alert('authority_device_refused', conclude_accepted.device_id, 'it is taken again');
     end if;

@@ -99,6 +99,9 @@ begin
         return false;
     end if;
     perform sync.advance(refused, 'retry', now(), null, null);
+    update sync.authority_sync_queue as q
+    set quick_attempts = 0, grace_from = now()
+    where q.sync_id = refused;
     return true;
 end
 $$;

@@ -267,6 +267,34 @@ def test_state_of_the_device_moves_with_the_acceptance_alone(strict: Reporting) 
     assert (before, strict.state()) == ({}, {"number": 7})
 
 
+def test_acceptance_that_comes_too_late_does_not_turn_the_device_back(strict: Reporting) -> None:
+    strict.sealed()
+    [slow] = strict.claim()
+    strict.expire_leases()
+    [quick] = strict.claim()
+    accepted = {"code": "C", "counters": {}, "raw": "", "device_state": {"number": 7}}
+    strict.conclude(quick, acceptance=accepted)
+    strict.sealed()
+    [after] = strict.claim()
+    strict.conclude(after, acceptance=accepted | {"code": "D", "device_state": {"number": 8}})
+
+    strict.conclude(slow, acceptance=accepted)
+
+    assert strict.state() == {"number": 8}
+
+
+def test_alerts_of_a_document_end_when_the_authority_has_it(free: Reporting) -> None:
+    free.sealed()
+    [item] = free.claim()
+    free.conclude(item, "rejected")
+    free.books.value("select sync.advance(%s, 'retry', now(), null, null)", item["sync_id"])
+    [again] = free.claim()
+
+    free.conclude(again)
+
+    assert free.alerts() == []
+
+
 @pytest.mark.parametrize(
     ("prepare", "given_up"),
     [
