@@ -23,6 +23,8 @@ from psycopg import sql
 from scripts.stack.keys import Keys as LocalKeys
 from scripts.stack.oss.app import BUCKET, REGION
 from scripts.stack.places import ROOT, Ports, base_port
+from scripts.verify_invoice import Unreadable as UnreadableFile
+from scripts.verify_invoice import keys_in
 from shared.fiscal.archived import (
     Archived,
     Unreadable,
@@ -32,7 +34,6 @@ from shared.fiscal.archived import (
     read_lines,
     read_manifest,
 )
-from shared.fiscal.proof import read_keys
 from shared.objects import Missing, Objects, Place, Refused, StoreUnavailable
 
 # Which table the lines of each kind are rows of. Documents are answers of the API.
@@ -59,22 +60,23 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--database", help="where to restore to, with the schemas of this release")
     parser.add_argument("--schema", default="restored", help="a new schema there")
     wanted = parser.parse_args(arguments)
-    published = read_keys(json.loads(wanted.keys.read_bytes())) if wanted.keys else None
     walk, ranges, findings = Walk(), list[Archived](), list[str]()
     objects, unused = Objects(place()), list[str]()
     try:
+        published = keys_in(wanted.keys) if wanted.keys else None
         names, used = objects.names(wanted.prefix), set[str]()
         for archived, parts in read(objects, names):
             used |= parts
             if not ranges:
                 walk = Walk(before(archived))
-            findings += walk.follow(archived, published or keys_of(archived))
+            keys = keys_of(archived) if published is None else published
+            findings += walk.follow(archived, keys)
             ranges.append(archived)
         for name in names:
             if name not in used:
                 spoilt = "" if is_whole(name, b"".join(objects.read(name))) else ", spoilt"
                 unused.append(f"not used: {name}{spoilt}")
-    except (Unreadable, Missing, Refused, StoreUnavailable) as problem:
+    except (Unreadable, UnreadableFile, Missing, Refused, StoreUnavailable) as problem:
         print(f"restore-archive: {problem}", file=sys.stderr)
         return 2
     if not ranges:
@@ -88,7 +90,7 @@ def main(arguments: list[str] | None = None) -> int:
     if wanted.database:
         restore(ranges, wanted.database, wanted.schema)
         print(f"restored into schema {wanted.schema}")
-    whose = "the published keys" if published else "the archive's own keys"
+    whose = "the archive's own keys" if published is None else "the published keys"
     print(f"verified with {whose}: {walk.entries} entries, {walk.documents} documents")
     return 0
 
