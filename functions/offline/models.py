@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, field_validator
 
-from shared.fiscal.document import Document
+from shared.fiscal.document import Document, Instant
 from shared.signing.verification import is_p256
 
 CREDENTIAL: str = "crd_01kaj3vq1nfr5r3e2n9v4d8yzx"
@@ -82,10 +82,7 @@ class LocalSeal(_Body):
 
     document: Document
     sequence: Annotated[int, Field(ge=1, le=2**53 - 1, examples=[1001])]
-    sealed_at: Annotated[
-        str,
-        Field(pattern=r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ$", examples=["2026-02-17T04:00:02Z"]),
-    ]
+    sealed_at: Annotated[Instant, Field(examples=["2026-02-17T04:00:02Z"])]
     canonical_payload_hash: Hash
     local_previous_hash: Hash
     signature: Annotated[

@@ -67,10 +67,14 @@ def _percent(text: str) -> str:
 
 
 def _instant(text: str) -> str:
+    form = "%Y-%m-%dT%H:%M:%SZ"
     try:
-        datetime.strptime(text, "%Y-%m-%dT%H:%M:%SZ").replace(tzinfo=UTC)
+        # What is read from other digits, or from fewer, is not the text that others can read.
+        is_plain = datetime.strptime(text, form).replace(tzinfo=UTC).strftime(form) == text
     except ValueError:
-        raise ValueError("must be UTC in whole seconds, such as 2026-02-17T04:00:00Z") from None
+        is_plain = False
+    if not is_plain:
+        raise ValueError("must be UTC in whole seconds, such as 2026-02-17T04:00:00Z")
     return text
 
 

@@ -45,7 +45,14 @@ def test_line_that_is_not_understood(item: Json, words: str, invoice: Make) -> N
 
 
 @pytest.mark.parametrize(
-    "timestamp", ["2026-02-17T04:00:00+01:00", "2026-02-17T04:00:00.5Z", "2026-02-30T04:00:00Z"]
+    "timestamp",
+    [
+        "2026-02-17T04:00:00+01:00",
+        "2026-02-17T04:00:00.5Z",
+        "2026-02-30T04:00:00Z",
+        "2026-2-17T4:00:00Z",
+        "\uff12026-02-17T04:00:00Z",
+    ],
 )
 def test_time_is_utc_in_whole_seconds(timestamp: str, invoice: Make) -> None:
     with pytest.raises(ValidationError, match="whole seconds"):
