@@ -155,6 +155,28 @@ def test_correction_is_taxed_as_its_original(house: House) -> None:
     assert voided.json()["document"]["totals"]["total"] == "1150.00"
 
 
+def test_credit_is_converted_as_its_original(outlet: Congolese) -> None:
+    sale = outlet.sealed(**in_dollars("2826.00"))
+    credit = {
+        "invoice_type": "credit_note",
+        "original_fiscal_number": sale["fiscal_number"],
+        "credit_reason": "correction",
+    }
+
+    refused = outlet.seal(outlet.document(**in_dollars("2900.00"), **credit))
+
+    assert [error["pointer"] for error in refused.json()["errors"]] == ["/fx/rate"]
+    assert outlet.seal(outlet.document(**in_dollars("2826"), **credit)).status_code == 201
+
+
+def in_dollars(rate: str) -> Json:
+    return {
+        "totals": {"currency": "USD"},
+        "fx": {"rate": rate, "source": "declared", "as_of": "2026-02-17T00:00:00Z"},
+        "payments": [{"method": "cash", "amount": "1160.00", "currency": "USD"}],
+    }
+
+
 # --- void and refund
 
 

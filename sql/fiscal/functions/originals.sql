@@ -34,6 +34,11 @@ begin
         perform fiscal.check_same_taxes(document, original.payload::jsonb);
     end if;
     if kind.is_credit then
+        if (document #>> '{fx,rate}')::numeric <> (original.payload::jsonb #>> '{fx,rate}')::numeric then
+            perform public.refuse_field('42275', '/fx/rate', format(
+                'a credit is converted as its original was, at %s', original.payload::jsonb #>> '{fx,rate}'
+            ));
+        end if;
         perform fiscal.check_creditable(document, original, original_of.total_minor);
     end if;
     return original;
