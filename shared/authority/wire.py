@@ -4,12 +4,10 @@ Authorities want JSON numbers where we have exact text. They are written and rea
 a float never comes near an amount.
 """
 
-import json
-from collections.abc import Mapping
-from decimal import Decimal
 from time import perf_counter
 from typing import Any, Final
 
+from shared.authority import exact_json
 from shared.authority.base import Journal, Unknown, Unreachable
 from shared.transport import Answer, NothingSent, Request, Transport
 
@@ -48,23 +46,12 @@ class Wire:
 
 def to_json(value: Any) -> bytes:
     """JSON in UTF-8 without spaces, in which a Decimal is a number with the decimals it has."""
-    return _text(value).encode()
+    return exact_json.write(value).encode()
 
 
 def from_json(body: bytes) -> Any:
     """What JSON says, numbers with a point as Decimal. None when it is not JSON."""
     try:
-        return json.loads(body, parse_float=Decimal)
-    except (ValueError, RecursionError):
+        return exact_json.read(body)
+    except ValueError:
         return None
-
-
-def _text(value: Any) -> str:
-    if isinstance(value, Decimal):
-        return f"{value:f}"
-    if isinstance(value, Mapping):
-        return "{" + ",".join(f"{_text(name)}:{_text(part)}" for name, part in value.items()) + "}"
-    if isinstance(value, list | tuple):
-        return "[" + ",".join(map(_text, value)) + "]"
-    assert not isinstance(value, float), "an amount is never a float"
-    return json.dumps(value, ensure_ascii=False)
