@@ -32,7 +32,15 @@ class Devices:
             authority = self._authorities.get(place["jurisdiction"])
         except UnknownAuthority:
             raise NotFound(f"The authority of {place['jurisdiction']} is not connected.") from None
-        made = await authority.register(facts, outlet_of(place["outlet"]), place["environment"])
+        outlet = outlet_of(place["outlet"])
+        # Some authorities give a key once: what we would refuse afterwards is refused before.
+        wanted = {
+            "outlet_id": outlet_id,
+            "jurisdiction": place["jurisdiction"],
+            "authority_ref": authority.reference(facts, outlet),
+        }
+        await self._db.call("sync.check_registration", wanted, caller)
+        made = await authority.register(facts, outlet, place["environment"])
         context = credentials_context(place["tenant_id"], outlet_id, place["environment"])
         arguments = {
             "tenant_id": place["tenant_id"],
@@ -66,6 +74,10 @@ class Devices:
             message = said.message
         except VaultError as broken:
             outcome, message = "device_refused", str(broken)
+        # One device nobody foresaw must not keep the others from being looked after.
+        except Exception as unforeseen:  # noqa: BLE001
+            log.error("authority_check_failed", unforeseen, device_id=row["device_id"])
+            outcome, message = "unavailable", type(unforeseen).__name__
         log.event("authority_device_checked", device_id=row["device_id"], outcome=outcome)
         context = credentials_context(
             row["tenant_id"], row["outlet"]["outlet_id"], row["environment"]

@@ -242,6 +242,13 @@ class Authority(Protocol):
     `submit` and `resume` raise the children of NotAccepted and nothing else on purpose.
     """
 
+    def reference(self, facts: Mapping[str, Any], outlet: Outlet) -> str:
+        """The `authority_ref` that `register` will give; asks nobody.
+
+        errors.InvalidParameter names each malformed field.
+        """
+        ...
+
     async def register(
         self, facts: Mapping[str, Any], outlet: Outlet, environment: str
     ) -> Registration:

@@ -264,11 +264,12 @@ def test_outcome_that_nobody_can_tell_is_never_sent_again_by_itself(till: Till, 
     assert till.alerts() == ["authority_outcome_unknown"]
     till.report()
     assert till.status(sale) == "FAILED"
+    # Before the retry, whose attempt begins at once.
+    dgi.settings(replays=True)
     asked_again = till.owner.post(
         f"/authority-sync/documents/{sale['id']}/retry", json={"reason": "It may answer now"}
     )
     assert asked_again.json()["status"] == "RETRY"
-    dgi.settings(replays=True)
     till.wait(sale, "SYNCED")
     assert len(dgi.books(till.nim)["confirmed"]) == 1
     assert till.alerts() == []
@@ -485,9 +486,13 @@ def test_what_is_not_there_is_exported_for_reporting_by_hand(till: Till, dgi: Dg
 def test_device_the_dgi_does_not_know_is_not_stored(
     facts: Json, status: int, code: str, till: Till
 ) -> None:
+    device = f"/authority-sync/devices/{till.outlet_id}"
+    till.owner.delete(device).raise_for_status()
+
     answer = till.register(**facts)
 
     assert (answer.status_code, answer.json()["code"]) == (status, code)
+    assert till.owner.delete(device).status_code == 404
 
 
 def test_token_is_sealed_and_shown_masked(till: Till, house: House) -> None:
@@ -547,6 +552,24 @@ def test_daily_look_finds_an_ending_token_and_other_rates(
     house.books.run("update sync.authority_devices set checked_at = null")
     poke(house, "/checks")
     assert till.alerts() == []
+
+
+def test_device_that_cannot_be_looked_after_does_not_keep_the_others_from_it(
+    till: Till, dgi: Dgi, house: House
+) -> None:
+    house.books.run(
+        "update sync.authority_devices set checked_at = null, jurisdiction = 'ZW'"
+        " where outlet_id = %s",
+        till.outlet_id,
+    )
+    other = Till(house, dgi)
+    house.books.run(
+        "update sync.authority_devices set checked_at = now() - interval '25 hours'"
+        " where outlet_id = %s",
+        other.outlet_id,
+    )
+
+    assert poke(house, "/checks") == {"checked": 2}
 
 
 def test_credentials_follow_a_new_master_key(till: Till, house: House) -> None:

@@ -142,6 +142,16 @@ def test_a_device_with_wrong_facts_is_refused_by_name(till: Till) -> None:
     assert [error["pointer"] for error in refused.json()["errors"]] == ["/branch_id"]
 
 
+def test_another_branch_is_refused_before_kra_gives_its_only_key(till: Till) -> None:
+    branch = f"{next(_branches):02d}"
+
+    refused = till.register(branch)
+    till.owner.delete(f"/authority-sync/devices/{till.outlet_id}").raise_for_status()
+
+    assert (refused.status_code, refused.json()["code"]) == (409, "40914")
+    assert till.register(branch).status_code == 201
+
+
 def test_a_day_of_two_branches_is_at_kra_once_whatever_is_lost(
     house: House, kra: TaxOffice
 ) -> None:

@@ -72,6 +72,9 @@ class Emcf:
     def __init__(self, bases: Mapping[str, str], transport: Transport) -> None:
         self._bases, self._wire = dict(bases), Wire(transport)
 
+    def reference(self, facts: Mapping[str, Any], outlet: Outlet) -> str:
+        return _checked(facts, outlet)["nim"]
+
     async def register(
         self, facts: Mapping[str, Any], outlet: Outlet, environment: str
     ) -> Registration:

@@ -100,6 +100,9 @@ class Etims:
     async def aclose(self) -> None:
         await self._wire.aclose()
 
+    def reference(self, facts: Mapping[str, Any], outlet: Outlet) -> str:
+        return f"{outlet.tin}/{_facts(facts).branch_id}"
+
     async def register(
         self, facts: Mapping[str, Any], outlet: Outlet, environment: str
     ) -> Registration:
@@ -130,7 +133,7 @@ class Etims:
         except (KeyError, TypeError, ValueError, Duplicate) as strange:
             raise AuthorityUnavailable("KRA's answer was not understood") from strange
         return Registration(
-            authority_ref=f"{outlet.tin}/{given.branch_id}",
+            authority_ref=self.reference(facts, outlet),
             credentials=secret.model_dump_json().encode(),
             masked={"branch_id": given.branch_id, "control_unit": state.control_unit},
             # A device that is registered again keeps its articles and its numbers.

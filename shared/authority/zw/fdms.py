@@ -70,6 +70,13 @@ class Fdms:
         """gateways: by environment."""
         self._gateways, self._now = gateways, now
 
+    def reference(
+        self,
+        facts: Mapping[str, Any],
+        outlet: Outlet,  # noqa: ARG002  devices are counted for the whole country
+    ) -> str:
+        return str(read_facts(facts).device_id)
+
     async def register(
         self, facts: Mapping[str, Any], outlet: Outlet, environment: str
     ) -> Registration:

@@ -44,6 +44,60 @@ end
 $$;
 comment on function sync.begin_registration is 'Whether the caller may register a device for this outlet, and what the authority is to be told of it.';
 
+create function sync.device_for(outlet fiscal.outlets, jurisdiction text, authority_ref text)
+returns sync.authority_devices
+language plpgsql
+volatile
+security definer -- callers may not read devices
+set search_path = ''
+as $$
+#variable_conflict use_column
+declare
+    device sync.authority_devices;
+begin
+    select d.* into device
+    from sync.authority_devices as d
+    where d.outlet_id = (device_for.outlet).outlet_id and d.status = 'active'
+    for update;
+    if device.authority_ref <> device_for.authority_ref then
+        perform public.refuse('40914', format(
+            'This outlet already speaks as %s; retire that device first.', device.authority_ref
+        ));
+    elsif exists (
+        select from sync.authority_devices as d
+        where
+            d.jurisdiction = device_for.jurisdiction and d.environment = (device_for.outlet).environment
+            and d.status = 'active' and d.authority_ref = device_for.authority_ref
+            and d.outlet_id <> (device_for.outlet).outlet_id
+    ) then
+        perform public.refuse('40914', format('%s belongs to another outlet.', device_for.authority_ref));
+    end if;
+    return device;
+end
+$$;
+comment on function sync.device_for is
+'The device of this name that an outlet speaks as, locked; all null when it may get it. 40914 when it speaks as another one, or the device is another outlet''s.';
+
+create function sync.check_registration(outlet_id text, jurisdiction text, authority_ref text)
+returns void
+language plpgsql
+volatile
+security definer -- callers may not read devices
+set search_path = ''
+as $$
+#variable_conflict use_column
+declare
+    caller public.caller := public.authorize('credentials:manage', 'manage');
+begin
+    perform sync.device_for(
+        fiscal.outlet_of(caller, check_registration.outlet_id), check_registration.jurisdiction,
+        check_registration.authority_ref
+    );
+end
+$$;
+comment on function sync.check_registration is
+'Refuses what put_device would, before the authority spends a key that it gives once. 40914.';
+
 create function sync.put_device(
     tenant_id text, environment text, outlet_id text, jurisdiction text, authority_ref text, sealed text,
     key_version integer, masked jsonb, state jsonb, expires_at timestamptz
@@ -65,22 +119,8 @@ begin
         perform public.refuse('40401', 'This device belongs to another tenant or environment.');
     end if;
     perform fiscal.lock_outlet(outlet.outlet_id);
-    select d.* into device
-    from sync.authority_devices as d
-    where d.outlet_id = outlet.outlet_id and d.status = 'active'
-    for update;
-    if device.authority_ref <> put_device.authority_ref then
-        perform public.refuse('40914', format(
-            'This outlet already speaks as %s; retire that device first.', device.authority_ref
-        ));
-    elsif exists (
-        select from sync.authority_devices as d
-        where
-            d.jurisdiction = put_device.jurisdiction and d.environment = caller.environment and d.status = 'active'
-            and d.authority_ref = put_device.authority_ref and d.outlet_id <> outlet.outlet_id
-    ) then
-        perform public.refuse('40914', format('%s belongs to another outlet.', put_device.authority_ref));
-    elsif device.device_id is not null then
+    device := sync.device_for(outlet, put_device.jurisdiction, put_device.authority_ref);
+    if device.device_id is not null then
         -- A renewed token of the same device: its state goes on, and whatever held it is looked at anew.
         update sync.authority_devices as d
         set
