@@ -25992,6 +25992,11 @@ begin
         perform fiscal.check_same_taxes(document, original.payload::jsonb);
     end if;
     if kind.is_credit then
+        if (document #>> '{fx,rate}')::numeric <> (original.payload::jsonb #>> '{fx,rate}')::numeric then
+            perform public.refuse_field('42275', '/fx/rate', format(
+                'a credit is converted as its original was, at %s', original.payload::jsonb #>> '{fx,rate}'
+            ));
+        end if;
         perform fiscal.check_creditable(document, original, original_of.total_minor);
     end if;
     return original;
@@ -29479,6 +29484,11 @@ begin
             );
         end if;
     end if;
+    moved := sync.advance(item.sync_id, 'accept', null, null, null);
+    if moved.sync_id is null then
+        -- Old news: others moved the device's state on since, and it must not go back.
+        return item.status;
+    end if;
     update sync.authority_devices as d
     set
         state = case
@@ -29492,13 +29502,8 @@ begin
         d.device_id = conclude_accepted.device_id
         -- A busy outlet's row is written only when something is to be written.
         and (d.failures > 0 or jsonb_typeof(acceptance -> 'device_state') = 'object');
-    moved := sync.advance(item.sync_id, 'accept', null, null, null);
-    if moved.sync_id is null then
-        return item.status;
-    end if;
     if item.last_error_code is not null then
-        perform public.resolve_alert('authority_outcome_unknown', item.subject, 'the authority has it');
-        perform public.resolve_alert('authority_sync_failed', item.subject, 'the authority has it');
+        perform sync.close_alerts(item.subject, 'the authority has it');
         perform public.resolve_alert('authority_unavailable', conclude_accepted.device_id, 'it takes documents again');
         perform public.resolve_alert('authority_device_refused', conclude_accepted.device_id, 'it is taken again');
     end if;
@@ -30134,6 +30139,60 @@ end
 $$;
 comment on function sync.begin_registration is 'Whether the caller may register a device for this outlet, and what the authority is to be told of it.';
 
+create function sync.device_for(outlet fiscal.outlets, jurisdiction text, authority_ref text)
+returns sync.authority_devices
+language plpgsql
+volatile
+security definer -- callers may not read devices
+set search_path = ''
+as $$
+#variable_conflict use_column
+declare
+    device sync.authority_devices;
+begin
+    select d.* into device
+    from sync.authority_devices as d
+    where d.outlet_id = (device_for.outlet).outlet_id and d.status = 'active'
+    for update;
+    if device.authority_ref <> device_for.authority_ref then
+        perform public.refuse('40914', format(
+            'This outlet already speaks as %s; retire that device first.', device.authority_ref
+        ));
+    elsif exists (
+        select from sync.authority_devices as d
+        where
+            d.jurisdiction = device_for.jurisdiction and d.environment = (device_for.outlet).environment
+            and d.status = 'active' and d.authority_ref = device_for.authority_ref
+            and d.outlet_id <> (device_for.outlet).outlet_id
+    ) then
+        perform public.refuse('40914', format('%s belongs to another outlet.', device_for.authority_ref));
+    end if;
+    return device;
+end
+$$;
+comment on function sync.device_for is
+'The device of this name that an outlet speaks as, locked; all null when it may get it. 40914 when it speaks as another one, or the device is another outlet''s.';
+
+create function sync.check_registration(outlet_id text, jurisdiction text, authority_ref text)
+returns void
+language plpgsql
+volatile
+security definer -- callers may not read devices
+set search_path = ''
+as $$
+#variable_conflict use_column
+declare
+    caller public.caller := public.authorize('credentials:manage', 'manage');
+begin
+    perform sync.device_for(
+        fiscal.outlet_of(caller, check_registration.outlet_id), check_registration.jurisdiction,
+        check_registration.authority_ref
+    );
+end
+$$;
+comment on function sync.check_registration is
+'Refuses what put_device would, before the authority spends a key that it gives once. 40914.';
+
 create function sync.put_device(
     tenant_id text, environment text, outlet_id text, jurisdiction text, authority_ref text, sealed text,
     key_version integer, masked jsonb, state jsonb, expires_at timestamptz
@@ -30155,22 +30214,8 @@ begin
         perform public.refuse('40401', 'This device belongs to another tenant or environment.');
     end if;
     perform fiscal.lock_outlet(outlet.outlet_id);
-    select d.* into device
-    from sync.authority_devices as d
-    where d.outlet_id = outlet.outlet_id and d.status = 'active'
-    for update;
-    if device.authority_ref <> put_device.authority_ref then
-        perform public.refuse('40914', format(
-            'This outlet already speaks as %s; retire that device first.', device.authority_ref
-        ));
-    elsif exists (
-        select from sync.authority_devices as d
-        where
-            d.jurisdiction = put_device.jurisdiction and d.environment = caller.environment and d.status = 'active'
-            and d.authority_ref = put_device.authority_ref and d.outlet_id <> outlet.outlet_id
-    ) then
-        perform public.refuse('40914', format('%s belongs to another outlet.', put_device.authority_ref));
-    elsif device.device_id is not null then
+    device := sync.device_for(outlet, put_device.jurisdiction, put_device.authority_ref);
+    if device.device_id is not null then
         -- A renewed token of the same device: its state goes on, and whatever held it is looked at anew.
         update sync.authority_devices as d
         set
@@ -30551,6 +30596,9 @@ begin
         return false;
     end if;
     perform sync.advance(refused, 'retry', now(), null, null);
+    update sync.authority_sync_queue as q
+    set quick_attempts = 0, grace_from = now()
+    where q.sync_id = refused;
     return true;
 end
 $$;
@@ -30926,7 +30974,7 @@ begin
             ),
             'device', sync.device_item(d),
             'document', sync.document_item(q.invoice_id),
-            'original', sync.original_item(q.original_invoice_id)
+            'original', sync.original_item(q.original_invoice_id, q.sync_id)
         )
         from sync.authority_sync_queue as q
         inner join sync.authority_devices as d on d.device_id = work_item.device_id
@@ -31000,7 +31048,7 @@ end
 $$;
 comment on function sync.document_item is 'A signed document as it was sealed; null when it is not signed.';
 
-create function sync.original_item(invoice_id text)
+create function sync.original_item(invoice_id text, before_sync_id bigint)
 returns jsonb
 language plpgsql
 stable
@@ -31019,6 +31067,15 @@ begin
                 )
                 from fiscal.authority_elements as e
                 where e.invoice_id = i.invoice_id
+            ),
+            'credited', (
+                select coalesce(jsonb_agg(credit.payload::jsonb order by q.sync_id), '[]')
+                from sync.authority_sync_queue as q
+                inner join fiscal.invoices as credit on credit.invoice_id = q.invoice_id
+                where
+                    q.original_invoice_id = i.invoice_id and q.sync_id < original_item.before_sync_id
+                    and q.status in ('PENDING', 'SUBMITTED', 'RETRY', 'SYNCED')
+                    and credit.invoice_type in ('credit_note', 'export_credit')
             )
         )
         from fiscal.invoices as i
@@ -31026,7 +31083,8 @@ begin
     );
 end
 $$;
-comment on function sync.original_item is 'The document that a credit credits, with what the authority said of it.';
+comment on function sync.original_item is
+'The document that a credit credits, with what the authority said of it and the credits before this one.';
 
 create function sync.note_progress(
     sync_id bigint, attempt integer, progress jsonb, device_id text, device_state jsonb
@@ -31851,7 +31909,7 @@ using (
 
 grant usage on schema sync to fn_authority_sync;
 grant execute on function
-sync.claim, sync.note_progress, sync.record_attempt, sync.begin_registration, sync.put_device, sync.list_devices,
+sync.claim, sync.note_progress, sync.record_attempt, sync.begin_registration, sync.check_registration, sync.put_device, sync.list_devices,
 sync.retire_device, sync.set_consent, sync.claim_checks, sync.record_check, sync.claim_reseal, sync.record_reseal,
 sync.get_status, sync.list_open, sync.decide, sync.set_switch, sync.list_days, sync.end_day
 to fn_authority_sync;
