@@ -1,4 +1,4 @@
-"""A report as PDF, A4: what it is about, its totals, then every tax group that was used."""
+"""A report as PDF, A4: what it is about, its totals, then every tax group."""
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
@@ -8,16 +8,22 @@ from fpdf import FPDF
 from fpdf.enums import Align, XPos, YPos
 
 from functions.reports.files import about
+from shared.fiscal.printing.figures import number, percentage, utc_text
+from shared.fiscal.printing.wording import WORDS
 
 _WIDTH_MM: Final = 180
 _LINE_MM: Final = 5.2
+_WORDS: Final = WORDS["en"]
 _TITLES: Final = {"z": "Z report", "x": "X report", "periodic": "Periodic report"}
 _SIDES: Final = ("sales", "credits", "net")
+_TAXES: Final = ("Base sold", "Tax sold", "Base credited", "Tax credited", "Net tax")
 # What stands in the heading already.
 _HEADED: Final = ("schema_version", "report_type", "fiscal_number", "merchant_name", "outlet_name")
 # What a reader looks for first; the rest follows as it is named.
 _FIRST: Final = (
+    "jurisdiction",
     "merchant_tin",
+    "outlet_code",
     "business_date",
     "from",
     "to",
@@ -37,6 +43,8 @@ def as_pdf(report: Mapping[str, Any], sealed: Mapping[str, Any] | None) -> bytes
     pdf.set_creation_date(datetime.fromisoformat(report["generated_at"]))
     title = f"{_TITLES[report['report_type']]} {report.get('fiscal_number', '')}".strip()
     pdf.set_title(title)
+    pdf.set_lang("en")
+    pdf.core_fonts_encoding = "windows-1252"
     pdf.set_margin(15)
     pdf.set_auto_page_break(auto=True, margin=15)
     pdf.add_page()
@@ -56,9 +64,13 @@ def _sums(pdf: FPDF, report: Mapping[str, Any]) -> None:
     _heading(pdf, "Totals")
     _table(
         pdf,
-        ("Currency", "", "Subtotal", "Tax", "Total"),
+        ("Currency", "", "Before tax", "Tax", "Total"),
         [
-            (one["currency"], side, *(one[side][m] for m in ("subtotal", "total_tax", "total")))
+            (
+                one["currency"],
+                side.capitalize(),
+                *(_amount(one[side][m]) for m in ("subtotal", "total_tax", "total")),
+            )
             for one in report["grand_totals"]
             for side in _SIDES
         ],
@@ -67,21 +79,28 @@ def _sums(pdf: FPDF, report: Mapping[str, Any]) -> None:
     _heading(pdf, "Tax groups")
     _table(
         pdf,
-        ("Group", "Rate", "Currency", "Base sold", "Tax", "Base credited", "Tax", "Net tax"),
-        [(one["code"], one["rate"], one["currency"], *_taxes(one)) for one in report["tax_totals"]],
+        ("Group", "Rate", "Currency", *_TAXES),
+        [
+            (one["code"], _rate(one["rate"]), one["currency"], *_taxes(one))
+            for one in report["tax_totals"]
+        ],
         (16, 14, 18, 30, 26, 30, 22, 24),
     )
     _heading(pdf, f"Tax return, in {report['tax_return']['currency']}")
     _table(
         pdf,
-        ("Group", "Rate", "Base sold", "Tax", "Base credited", "Tax", "Net tax"),
-        [(one["code"], one["rate"], *_taxes(one)) for one in report["tax_return"]["groups"]],
+        ("Group", "Rate", *_TAXES),
+        [(one["code"], _rate(one["rate"]), *_taxes(one)) for one in report["tax_return"]["groups"]],
         (20, 18, 32, 28, 32, 24, 26),
     )
+    pdf.ln(_LINE_MM)
     _table(
         pdf,
-        ("Treatment", "Base sold", "Tax", "Base credited", "Tax", "Net tax"),
-        [(one["treatment"], *_taxes(one)) for one in report["tax_return"]["by_treatment"]],
+        ("Treatment", *_TAXES),
+        [
+            (one["treatment"].capitalize(), *_taxes(one))
+            for one in report["tax_return"]["by_treatment"]
+        ],
         (38, 32, 28, 32, 24, 26),
     )
     _heading(pdf, "Payments")
@@ -89,7 +108,11 @@ def _sums(pdf: FPDF, report: Mapping[str, Any]) -> None:
         pdf,
         ("Method", "Currency", "Received", "Given back", "Net"),
         [
-            (one["method"], one["currency"], *(one[side]["amount"] for side in _SIDES))
+            (
+                _label(one["method"]),
+                one["currency"],
+                *(_amount(one[side]["amount"]) for side in _SIDES),
+            )
             for one in report["payments"]
         ],
         (45, 25, 40, 35, 35),
@@ -98,14 +121,15 @@ def _sums(pdf: FPDF, report: Mapping[str, Any]) -> None:
     _table(
         pdf,
         ("Type", "Count"),
-        [(name, str(count)) for name, count in report["counts_by_type"].items()],
+        [(_label(name), str(count)) for name, count in report["counts_by_type"].items()],
         (60, 40),
     )
 
 
 def _taxes(one: Mapping[str, Any]) -> tuple[str, ...]:
     sold, credited = one["sales"], one["credits"]
-    return (sold["base"], sold["tax"], credited["base"], credited["tax"], one["net"]["tax"])
+    figures = (sold["base"], sold["tax"], credited["base"], credited["tax"], one["net"]["tax"])
+    return tuple(map(_amount, figures))
 
 
 def _seal(pdf: FPDF, report: Mapping[str, Any], sealed: Mapping[str, Any] | None) -> None:
@@ -115,7 +139,7 @@ def _seal(pdf: FPDF, report: Mapping[str, Any], sealed: Mapping[str, Any] | None
             pdf,
             ("Currency", "Sales", "Credits", "Net", "Tax"),
             [
-                tuple(one[member] for member in ("currency", "sales", "credits", "net", "tax"))
+                (one["currency"], *(_amount(one[m]) for m in ("sales", "credits", "net", "tax")))
                 for one in report["perpetual_totals"]
             ],
             (20, 40, 40, 40, 40),
@@ -132,40 +156,73 @@ def _seal(pdf: FPDF, report: Mapping[str, Any], sealed: Mapping[str, Any] | None
 def _facts(pdf: FPDF, facts: Mapping[str, str]) -> None:
     for name, value in facts.items():
         pdf.set_font("helvetica", style="B", size=7.5)
-        pdf.cell(42, _LINE_MM, name.replace("_", " "))
+        pdf.cell(42, _LINE_MM, _label(name))
         pdf.set_font("helvetica", size=7.5)
-        pdf.cell(_WIDTH_MM - 42, _LINE_MM, _latin(value), new_x=XPos.LMARGIN, new_y=YPos.NEXT)
+        shown = _western(_fact(name, value))
+        pdf.cell(_WIDTH_MM - 42, _LINE_MM, shown, new_x=XPos.LMARGIN, new_y=YPos.NEXT)
 
 
 def _heading(pdf: FPDF, text: str) -> None:
     pdf.ln(_LINE_MM)
+    if pdf.will_page_break(5 * _LINE_MM):  # a heading stays with what it heads
+        pdf.add_page()
     _text(pdf, text, size=12)
 
 
 def _text(pdf: FPDF, text: str, size: int) -> None:
     pdf.set_font("helvetica", size=size)
-    pdf.cell(_WIDTH_MM, size * 0.55, _latin(text), new_x=XPos.LMARGIN, new_y=YPos.NEXT)
+    pdf.cell(_WIDTH_MM, size * 0.55, _western(text), new_x=XPos.LMARGIN, new_y=YPos.NEXT)
 
 
 def _table(
     pdf: FPDF, head: Sequence[str], body: Sequence[Sequence[str]], widths: Sequence[int]
 ) -> None:
     if not body:
-        _text(pdf, "none", size=9)
+        _text(pdf, "None", size=9)
         return
     # A column of amounts ends where its name ends.
     aligns = [Align.R if _is_amount(cell) else Align.L for cell in body[0]]
-    for number, row in enumerate((head, *body)):
-        pdf.set_font("helvetica", style="B" if number == 0 else "", size=7.5)
-        for cell, width, align in zip(row, widths, aligns, strict=True):
-            pdf.cell(width, _LINE_MM, _latin(cell), border="B", align=align)
-        pdf.ln(_LINE_MM)
+    _row(pdf, head, widths, aligns, style="B")
+    for row in body:
+        if pdf.will_page_break(_LINE_MM):
+            pdf.add_page()
+            _row(pdf, head, widths, aligns, style="B")
+        _row(pdf, row, widths, aligns)
+
+
+def _row(
+    pdf: FPDF, cells: Sequence[str], widths: Sequence[int], aligns: Sequence[Align], style: str = ""
+) -> None:
+    pdf.set_font("helvetica", style=style, size=7.5)
+    for cell, width, align in zip(cells, widths, aligns, strict=True):
+        pdf.cell(width, _LINE_MM, _western(cell), border="B", align=align)
+    pdf.ln(_LINE_MM)
 
 
 def _is_amount(cell: str) -> bool:
     return cell.lstrip("-")[:1].isdigit()
 
 
-def _latin(text: str) -> str:
+def _amount(text: str) -> str:
+    return number(text, _WORDS)
+
+
+def _rate(fraction: str) -> str:
+    return percentage(fraction, _WORDS) if fraction else ""
+
+
+def _label(name: str) -> str:
+    """Write "merchant_tin" as Merchant TIN."""
+    words = name.replace("_", " ")
+    return (words[:1].upper() + words[1:]).replace(" tin", " TIN").replace(" id", " ID")
+
+
+def _fact(name: str, value: str) -> str:
+    if name.endswith("_at"):
+        return utc_text(value)
+    return {"true": "yes", "false": "no"}.get(value, value)
+
+
+def _western(text: str) -> str:
     # The fonts that every reader has know no other letters; embedding one would be 700 kB a report.
-    return text.encode("latin-1", "replace").decode("latin-1")
+    return text.encode("windows-1252", "replace").decode("windows-1252")

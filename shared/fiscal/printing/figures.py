@@ -8,8 +8,9 @@ from shared.fiscal.printing.wording import Words
 
 def number(text: str, words: Words) -> str:
     """Write "1160.5" as 1 160,5 or 1,160.5; what follows the point stays as it is."""
-    whole, _, decimals = text.partition(".")
-    grouped = f"{int(whole):,}".replace(",", words.thousands)
+    sign = "-" if text.startswith("-") else ""  # int("-0") would lose it
+    whole, _, decimals = text.removeprefix("-").partition(".")
+    grouped = sign + f"{int(whole):,}".replace(",", words.thousands)
     return f"{grouped}{words.point}{decimals}" if decimals else grouped
 
 
