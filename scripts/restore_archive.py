@@ -7,7 +7,8 @@ With --database, the rows go into a schema of their own there, beside nothing th
 bucket is that of OSS_ENDPOINT, OSS_REGION, OSS_BUCKET, OSS_ACCESS_KEY_ID and OSS_ACCESS_KEY_SECRET;
 without OSS_BUCKET it is the local stack's. Objects that no range is made of are named: what the
 storage spoilt has a whole copy beside it. Exit code 0: every entry is what was sealed. 1: it is
-not, and each line says what is wrong. 2: the archive cannot be read.
+not, and each line says what is wrong. 2: the archive cannot be read, or
+not restored.
 """
 
 import argparse
@@ -61,7 +62,8 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--schema", default="restored", help="a new schema there")
     wanted = parser.parse_args(arguments)
     walk, ranges, findings = Walk(), list[Archived](), list[str]()
-    objects, unused = Objects(place()), list[str]()
+    bucket = place()
+    objects, unused = Objects(bucket), list[str]()
     try:
         published = keys_in(wanted.keys) if wanted.keys else None
         names, used = objects.names(wanted.prefix), set[str]()
@@ -76,7 +78,10 @@ def main(arguments: list[str] | None = None) -> int:
             if name not in used:
                 spoilt = "" if is_whole(name, b"".join(objects.read(name))) else ", spoilt"
                 unused.append(f"not used: {name}{spoilt}")
-    except (Unreadable, UnreadableFile, Missing, Refused, StoreUnavailable) as problem:
+    except StoreUnavailable as problem:
+        print(f"restore-archive: no answer from {bucket.endpoint}: {problem}", file=sys.stderr)
+        return 2
+    except (Unreadable, UnreadableFile, Missing, Refused) as problem:
         print(f"restore-archive: {problem}", file=sys.stderr)
         return 2
     if not ranges:
@@ -88,7 +93,11 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"NOT verified: {len(findings)} findings in {walk.entries} entries")
         return 1
     if wanted.database:
-        restore(ranges, wanted.database, wanted.schema)
+        try:
+            restore(ranges, wanted.database, wanted.schema)
+        except psycopg.Error as problem:
+            print(f"restore-archive: nothing was restored: {problem}", file=sys.stderr)
+            return 2
         print(f"restored into schema {wanted.schema}")
     whose = "the archive's own keys" if published is None else "the published keys"
     print(f"verified with {whose}: {walk.entries} entries, {walk.documents} documents")

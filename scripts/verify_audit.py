@@ -65,7 +65,8 @@ def main(arguments: list[str] | None = None) -> int:
     for line in wrong[:SHOWN]:
         print(f"  FAIL  {line}")
     if wrong:
-        print(f"NOT verified: {len(wrong)} findings, {SHOWN} are shown at most")
+        more = f"; the first {SHOWN} are shown" if len(wrong) > SHOWN else ""
+        print(f"NOT verified. Findings: {len(wrong)}{more}")
         return 1
     for one in stretches:
         print(f"verified: {one.path.name}: {one.entries} entries{one.ends}")
@@ -99,7 +100,7 @@ def _check(stretch: Stretch, keys: Keys | None) -> Iterator[str]:
         with ZipFile(stretch.path) as archive:
             yield from _check_files(stretch, archive, keys)
     except OSError as unread:
-        raise Unreadable(f"{stretch.path} cannot be read: {unread}") from None
+        raise Unreadable(f"{stretch.path} cannot be read: {unread.strerror or unread}") from None
     except (BadZipFile, zlib.error, EOFError) as broken:
         yield f"the archive is damaged: {broken}"
     except (ValueError, KeyError, TypeError) as odd:

@@ -85,8 +85,10 @@ def read(path: Path) -> Any:
     """The JSON in a file. Raises Unreadable, also when a member is there twice."""
     try:
         return json.loads(path.read_text(encoding="utf-8"), object_pairs_hook=once)
-    except (OSError, ValueError, RecursionError) as unread:
-        raise Unreadable(f"{path} cannot be read: {unread}") from None
+    except OSError as unread:
+        raise Unreadable(f"{path} cannot be read: {unread.strerror}") from None
+    except (ValueError, RecursionError) as broken:
+        raise Unreadable(f"{path} is not JSON: {broken}") from None
 
 
 def once(members: list[tuple[str, Any]]) -> dict[str, Any]:

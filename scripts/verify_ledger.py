@@ -4,8 +4,8 @@
 
 Computes the hash of every journal again, from its content and the hash before it, and adds up what
 each account holds by these journals. Names the first journal that is not what was booked (exit
-code 1). Files are given in the order of their numbers. Standard library only, and none of ours, so
-this one file can be copied to wherever the books are to be verified.
+code 1; 2: a file cannot be read). Files are given in the order of their numbers. Standard library
+only, and none of ours, so this one file can be copied to wherever the books are to be verified.
 """
 
 import hashlib
@@ -15,10 +15,15 @@ from pathlib import Path
 from typing import Any
 
 FORMAT = "stalela.ledger.proof.v1"
+MEMBERS = {"tenant_id", "environment", "from", "to", "previous_hash", "head", "journals"}
 
 
 class NotProved(Exception):
     """The books are not what they claim; the message names the first journal that shows it."""
+
+
+class Unreadable(Exception):
+    """A file is missing, damaged, or no answer of GET /ledger/proof."""
 
 
 Json = dict[str, Any]
@@ -41,6 +46,9 @@ def main() -> int:
     except NotProved as problem:
         print(f"verify-ledger: {problem}", file=sys.stderr)
         return 1
+    except Unreadable as problem:
+        print(f"verify-ledger: {problem}", file=sys.stderr)
+        return 2
     for (account, currency), minor in sorted(held.items()):
         print(f"  {account} {currency} {'debit' if minor >= 0 else 'credit'} {abs(minor)}")
     print(f"verified: every hash is that of its journal; the last is {last[1]}")
@@ -48,13 +56,17 @@ def main() -> int:
 
 
 def read(name: str) -> Json:
-    """The document in a file. Raises NotProved when it is none of ours."""
+    """The document in a file. Raises Unreadable when it is none of ours."""
     try:
         proof = json.loads(Path(name).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as unread:
-        raise NotProved(f"{name} cannot be read: {unread}") from None
+    except OSError as unread:
+        raise Unreadable(f"{name} cannot be read: {unread.strerror}") from None
+    except ValueError as broken:
+        raise Unreadable(f"{name} is not JSON: {broken}") from None
     if not isinstance(proof, dict) or proof.get("format") != FORMAT:
-        raise NotProved(f"{name} is no {FORMAT}")
+        raise Unreadable(f"{name} is not an answer of GET /ledger/proof ({FORMAT})")
+    if missing := MEMBERS - proof.keys():
+        raise Unreadable(f"{name} is cut off: it has no {', '.join(sorted(missing))}")
     return proof
 
 

@@ -283,5 +283,8 @@ def _instant(text: str) -> datetime:
 def _sentence(invalid: ValidationError) -> str:
     found = invalid.errors(include_url=False, include_context=False, include_input=False)
     return "; ".join(
-        f"{'.'.join(str(part) for part in each['loc']) or 'it'}: {each['msg']}" for each in found
+        f"{'.'.join(str(part) for part in each['loc']) or 'the file'}: "
+        # The text of pydantic names a class of ours.
+        + ("must be an object" if each["type"] == "model_type" else each["msg"])
+        for each in found
     )

@@ -402,6 +402,27 @@ def test_archive_is_restored_into_a_scratch_schema_and_verifies(
 
 @pytest.mark.parametrize("kind", ["ledger", "manifest"])
 @pytest.mark.usefixtures("at_the_store")
+def test_archive_that_cannot_be_restored_is_one_sentence(
+    outlet: Outlet, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    outlet.sealed()
+    (manifest,) = archived(outlet)
+    keys = tmp_path / "keys.json"
+    keys.write_text("{")
+
+    codes = [
+        restore_archive.main([manifest["prefix"], *options])
+        for options in ([f"--keys={keys}"], ["--keys=none.json"], ["--database=port=1 host=::1"])
+    ]
+
+    said = capsys.readouterr().err.splitlines()
+    assert codes == [2, 2, 2]
+    assert f"{keys} is no answer of /verify/keys" in said[0]
+    assert said[1] == "restore-archive: none.json cannot be read: No such file or directory"
+    assert said[2].startswith("restore-archive: nothing was restored: connection")
+
+
+@pytest.mark.usefixtures("at_the_store")
 def test_corrupted_object_is_found(
     kind: str, outlet: Outlet, house: House, store: Vaulted, capsys: pytest.CaptureFixture[str]
 ) -> None:

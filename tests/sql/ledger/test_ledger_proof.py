@@ -213,7 +213,6 @@ def test_the_sql_verifier_and_the_script_agree(
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        ({"format": "something"}, "is no stalela.ledger.proof.v1"),
         ({"tenant_id": "tn_other"}, "does not begin"),
         ({"to": 9}, "number 6 is missing"),
         ({"head": {"number": 5, "hash": "0" * 64}}, "the head of the chain"),
@@ -229,6 +228,25 @@ def test_a_proof_that_claims_something_else_is_refused(
     done = verify(file)
 
     assert done.returncode == 1
+    assert message in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "is not JSON"),
+        ("[]", "is not an answer of GET /ledger/proof"),
+        ('{"format": "stalela.ledger.proof.v2"}', "is not an answer of GET /ledger/proof"),
+        ('{"format": "stalela.ledger.proof.v1", "from": 1}', "it has no environment, head"),
+    ],
+)
+def test_a_file_that_is_no_proof_is_not_judged(tmp_path: Path, text: str, message: str) -> None:
+    file = tmp_path / "proof.json"
+    file.write_text(text)
+
+    done = verify(file)
+
+    assert done.returncode == 2
     assert message in done.stderr
 
 

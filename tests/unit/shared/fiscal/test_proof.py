@@ -329,7 +329,7 @@ def test_key_must_have_been_the_one_in_use(file: Json, members: Json, found: set
     "published", [None, [], {}, {"keys": [{}]}, key_list(alg="none"), key_list(valid_until="soon")]
 )
 def test_list_that_is_no_list_of_keys_is_refused(published: Any) -> None:
-    with pytest.raises(ValueError, match=r"keys|it:"):
+    with pytest.raises(ValueError, match=r"keys|the file: must be an object"):
         read_keys(published)
 
 
@@ -369,9 +369,9 @@ def test_script_names_what_is_wrong(saved: list[str], capsys: pytest.CaptureFixt
 @pytest.mark.parametrize(
     ("text", "complaint"),
     [
-        ("", "cannot be read"),
-        ("{", "cannot be read"),
-        ("[" * 100_000, "cannot be read"),
+        ("", "is not JSON"),
+        ("{", "is not JSON"),
+        ("[" * 100_000, "is not JSON"),
         ('{"status": "fiscalized", "status": "void"}', "a member is there twice"),
     ],
 )
@@ -388,8 +388,20 @@ def test_script_refuses_what_it_cannot_read(
 def test_script_refuses_keys_that_are_none(
     saved: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    Path(saved[2]).write_text('{"keys": 1}')
+    Path(saved[2]).write_text("[]")
 
     assert main(saved) == 2
 
-    assert "is no answer of /verify/keys: keys: " in capsys.readouterr().err
+    printed = capsys.readouterr().err
+    assert printed.endswith("is no answer of /verify/keys: the file: must be an object\n")
+
+
+def test_script_names_a_file_that_is_missing(
+    saved: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path(saved[0]).unlink()
+
+    assert main(saved) == 2
+
+    printed = capsys.readouterr().err
+    assert printed == f"verify-invoice: {saved[0]} cannot be read: No such file or directory\n"
