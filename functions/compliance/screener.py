@@ -207,7 +207,9 @@ class Screener:
         if not loaded.is_usable:
             # No decision can be made, so nobody is let through.
             raise DependencyUnavailable(
-                "the sanctions lists are missing or too old", retry_after=300
+                "the sanctions lists are missing or more than three days old: an operator"
+                " imports them with POST /compliance/lists/{source}",
+                retry_after=300,
             )
         return loaded
 
