@@ -7,8 +7,8 @@ With --database, the rows go into a schema of their own there, beside nothing th
 bucket is that of OSS_ENDPOINT, OSS_REGION, OSS_BUCKET, OSS_ACCESS_KEY_ID and OSS_ACCESS_KEY_SECRET;
 without OSS_BUCKET it is the local stack's. Objects that no range is made of are named: what the
 storage spoilt has a whole copy beside it. Exit code 0: every entry is what was sealed. 1: it is
-not, and each line says what is wrong. 2: the archive cannot be read, or
-not restored.
+not, and each line says what is wrong. 2: the archive cannot be read, or not
+restored.
 """
 
 import argparse
@@ -16,6 +16,7 @@ import json
 import os
 import sys
 from collections.abc import Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import psycopg
@@ -35,6 +36,7 @@ from shared.fiscal.archived import (
     read_lines,
     read_manifest,
 )
+from shared.fiscal.proof import Keys
 from shared.objects import Missing, Objects, Place, Refused, StoreUnavailable
 
 # Which table the lines of each kind are rows of. Documents are answers of the API.
@@ -49,6 +51,16 @@ TABLES = {
 }
 
 
+@dataclass
+class ReadBack:
+    """What an archive holds, what is wrong with it, and the objects that nothing is made of."""
+
+    walk: Walk = field(default_factory=Walk)
+    ranges: list[Archived] = field(default_factory=list)
+    findings: list[str] = field(default_factory=list)
+    unused: list[str] = field(default_factory=list)
+
+
 def main(arguments: list[str] | None = None) -> int:
     """See the module's text for the exit codes."""
     parser = argparse.ArgumentParser(
@@ -61,40 +73,28 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--database", help="where to restore to, with the schemas of this release")
     parser.add_argument("--schema", default="restored", help="a new schema there")
     wanted = parser.parse_args(arguments)
-    walk, ranges, findings = Walk(), list[Archived](), list[str]()
     bucket = place()
-    objects, unused = Objects(bucket), list[str]()
     try:
         published = keys_in(wanted.keys) if wanted.keys else None
-        names, used = objects.names(wanted.prefix), set[str]()
-        for archived, parts in read(objects, names):
-            used |= parts
-            if not ranges:
-                walk = Walk(before(archived))
-            keys = keys_of(archived) if published is None else published
-            findings += walk.follow(archived, keys)
-            ranges.append(archived)
-        for name in names:
-            if name not in used:
-                spoilt = "" if is_whole(name, b"".join(objects.read(name))) else ", spoilt"
-                unused.append(f"not used: {name}{spoilt}")
+        read_back = follow(Objects(bucket), wanted.prefix, published)
     except StoreUnavailable as problem:
         print(f"restore-archive: no answer from {bucket.endpoint}: {problem}", file=sys.stderr)
         return 2
     except (Unreadable, UnreadableFile, Missing, Refused) as problem:
         print(f"restore-archive: {problem}", file=sys.stderr)
         return 2
-    if not ranges:
+    walk, findings = read_back.walk, read_back.findings
+    if not read_back.ranges:
         print(f"restore-archive: there is no manifest under {wanted.prefix}", file=sys.stderr)
         return 2
-    for line in unused + findings:
+    for line in read_back.unused + findings:
         print(line)
     if findings:
         print(f"NOT verified: {len(findings)} findings in {walk.entries} entries")
         return 1
     if wanted.database:
         try:
-            restore(ranges, wanted.database, wanted.schema)
+            restore(read_back.ranges, wanted.database, wanted.schema)
         except psycopg.Error as problem:
             print(f"restore-archive: nothing was restored: {problem}", file=sys.stderr)
             return 2
@@ -102,6 +102,23 @@ def main(arguments: list[str] | None = None) -> int:
     whose = "the archive's own keys" if published is None else "the published keys"
     print(f"verified with {whose}: {walk.entries} entries, {walk.documents} documents")
     return 0
+
+
+def follow(objects: Objects, prefix: str, published: Keys | None) -> ReadBack:
+    """All that is kept below `prefix`, proved by these keys, or by its own. Raises Unreadable."""
+    names, used, found = objects.names(prefix), set[str](), ReadBack()
+    for archived, parts in read(objects, names):
+        used |= parts
+        if not found.ranges:
+            found.walk = Walk(before(archived))
+        keys = keys_of(archived) if published is None else published
+        found.findings += found.walk.follow(archived, keys)
+        found.ranges.append(archived)
+    for name in names:
+        if name not in used:
+            spoilt = "" if is_whole(name, b"".join(objects.read(name))) else ", spoilt"
+            found.unused.append(f"not used: {name}{spoilt}")
+    return found
 
 
 def read(objects: Objects, names: list[str]) -> Iterator[tuple[Archived, set[str]]]:

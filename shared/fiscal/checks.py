@@ -6,7 +6,7 @@ from typing import Any
 
 from shared.errors import ClassificationRuleBroken, FieldError, InvoiceRuleBroken, TotalsMismatch
 from shared.fiscal.decimals import EXACT, ZERO, decimals_of, money_text, parse, rounded
-from shared.fiscal.document import Document, Item, Payment
+from shared.fiscal.document import Document, Item, Payment, refusal
 from shared.fiscal.groups import country_of
 from shared.fiscal.rules import InvoiceType, Jurisdiction
 from shared.money import scale_of, scales
@@ -30,9 +30,9 @@ def check_discount(item: Item, discount: Decimal, gross: Decimal, scale: int) ->
     """A discount has the currency's decimals and is at most the line."""
     pointer = f"/items/{item.line_no - 1}/discount_amount"
     if item.discount_amount is not None and decimals_of(item.discount_amount) > scale:
-        raise broken(pointer, f"line {item.line_no}: has at most {scale} decimals")
+        raise broken(pointer, f"has at most {scale} decimals")
     if discount > gross:
-        raise broken(pointer, f"line {item.line_no}: {discount} is more than the line's {gross}")
+        raise broken(pointer, f"is {discount}, more than the line's {gross}")
 
 
 def check_declared(document: Document, ours: Mapping[str, Any]) -> None:
@@ -52,7 +52,7 @@ def check_declared(document: Document, ours: Mapping[str, Any]) -> None:
         adjustment = {"tax_rounding_adjustment": document.tax_rounding_adjustment}
         found += _differences("", adjustment, ours)
     if found:
-        raise TotalsMismatch(f"{found[0]['pointer']}: {found[0]['detail']}", errors=found)
+        raise TotalsMismatch(refusal(found[0]["pointer"], found[0]["detail"]), errors=found)
 
 
 def check_payments(document: Document, total: Decimal, scale: int) -> None:
@@ -73,20 +73,23 @@ def check_payments(document: Document, total: Decimal, scale: int) -> None:
 
 def broken(pointer: str, rule: str) -> InvoiceRuleBroken:
     """The error of one field."""
-    field = pointer.rsplit("/", 1)[-1]
-    return InvoiceRuleBroken(f"{field}: {rule}", errors=[{"pointer": pointer, "detail": rule}])
+    return InvoiceRuleBroken(refusal(pointer, rule), errors=[{"pointer": pointer, "detail": rule}])
 
 
 def _type_of(document: Document, rules: Jurisdiction) -> InvoiceType:
     kind = rules.invoice_types.get(document.invoice_type)
     if kind is None:
-        raise broken("/invoice_type", f"is one of {', '.join(rules.invoice_types)} in {rules.code}")
+        raise broken(
+            "/invoice_type", f"must be one of {', '.join(rules.invoice_types)} in {rules.code}"
+        )
     return kind
 
 
 def _check_tin(document: Document, rules: Jurisdiction) -> None:
     if not rules.tin_pattern.fullmatch(document.merchant_tin):
-        raise broken("/merchant_tin", f"does not look like {rules.tin_pattern.pattern}")
+        raise broken(
+            "/merchant_tin", f"is not a {rules.tin_name}: it must match {rules.tin_pattern.pattern}"
+        )
 
 
 def _check_client(document: Document, rules: Jurisdiction) -> None:
@@ -94,7 +97,9 @@ def _check_client(document: Document, rules: Jurisdiction) -> None:
     classification = rules.classifications.get(client.classification)
     if classification is None:
         known = ", ".join(rules.classifications)
-        raise _classification([("/client/classification", f"is one of {known} in {rules.code}")])
+        raise _classification(
+            [("/client/classification", f"must be one of {known} in {rules.code}")]
+        )
     missing = [name for name in classification.requires if getattr(client, name) is None]
     if missing:
         raise _classification(
@@ -105,9 +110,7 @@ def _check_client(document: Document, rules: Jurisdiction) -> None:
 def _classification(found: Iterable[tuple[str, str]]) -> ClassificationRuleBroken:
     errors: list[FieldError] = [{"pointer": pointer, "detail": rule} for pointer, rule in found]
     first = errors[0]
-    return ClassificationRuleBroken(
-        f"{first['pointer'].removeprefix('/')}: {first['detail']}", errors=errors
-    )
+    return ClassificationRuleBroken(refusal(first["pointer"], first["detail"]), errors=errors)
 
 
 def _check_type(document: Document, kind: InvoiceType) -> None:
@@ -129,12 +132,17 @@ def _check_type(document: Document, kind: InvoiceType) -> None:
 def _check_currency(document: Document, rules: Jurisdiction) -> None:
     currency = document.totals.currency
     if currency not in rules.currencies:
-        raise broken("/totals/currency", f"is one of {', '.join(rules.currencies)} in {rules.code}")
+        raise broken(
+            "/totals/currency", f"must be one of {', '.join(rules.currencies)} in {rules.code}"
+        )
     if currency == rules.tax_currency:
         if document.fx is not None:
             raise broken("/fx", f"does not belong on an invoice in {currency}")
     elif document.fx is None:
-        raise broken("/fx", f"is required: tax is declared in {rules.tax_currency}")
+        raise broken(
+            "/fx",
+            f"is required with {currency}: tax is declared in {rules.tax_currency}",
+        )
     elif parse(document.fx.rate) == 0:
         raise broken("/fx/rate", "must be more than zero")
 
@@ -144,9 +152,11 @@ def _check_item(item: Item, index: int, scale: int) -> None:
     if item.line_no != index + 1:
         raise broken(f"{pointer}/line_no", f"is {item.line_no} where {index + 1} comes next")
     if item.discount_amount is not None and item.discount_percent is not None:
-        raise broken(f"{pointer}/discount_percent", f"line {item.line_no}: give one discount only")
+        raise broken(
+            f"{pointer}/discount_percent", "stands beside discount_amount: give one of them"
+        )
     if item.discount_amount is not None and decimals_of(item.discount_amount) > scale:
-        raise broken(f"{pointer}/discount_amount", f"line {item.line_no}: has {scale} decimals")
+        raise broken(f"{pointer}/discount_amount", f"has at most {scale} decimals")
 
 
 def _check_payment(payment: Payment, pointer: str, currency: str) -> None:

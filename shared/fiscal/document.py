@@ -17,6 +17,7 @@ from pydantic import (
     StringConstraints,
     model_validator,
 )
+from pydantic_core import PydanticCustomError
 
 from shared.fiscal import decimals
 
@@ -95,6 +96,16 @@ Country = Annotated[str, StringConstraints(pattern=r"^[A-Z]{2}$")]
 Currency = Annotated[str, StringConstraints(pattern=r"^[A-Z]{3}$")]
 
 
+def refusal(pointer: str, rule: str) -> str:
+    """The sentence for a field of an invoice: "line 2: tax_group …" or "totals/currency: …"."""
+    path = pointer.removeprefix("/")
+    part, _, place = path.partition("/")
+    line, _, name = place.partition("/")
+    if part == "items" and name:
+        return f"line {int(line) + 1}: {name} {rule}"
+    return f"{path}: {rule}"
+
+
 class _Part(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
@@ -105,7 +116,11 @@ class _Part(BaseModel):
         if isinstance(members, dict):
             for name, value in members.items():
                 if value is None:
-                    raise ValueError(f"{name} is null: leave out what does not apply")
+                    raise PydanticCustomError(
+                        "null_member",
+                        "{member} is null: leave out what does not apply",
+                        {"member": name},
+                    )
         return members
 
 

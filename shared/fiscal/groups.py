@@ -1,7 +1,7 @@
 """Which tax group a line belongs to: the decision tree of the manifest, never a guess."""
 
 from shared.errors import FieldError, TaxGroupInvalid
-from shared.fiscal.document import Client, Document, Item
+from shared.fiscal.document import Client, Document, Item, refusal
 from shared.fiscal.rules import InvoiceType, Jurisdiction, Manifest, TaxGroup
 
 EMBASSY = "embassy"
@@ -20,20 +20,18 @@ def choose(document: Document, item: Item, manifest: Manifest, kind: InvoiceType
         return manifest.groups[code]
     group = manifest.groups.get(item.tax_group)
     if group is None:
-        raise _invalid(item, pointer, f"{item.tax_group} is not a group of {manifest.version}")
+        raise _invalid(pointer, f"{item.tax_group} is not a group of {manifest.version}")
     if forced and group.code != forced[1]:
-        raise _invalid(item, pointer, f"must be {forced[1]}: {forced[0]}")
+        raise _invalid(pointer, f"must be {forced[1]}: {forced[0]}")
     # A correction has the groups of its original, which the ledger compares.
     is_foreign = (
         group.code == _of_rule(manifest, EXPORT) and not kind.is_export and not kind.needs_original
     )
     # What a country also uses for other zero rates is told apart by its catalogue category.
     if is_foreign and _is_home(document) and not _is_given_by_category(item, manifest):
-        raise _invalid(item, pointer, f"{group.code} is for buyers abroad")
+        raise _invalid(pointer, f"{group.code} is for buyers abroad")
     if group.rate is None:
-        raise _invalid(
-            item, pointer, f"{group.code} is an amount, not a rate: authorities alone use it"
-        )
+        raise _invalid(pointer, f"{group.code} is an amount, not a rate: authorities alone use it")
     return group
 
 
@@ -61,7 +59,7 @@ def check_authority_groups(document: Document, rules: Jurisdiction) -> None:
         if named is not None and named not in known:
             pointer = f"/items/{item.line_no - 1}/authority_tax_group"
             groups = ", ".join(known) or "none"
-            raise _invalid(item, pointer, f"{named} is no group of the authority; it has {groups}")
+            raise _invalid(pointer, f"{named} is no group of the authority; it has {groups}")
 
 
 def _forced(document: Document, manifest: Manifest, kind: InvoiceType) -> tuple[str, str] | None:
@@ -93,8 +91,6 @@ def country_of(client: Client, home: str) -> str:
     return client.country or home
 
 
-def _invalid(item: Item, pointer: str, rule: str) -> TaxGroupInvalid:
+def _invalid(pointer: str, rule: str) -> TaxGroupInvalid:
     error: FieldError = {"pointer": pointer, "detail": rule}
-    return TaxGroupInvalid(
-        f"line {item.line_no}: {pointer.rsplit('/', 1)[-1]} {rule}", errors=[error]
-    )
+    return TaxGroupInvalid(refusal(pointer, rule), errors=[error])

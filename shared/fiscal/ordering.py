@@ -15,10 +15,10 @@ def check_order(order: Order, amount: Money, now: datetime) -> None:
     Raises the 422s of the fiscal domain; pointers are those of the invoice.
     """
     if order.totals.currency != amount.currency:
-        raise broken("/totals/currency", f"is {amount.currency}, as the payment")
+        raise broken("/totals/currency", f"must be {amount.currency}, as the payment is")
     kind = jurisdiction(order.jurisdiction).invoice_types.get(order.invoice_type)
     if kind is not None and kind.is_credit:
-        raise broken("/invoice_type", "is of a document that gives money back")
+        raise broken("/invoice_type", f"must not be {kind.code}: it gives money back")
     paid = Payment(method="mobile_money", amount=amount.wire(), currency=amount.currency)
     price(invoice_of(order, [paid], now))
 

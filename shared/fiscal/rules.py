@@ -137,8 +137,13 @@ def jurisdiction(code: str) -> Jurisdiction:
     """The rules of a country. InvoiceRuleBroken names the countries we know."""
     if code not in FOLDERS:
         raise InvoiceRuleBroken(
-            f"jurisdiction: {code} is not one of {', '.join(sorted(FOLDERS))}",
-            errors=[{"pointer": "/jurisdiction", "detail": f"one of {', '.join(sorted(FOLDERS))}"}],
+            f"jurisdiction: must be one of {', '.join(sorted(FOLDERS))}",
+            errors=[
+                {
+                    "pointer": "/jurisdiction",
+                    "detail": f"must be one of {', '.join(sorted(FOLDERS))}",
+                }
+            ],
         )
     return _read(code)
 

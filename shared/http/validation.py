@@ -36,12 +36,9 @@ _RULES: Final[Mapping[str, str]] = {
     "model_type": "must be an object",
     "model_attributes_type": "must be an object",
     "none_required": "must be null",
-    "string_too_short": "has at least {min_length} characters",
-    "string_too_long": "has at most {max_length} characters",
     "string_pattern_mismatch": "must match {pattern}",
     "string_unicode": "must be valid Unicode text",
-    "too_short": "has at least {min_length} items",
-    "too_long": "has at most {max_length} items",
+    "null_member": "is null: leave out what does not apply",
     "greater_than": "must be more than {gt}",
     "greater_than_equal": "must be at least {ge}",
     "less_than": "must be less than {lt}",
@@ -57,6 +54,13 @@ _RULES: Final[Mapping[str, str]] = {
     "url_parsing": "must be a URL",
     "url_scheme": "must be a URL with scheme {expected_schemes}",
     "uuid_parsing": "must be a UUID",
+}
+# pydantic calls whatever has a length "items" once a validator of ours ran before it counted.
+_LENGTHS: Final[Mapping[str, tuple[str, str]]] = {
+    "string_too_short": ("at least", "min_length"),
+    "string_too_long": ("at most", "max_length"),
+    "too_short": ("at least", "min_length"),
+    "too_long": ("at most", "max_length"),
 }
 
 
@@ -92,6 +96,8 @@ def _fields(problems: Sequence[Mapping[str, Any]], body: object) -> StalelaError
 
 def _field_error(problem: Mapping[str, Any], body: object) -> FieldError:
     place, *path = problem["loc"]
+    if problem["type"] == "null_member":  # found by the object that holds it
+        path.append(problem["ctx"]["member"])
     if place == "body":
         return {"pointer": pointer(_without_tags(path, body)), "detail": _rule(problem)}
     return {"pointer": pointer(path), "detail": _rule(problem), "in": str(place)}
@@ -108,11 +114,20 @@ def _rule(problem: Mapping[str, Any]) -> str:
     if kind == "extra_forbidden":
         what = "field" if problem["loc"][0] == "body" else "parameter"
         return f"{what} '{name}' is not supported yet"
+    if kind in _LENGTHS:
+        return _length(problem)
     template = _RULES.get(kind)
     if template is None:
         # A validator of ours says its rule itself; pydantic's other texts hold no input either.
         return str(problem["msg"]).removeprefix("Value error, ")
     return template.format_map(problem.get("ctx") or {})
+
+
+def _length(problem: Mapping[str, Any]) -> str:
+    bound, name = _LENGTHS[problem["type"]]
+    limit = problem["ctx"][name]
+    unit = "character" if isinstance(problem["input"], str) else "item"
+    return f"must have {bound} {limit} {unit}{'' if limit == 1 else 's'}"
 
 
 def _without_tags(path: Sequence[str | int], body: object) -> list[str | int]:

@@ -135,9 +135,30 @@ def test_credits_never_exceed_the_original(outlet: Outlet) -> None:
     refused = next(answer.json() for answer in answers if answer.status_code == 422)
     assert (refused["code"], refused["errors"][0]["detail"]) == (
         "42276",
-        "at most 0.00 of 1160.00 CDF is left to credit",
+        "is 580.00; of the original's 1160.00 CDF at most 0.00 is left to credit",
     )
     assert outlet.merchant.api.get(f"/invoices/{sale['id']}").json()["credited_amount"] == "1160.00"
+
+
+@pytest.mark.parametrize(
+    ("member", "value", "pointer", "said"),
+    [
+        ("description", "", "/items/0/description", "must have at least 1 character"),
+        ("unit", None, "/items/0/unit", "items/0/unit: is null: leave out what"),
+        ("tax_group", "TG99", "/items/0/tax_group", "line 1: tax_group TG99 is not a group of"),
+        ("line_total", "1.00", "/items/0/line_total", "line 1: line_total is 1.00 and comes to"),
+    ],
+)
+def test_refusal_of_a_line_says_which_and_what_is_wrong(
+    member: str, value: str | None, pointer: str, said: str, outlet: Outlet
+) -> None:
+    document = outlet.document()
+    document["items"][0][member] = value
+
+    refused = outlet.seal(document).json()
+
+    assert refused["errors"][0]["pointer"] == pointer
+    assert said in refused["detail"]
 
 
 @pytest.mark.parametrize(

@@ -84,7 +84,7 @@ begin
     end if;
     perform from compliance.tiers as r where r.tier = set_profile.tier;
     if not found then
-        perform public.refuse_field('42262', '/tier', format('tier is one of %s.', (
+        perform public.refuse_field('42262', '/tier', format('must be one of %s.', (
             select string_agg(r.tier, ', ' order by r.tier) from compliance.tiers as r
         )));
     end if;

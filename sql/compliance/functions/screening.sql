@@ -328,7 +328,7 @@ begin
                 and r.matches @> jsonb_build_array(jsonb_build_object('source', g.source, 'ref', g.ref))
         )
     ) then
-        perform public.refuse_field('42262', '/entries', 'Only entries that this party was matched with can be cleared.');
+        perform public.refuse_field('42262', '/entries', 'only entries that this party was matched with can be cleared.');
     end if;
     insert into compliance.exemptions (tenant_id, environment, fingerprint, source, ref, reason, cleared_by)
     select party.tenant_id, party.environment, party.fingerprint, g.source, g.ref, exempt_party.reason, caller.actor

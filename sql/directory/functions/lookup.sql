@@ -31,11 +31,11 @@ declare
 begin
     select t.* into kind from directory.alias_types as t where t.alias_type = look_up.alias_type;
     if not found then
-        perform public.refuse_field('42262', '/alias_type', format('alias_type is one of %s.', (
+        perform public.refuse_field('42262', '/alias_type', format('must be one of %s.', (
             select string_agg(t.alias_type, ', ' order by t.alias_type) from directory.alias_types as t
         )));
     elsif look_up.alias !~ kind.pattern then
-        perform public.refuse_field('42262', '/alias', format('This is no %s: %s.', kind.alias_type, kind.description));
+        perform public.refuse_field('42262', '/alias', format('is no %s: %s.', kind.alias_type, kind.description));
     end if;
     return (
         select coalesce(jsonb_agg(jsonb_build_object(
@@ -139,7 +139,7 @@ declare
     odd record;
 begin
     if starts < now() - interval '1 minute' then
-        perform public.refuse_field('42262', '/effective_from', 'A version cannot begin in the past.');
+        perform public.refuse_field('42262', '/effective_from', 'a version cannot begin in the past.');
     end if;
     select g.place, g.alias, t.alias_type, r.rail, g.rail as named_rail, i.institution_id, t.entry_pattern into odd
     from rows from (

@@ -25,7 +25,7 @@ begin
         perform public.refuse_field('42275', '/original_fiscal_number', 'this outlet sealed no such document');
     elsif not original.invoice_type = any(kind.refers_to) then
         perform public.refuse_field('42275', '/original_fiscal_number', format(
-            'is a %s, and a %s may name one of %s', original.invoice_type, kind.invoice_type, array_to_string(kind.refers_to, ', ')
+            'names a document of type %s; %s may name %s', original.invoice_type, kind.invoice_type, array_to_string(kind.refers_to, ', ')
         ));
     elsif original.currency <> document #>> '{totals,currency}' then
         perform public.refuse_field('42275', '/totals/currency', format('the original is in %s', original.currency));
@@ -101,15 +101,17 @@ as $$
 declare
     credited numeric;
     over record;
+    pointer text;
 begin
     select coalesce(sum(i.total_minor), 0) into credited
     from fiscal.invoices as i
     where i.original_invoice_id = original.invoice_id and i.invoice_type in ('credit_note', 'export_credit');
     if credited + check_creditable.total_minor > original.total_minor then
         perform public.refuse_field('42276', '/totals/total', format(
-            'at most %s of %s %s is left to credit',
-            public.format_amount(original.total_minor - credited::bigint, original.currency),
-            public.format_amount(original.total_minor, original.currency), original.currency
+            'is %s; of the original''s %s %s at most %s is left to credit',
+            public.format_amount(check_creditable.total_minor, original.currency),
+            public.format_amount(original.total_minor, original.currency), original.currency,
+            public.format_amount(original.total_minor - credited::bigint, original.currency)
         ));
     end if;
     select p.article, p.tax_group, -sum(p.amount) as excess into over
@@ -128,8 +130,13 @@ begin
     order by p.article, p.tax_group
     limit 1;
     if found then
-        perform public.refuse_field('42276', '/items', format(
-            '%s: more is credited than was sold, by %s', coalesce(over.article, 'tax group ' || over.tax_group), over.excess
+        select format('/items/%s/quantity', max(item.ordinality) - 1) into pointer
+        from jsonb_array_elements(document -> 'items') with ordinality as item
+        where item.value ->> 'code' = over.article and item.value ->> 'tax_group' = over.tax_group
+        having count(*) > 0;
+        perform public.refuse_field('42276', coalesce(pointer, '/items'), format(
+            'credits %s more of %s than is left of what was sold',
+            over.excess, coalesce(over.article, 'tax group ' || over.tax_group)
         ));
     end if;
 end

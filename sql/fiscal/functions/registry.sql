@@ -88,11 +88,11 @@ declare
 begin
     select j.* into rules from tax.jurisdictions as j where j.jurisdiction = put_merchant.jurisdiction;
     if not found then
-        perform public.refuse_field('42262', '/jurisdiction', format('one of %s', (
+        perform public.refuse_field('42262', '/jurisdiction', format('must be one of %s', (
             select string_agg(j.jurisdiction, ', ' order by j.jurisdiction) from tax.jurisdictions as j
         )));
     elsif put_merchant.tin !~ rules.tin_pattern then
-        perform public.refuse_field('42262', '/tin', format('a %s looks like %s', rules.tin_name, rules.tin_pattern));
+        perform public.refuse_field('42262', '/tin', format('is not a %s: it must match %s', rules.tin_name, rules.tin_pattern));
     end if;
     select exists (
         select from fiscal.invoices as i where i.tenant_id = caller.tenant_id and i.environment = caller.environment
@@ -173,7 +173,7 @@ begin
     select j.* into strict rules from tax.jurisdictions as j where j.jurisdiction = merchant.jurisdiction;
     if not create_outlet.time_zone = any(rules.time_zones) then
         perform public.refuse_field(
-            '42262', '/time_zone', format('one of %s in %s', array_to_string(rules.time_zones, ', '), rules.jurisdiction)
+            '42262', '/time_zone', format('must be one of %s in %s', array_to_string(rules.time_zones, ', '), rules.jurisdiction)
         );
     end if;
     insert into fiscal.outlets (

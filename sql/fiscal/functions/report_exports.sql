@@ -69,7 +69,7 @@ declare
     last_entry bigint;
 begin
     if chunk_index > chunk_count then
-        perform public.refuse_field('42262', '/chunk_index', format('at most %s for these days', chunk_count));
+        perform public.refuse_field('42262', '/chunk_index', format('must be at most %s for these days', chunk_count));
     end if;
     first_entry := fiscal.entry_at(outlet.outlet_id, fiscal.day_end(outlet, chunk_first - 1));
     last_entry := fiscal.entry_at(outlet.outlet_id, fiscal.day_end(outlet, chunk_last)) - 1;

@@ -35,7 +35,7 @@ begin
     if wanted < open_date then
         perform fiscal.refuse_closed(outlet, wanted);
     elsif wanted > today then
-        perform public.refuse_field('42262', '/business_date', format('%s has not begun', wanted));
+        perform public.refuse_field('42262', '/business_date', format('%s has not begun yet', wanted));
     elsif wanted > open_date then
         perform public.refuse('40911', format('Close %s first: it is still open.', open_date), jsonb_build_object(
             'current_state', open_date, 'allowed', jsonb_build_array(open_date)

@@ -88,7 +88,7 @@ begin
         group by l.currency, l.side
         having sum(l.amount_minor) > 100000000000000000
     ) then
-        perform public.refuse_field('42251', '/lines', 'at most 100000000000000000 minor units in one journal');
+        perform public.refuse_field('42251', '/lines', 'one journal has at most 100000000000000000 minor units');
     end if;
     select
         l.currency,
@@ -140,7 +140,7 @@ begin
         return answer;
     end if;
     if create_manual_journal.occurred_at > clock_timestamp() then
-        perform public.refuse_field('42262', '/occurred_at', 'an instant that is past');
+        perform public.refuse_field('42262', '/occurred_at', 'must be in the past');
     end if;
     perform ledger.check_lines(caller, create_manual_journal.lines);
     insert into ledger.manual_journals (

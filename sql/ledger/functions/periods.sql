@@ -59,7 +59,7 @@ begin
         return answer;
     end if;
     if (move_period.period_id || '-01')::date + interval '1 month' > now() at time zone 'UTC' then
-        perform public.refuse_field('42262', '/period', 'a month (UTC) that is over');
+        perform public.refuse_field('42262', '/period', 'must be a month (UTC) that is over');
     end if;
     -- Whoever posts waits, and then finds the period as it is left here.
     perform ledger.lock_chains(array[concat_ws('|', caller.tenant_id, caller.environment)]);

@@ -94,10 +94,10 @@ begin
     if not found then
         perform public.refuse('40401', format('There is no account %s in %s here.', statement.account, statement.currency));
     elsif until_on < from_on or until_on - from_on > 366 then
-        perform public.refuse_field('42262', '/to', 'on or after from, and at most 366 days later');
+        perform public.refuse_field('42262', '/to', 'must be on or after from, and at most 366 days later');
     elsif until_on >= (clock_timestamp() at time zone 'UTC')::date then
         -- What is not over yet would give other bytes tomorrow.
-        perform public.refuse_field('42262', '/to', 'a day (UTC) that is over');
+        perform public.refuse_field('42262', '/to', 'must be a day (UTC) that is over');
     end if;
     side := case subject.normal_side when 'debit' then 1 else -1 end;
     from_no := ledger.journal_no_at(caller.tenant_id, caller.environment, from_on::timestamptz);
@@ -107,7 +107,7 @@ begin
     select count(*), opening + coalesce(sum(l.signed_minor), 0)::bigint * side into count_lines, closing
     from ledger.statement_lines(subject, from_no, before_no) as l;
     if count_lines > 20000 then
-        perform public.refuse_field('42262', '/to', format('at most 20000 entries in one statement; these days have %s', count_lines));
+        perform public.refuse_field('42262', '/to', format('one statement has at most 20000 entries; these days have %s: ask for fewer days', count_lines));
     end if;
     body := case shape
         when 'csv' then ledger.statement_csv(subject, from_no, before_no, opening)

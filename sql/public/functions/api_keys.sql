@@ -33,14 +33,14 @@ declare
     wanted text;
 begin
     if coalesce(cardinality(scopes), 0) not between 1 and 50 then
-        perform public.refuse_field('42262', '/scopes', 'A key has 1 to 50 scopes.');
+        perform public.refuse_field('42262', '/scopes', 'must have 1 to 50 scopes.');
     end if;
     for place, wanted in select (s.place - 1)::integer, s.scope from unnest(scopes) with ordinality as s (scope, place) loop
         perform from public.scopes as s
         where s.scope = wanted and check_key_scopes.kind = any(s.key_kinds);
         if not found then
             perform public.refuse_field(
-                '42262', '/scopes/' || place, format('A %s key cannot have the scope %s.', kind, wanted)
+                '42262', '/scopes/' || place, format('a %s key cannot have the scope %s.', kind, wanted)
             );
         elsif not public.holds_scope(caller.scopes, wanted) then
             perform public.refuse(
@@ -62,7 +62,7 @@ set search_path = ''
 as $$
 begin
     if environment not in ('sandbox', 'production') then
-        perform public.refuse_field('42262', '/environment', 'environment is sandbox or production.');
+        perform public.refuse_field('42262', '/environment', 'must be sandbox or production.');
     elsif caller.key_id is not null and environment <> caller.environment then
         perform public.refuse('40312', 'A key makes keys of its own environment only.');
     end if;
@@ -105,11 +105,11 @@ begin
         return answer;
     end if;
     if length(trim(name)) not between 1 and 100 or name is null then
-        perform public.refuse_field('42262', '/name', 'name has 1 to 100 characters.');
+        perform public.refuse_field('42262', '/name', 'must have 1 to 100 characters.');
     elsif kind not in ('secret', 'publishable') or kind is null then
-        perform public.refuse_field('42262', '/kind', 'kind is secret or publishable.');
+        perform public.refuse_field('42262', '/kind', 'must be secret or publishable.');
     elsif expires_in_s not between 60 and 315360000 then
-        perform public.refuse_field('42262', '/expires_in', 'expires_in is between 60 seconds and 10 years.');
+        perform public.refuse_field('42262', '/expires_in', 'must be between 60 seconds and 10 years.');
     elsif kind = 'publishable' and coalesce(cardinality(wanted), 0) = 0 then
         wanted := '{payments:confirm}';
     end if;
@@ -215,7 +215,7 @@ begin
     if answer.body is not null then
         return answer;
     elsif overlap_s not between 0 and 604800 then
-        perform public.refuse_field('42262', '/overlap_s', 'overlap_s is between 0 seconds and 7 days.');
+        perform public.refuse_field('42262', '/overlap_s', 'must be between 0 seconds and 7 days.');
     end if;
     former := public.lock_api_key(caller, key_id);
     if former.status <> 'active' or former.expires_at <= now() then

@@ -25,12 +25,12 @@ language sql
 volatile
 set search_path = ''
 as $$
-    select public.refuse(refuse_field.code, refuse_field.message, jsonb_build_object(
+    select public.refuse(refuse_field.code, ltrim(refuse_field.pointer, '/') || ': ' || refuse_field.message, jsonb_build_object(
         'errors', jsonb_build_array(
             jsonb_build_object('pointer', refuse_field.pointer, 'detail', refuse_field.message)
         )
     ));
 $$;
-comment on function public.refuse_field is 'Refuses because of one field, named by its JSON pointer.';
+comment on function public.refuse_field is 'Refuses because of one field, named by its JSON pointer; message says what is wrong with it and does not repeat its name.';
 
 reset role;

@@ -14,7 +14,7 @@ declare
 begin
     perform from public.app_roles as r where r.app_role = require_role_scopes.app_role and not r.is_platform;
     if not found then
-        perform public.refuse_field('42262', '/app_role', 'app_role is one of the roles of an organisation.');
+        perform public.refuse_field('42262', '/app_role', 'must be one of the roles of an organisation.');
     end if;
     select r.scope into missing
     from public.role_scopes as r

@@ -37,9 +37,9 @@ begin
         return answer;
     end if;
     if length(trim(name)) not between 1 and 200 or name is null then
-        perform public.refuse_field('42262', '/name', 'name has 1 to 200 characters.');
+        perform public.refuse_field('42262', '/name', 'must have 1 to 200 characters.');
     elsif country !~ '^[A-Z]{2}$' or country is null then
-        perform public.refuse_field('42262', '/country', 'country is an ISO 3166-1 code of two capital letters.');
+        perform public.refuse_field('42262', '/country', 'must be an ISO 3166-1 code of two capital letters.');
     end if;
 
     owner := caller;
@@ -132,7 +132,7 @@ declare
     entries json[];
 begin
     if page_after !~ '^[0-9]{1,18}$' then
-        perform public.refuse_field('42262', '/cursor', 'Pass next_cursor of the previous page, unchanged.');
+        perform public.refuse_field('42262', '/cursor', 'pass next_cursor of the previous page, unchanged.');
     end if;
     entries := array(
         select row_to_json(shown)

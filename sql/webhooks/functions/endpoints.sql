@@ -39,7 +39,7 @@ declare
     wanted text;
 begin
     if coalesce(cardinality(filters), 0) not between 1 and 50 then
-        perform public.refuse_field('42262', '/event_types', 'An endpoint has 1 to 50 event types; * is all of them.');
+        perform public.refuse_field('42262', '/event_types', 'must have 1 to 50 event types; * is all of them.');
     end if;
     for place, wanted in select (f.place - 1)::integer, f.filter from unnest(filters) with ordinality as f (filter, place) loop
         if
@@ -52,7 +52,7 @@ begin
             )
         then
             perform public.refuse_field(
-                '42262', '/event_types/' || place, format('There is no event type %s; events.json lists them.', wanted)
+                '42262', '/event_types/' || place, format('there is no event type %s; events.json lists them.', wanted)
             );
         end if;
     end loop;

@@ -243,16 +243,16 @@ def test_unknown_classification(invoice: Make) -> None:
 
     assert (where, why) == (
         "/client/classification",
-        "is one of individual, company, commercial_individual, professional, embassy in CD",
+        "must be one of individual, company, commercial_individual, professional, embassy in CD",
     )
 
 
 @pytest.mark.parametrize(
     ("members", "pointer", "detail"),
     [
-        ({"jurisdiction": "FR"}, "/jurisdiction", "one of CD, KE, ZW"),
-        ({"merchant_tin": "12"}, "/merchant_tin", "does not look like ^[A-Z0-9]{6,15}$"),
-        ({"invoice_type": "debit_note"}, "/invoice_type", "is one of sale, advance,"),
+        ({"jurisdiction": "FR"}, "/jurisdiction", "must be one of CD, KE, ZW"),
+        ({"merchant_tin": "12"}, "/merchant_tin", "is not a NIF: it must match ^[A-Z0-9]{6,15}$"),
+        ({"invoice_type": "debit_note"}, "/invoice_type", "must be one of sale, advance,"),
         ({"invoice_type": "credit_note"}, "/original_fiscal_number", "is required for credit_note"),
         (
             {"invoice_type": "credit_note", "original_fiscal_number": "STL-1"},
@@ -261,8 +261,8 @@ def test_unknown_classification(invoice: Make) -> None:
         ),
         ({"credit_reason": "rebate"}, "/credit_reason", "does not belong on sale"),
         ({"invoice_type": "export"}, "/client/country", "must be another country than CD"),
-        ({"totals": {"currency": "KES"}}, "/totals/currency", "is one of CDF, USD in CD"),
-        ({"totals": {"currency": "USD"}}, "/fx", "is required: tax is declared in CDF"),
+        ({"totals": {"currency": "KES"}}, "/totals/currency", "must be one of CDF, USD in CD"),
+        ({"totals": {"currency": "USD"}}, "/fx", "is required with USD: tax is declared in CDF"),
         (
             {"fx": {"rate": "1.00", "source": "declared", "as_of": "2026-02-17T00:00:00Z"}},
             "/fx",
@@ -288,13 +288,13 @@ def test_document_that_breaks_a_rule(
         (
             {"discount_amount": "1.00", "discount_percent": "1"},
             "/items/0/discount_percent",
-            "line 1: give one discount only",
+            "stands beside discount_amount: give one of them",
         ),
-        ({"discount_amount": "1.001"}, "/items/0/discount_amount", "line 1: has 2 decimals"),
+        ({"discount_amount": "1.001"}, "/items/0/discount_amount", "has at most 2 decimals"),
         (
             {"discount_amount": "100000.01"},
             "/items/0/discount_amount",
-            "line 1: 100000.01 is more than the line's 100000.00",
+            "is 100000.01, more than the line's 100000.00",
         ),
     ],
 )

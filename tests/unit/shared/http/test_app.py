@@ -68,7 +68,7 @@ async def test_every_wrong_field_is_named_with_its_rule(client: httpx.AsyncClien
     assert fields(body) == {
         "/amount": "is required",
         "/currency": "must be a string",
-        "/note": "has at most 5 characters",
+        "/note": "must have at most 5 characters",
         "/count": "must be at least 1",
         "/tags/1": "must be a string",
         "/metadata/a~1b~0c": "must be a string",
