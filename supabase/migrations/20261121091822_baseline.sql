@@ -5379,14 +5379,14 @@ declare
     wanted text;
 begin
     if coalesce(cardinality(scopes), 0) not between 1 and 50 then
-        perform public.refuse_field('42262', '/scopes', 'A key has 1 to 50 scopes.');
+        perform public.refuse_field('42262', '/scopes', 'must have 1 to 50 scopes.');
     end if;
     for place, wanted in select (s.place - 1)::integer, s.scope from unnest(scopes) with ordinality as s (scope, place) loop
         perform from public.scopes as s
         where s.scope = wanted and check_key_scopes.kind = any(s.key_kinds);
         if not found then
             perform public.refuse_field(
-                '42262', '/scopes/' || place, format('A %s key cannot have the scope %s.', kind, wanted)
+                '42262', '/scopes/' || place, format('a %s key cannot have the scope %s.', kind, wanted)
             );
         elsif not public.holds_scope(caller.scopes, wanted) then
             perform public.refuse(
@@ -5408,7 +5408,7 @@ set search_path = ''
 as $$
 begin
     if environment not in ('sandbox', 'production') then
-        perform public.refuse_field('42262', '/environment', 'environment is sandbox or production.');
+        perform public.refuse_field('42262', '/environment', 'must be sandbox or production.');
     elsif caller.key_id is not null and environment <> caller.environment then
         perform public.refuse('40312', 'A key makes keys of its own environment only.');
     end if;
@@ -5451,11 +5451,11 @@ begin
         return answer;
     end if;
     if length(trim(name)) not between 1 and 100 or name is null then
-        perform public.refuse_field('42262', '/name', 'name has 1 to 100 characters.');
+        perform public.refuse_field('42262', '/name', 'must have 1 to 100 characters.');
     elsif kind not in ('secret', 'publishable') or kind is null then
-        perform public.refuse_field('42262', '/kind', 'kind is secret or publishable.');
+        perform public.refuse_field('42262', '/kind', 'must be secret or publishable.');
     elsif expires_in_s not between 60 and 315360000 then
-        perform public.refuse_field('42262', '/expires_in', 'expires_in is between 60 seconds and 10 years.');
+        perform public.refuse_field('42262', '/expires_in', 'must be between 60 seconds and 10 years.');
     elsif kind = 'publishable' and coalesce(cardinality(wanted), 0) = 0 then
         wanted := '{payments:confirm}';
     end if;
@@ -5561,7 +5561,7 @@ begin
     if answer.body is not null then
         return answer;
     elsif overlap_s not between 0 and 604800 then
-        perform public.refuse_field('42262', '/overlap_s', 'overlap_s is between 0 seconds and 7 days.');
+        perform public.refuse_field('42262', '/overlap_s', 'must be between 0 seconds and 7 days.');
     end if;
     former := public.lock_api_key(caller, key_id);
     if former.status <> 'active' or former.expires_at <= now() then
@@ -6524,13 +6524,13 @@ language sql
 volatile
 set search_path = ''
 as $$
-    select public.refuse(refuse_field.code, refuse_field.message, jsonb_build_object(
+    select public.refuse(refuse_field.code, ltrim(refuse_field.pointer, '/') || ': ' || refuse_field.message, jsonb_build_object(
         'errors', jsonb_build_array(
             jsonb_build_object('pointer', refuse_field.pointer, 'detail', refuse_field.message)
         )
     ));
 $$;
-comment on function public.refuse_field is 'Refuses because of one field, named by its JSON pointer.';
+comment on function public.refuse_field is 'Refuses because of one field, named by its JSON pointer; message says what is wrong with it and does not repeat its name.';
 
 reset role;
 
@@ -6571,7 +6571,7 @@ declare
 begin
     perform from public.app_roles as r where r.app_role = require_role_scopes.app_role and not r.is_platform;
     if not found then
-        perform public.refuse_field('42262', '/app_role', 'app_role is one of the roles of an organisation.');
+        perform public.refuse_field('42262', '/app_role', 'must be one of the roles of an organisation.');
     end if;
     select r.scope into missing
     from public.role_scopes as r
@@ -6898,9 +6898,9 @@ begin
         return answer;
     end if;
     if length(trim(name)) not between 1 and 200 or name is null then
-        perform public.refuse_field('42262', '/name', 'name has 1 to 200 characters.');
+        perform public.refuse_field('42262', '/name', 'must have 1 to 200 characters.');
     elsif country !~ '^[A-Z]{2}$' or country is null then
-        perform public.refuse_field('42262', '/country', 'country is an ISO 3166-1 code of two capital letters.');
+        perform public.refuse_field('42262', '/country', 'must be an ISO 3166-1 code of two capital letters.');
     end if;
 
     owner := caller;
@@ -6993,7 +6993,7 @@ declare
     entries json[];
 begin
     if page_after !~ '^[0-9]{1,18}$' then
-        perform public.refuse_field('42262', '/cursor', 'Pass next_cursor of the previous page, unchanged.');
+        perform public.refuse_field('42262', '/cursor', 'pass next_cursor of the previous page, unchanged.');
     end if;
     entries := array(
         select row_to_json(shown)
@@ -13794,7 +13794,7 @@ begin
         group by l.currency, l.side
         having sum(l.amount_minor) > 100000000000000000
     ) then
-        perform public.refuse_field('42251', '/lines', 'at most 100000000000000000 minor units in one journal');
+        perform public.refuse_field('42251', '/lines', 'one journal has at most 100000000000000000 minor units');
     end if;
     select
         l.currency,
@@ -13846,7 +13846,7 @@ begin
         return answer;
     end if;
     if create_manual_journal.occurred_at > clock_timestamp() then
-        perform public.refuse_field('42262', '/occurred_at', 'an instant that is past');
+        perform public.refuse_field('42262', '/occurred_at', 'must be in the past');
     end if;
     perform ledger.check_lines(caller, create_manual_journal.lines);
     insert into ledger.manual_journals (
@@ -14085,7 +14085,7 @@ begin
         return answer;
     end if;
     if (move_period.period_id || '-01')::date + interval '1 month' > now() at time zone 'UTC' then
-        perform public.refuse_field('42262', '/period', 'a month (UTC) that is over');
+        perform public.refuse_field('42262', '/period', 'must be a month (UTC) that is over');
     end if;
     -- Whoever posts waits, and then finds the period as it is left here.
     perform ledger.lock_chains(array[concat_ws('|', caller.tenant_id, caller.environment)]);
@@ -15317,10 +15317,10 @@ begin
     if not found then
         perform public.refuse('40401', format('There is no account %s in %s here.', statement.account, statement.currency));
     elsif until_on < from_on or until_on - from_on > 366 then
-        perform public.refuse_field('42262', '/to', 'on or after from, and at most 366 days later');
+        perform public.refuse_field('42262', '/to', 'must be on or after from, and at most 366 days later');
     elsif until_on >= (clock_timestamp() at time zone 'UTC')::date then
         -- What is not over yet would give other bytes tomorrow.
-        perform public.refuse_field('42262', '/to', 'a day (UTC) that is over');
+        perform public.refuse_field('42262', '/to', 'must be a day (UTC) that is over');
     end if;
     side := case subject.normal_side when 'debit' then 1 else -1 end;
     from_no := ledger.journal_no_at(caller.tenant_id, caller.environment, from_on::timestamptz);
@@ -15330,7 +15330,7 @@ begin
     select count(*), opening + coalesce(sum(l.signed_minor), 0)::bigint * side into count_lines, closing
     from ledger.statement_lines(subject, from_no, before_no) as l;
     if count_lines > 20000 then
-        perform public.refuse_field('42262', '/to', format('at most 20000 entries in one statement; these days have %s', count_lines));
+        perform public.refuse_field('42262', '/to', format('one statement has at most 20000 entries; these days have %s: ask for fewer days', count_lines));
     end if;
     body := case shape
         when 'csv' then ledger.statement_csv(subject, from_no, before_no, opening)
@@ -16183,7 +16183,7 @@ declare
     wanted text;
 begin
     if coalesce(cardinality(filters), 0) not between 1 and 50 then
-        perform public.refuse_field('42262', '/event_types', 'An endpoint has 1 to 50 event types; * is all of them.');
+        perform public.refuse_field('42262', '/event_types', 'must have 1 to 50 event types; * is all of them.');
     end if;
     for place, wanted in select (f.place - 1)::integer, f.filter from unnest(filters) with ordinality as f (filter, place) loop
         if
@@ -16196,7 +16196,7 @@ begin
             )
         then
             perform public.refuse_field(
-                '42262', '/event_types/' || place, format('There is no event type %s; events.json lists them.', wanted)
+                '42262', '/event_types/' || place, format('there is no event type %s; events.json lists them.', wanted)
             );
         end if;
     end loop;
@@ -16998,11 +16998,11 @@ declare
 begin
     select t.* into kind from directory.alias_types as t where t.alias_type = look_up.alias_type;
     if not found then
-        perform public.refuse_field('42262', '/alias_type', format('alias_type is one of %s.', (
+        perform public.refuse_field('42262', '/alias_type', format('must be one of %s.', (
             select string_agg(t.alias_type, ', ' order by t.alias_type) from directory.alias_types as t
         )));
     elsif look_up.alias !~ kind.pattern then
-        perform public.refuse_field('42262', '/alias', format('This is no %s: %s.', kind.alias_type, kind.description));
+        perform public.refuse_field('42262', '/alias', format('is no %s: %s.', kind.alias_type, kind.description));
     end if;
     return (
         select coalesce(jsonb_agg(jsonb_build_object(
@@ -17106,7 +17106,7 @@ declare
     odd record;
 begin
     if starts < now() - interval '1 minute' then
-        perform public.refuse_field('42262', '/effective_from', 'A version cannot begin in the past.');
+        perform public.refuse_field('42262', '/effective_from', 'a version cannot begin in the past.');
     end if;
     select g.place, g.alias, t.alias_type, r.rail, g.rail as named_rail, i.institution_id, t.entry_pattern into odd
     from rows from (
@@ -18244,7 +18244,7 @@ begin
     end if;
     perform from compliance.tiers as r where r.tier = set_profile.tier;
     if not found then
-        perform public.refuse_field('42262', '/tier', format('tier is one of %s.', (
+        perform public.refuse_field('42262', '/tier', format('must be one of %s.', (
             select string_agg(r.tier, ', ' order by r.tier) from compliance.tiers as r
         )));
     end if;
@@ -18967,7 +18967,7 @@ begin
                 and r.matches @> jsonb_build_array(jsonb_build_object('source', g.source, 'ref', g.ref))
         )
     ) then
-        perform public.refuse_field('42262', '/entries', 'Only entries that this party was matched with can be cleared.');
+        perform public.refuse_field('42262', '/entries', 'only entries that this party was matched with can be cleared.');
     end if;
     insert into compliance.exemptions (tenant_id, environment, fingerprint, source, ref, reason, cleared_by)
     select party.tenant_id, party.environment, party.fingerprint, g.source, g.ref, exempt_party.reason, caller.actor
@@ -21652,7 +21652,7 @@ declare
     entries json[];
 begin
     if page_after !~ '^[0-9]{1,18}$' then
-        perform public.refuse_field('42262', '/cursor', 'Pass next_cursor of the previous page, unchanged.');
+        perform public.refuse_field('42262', '/cursor', 'pass next_cursor of the previous page, unchanged.');
     end if;
     entries := array(
         select row_to_json(shown)
@@ -25983,7 +25983,7 @@ begin
         perform public.refuse_field('42275', '/original_fiscal_number', 'this outlet sealed no such document');
     elsif not original.invoice_type = any(kind.refers_to) then
         perform public.refuse_field('42275', '/original_fiscal_number', format(
-            'is a %s, and a %s may name one of %s', original.invoice_type, kind.invoice_type, array_to_string(kind.refers_to, ', ')
+            'names a document of type %s; %s may name %s', original.invoice_type, kind.invoice_type, array_to_string(kind.refers_to, ', ')
         ));
     elsif original.currency <> document #>> '{totals,currency}' then
         perform public.refuse_field('42275', '/totals/currency', format('the original is in %s', original.currency));
@@ -26059,15 +26059,17 @@ as $$
 declare
     credited numeric;
     over record;
+    pointer text;
 begin
     select coalesce(sum(i.total_minor), 0) into credited
     from fiscal.invoices as i
     where i.original_invoice_id = original.invoice_id and i.invoice_type in ('credit_note', 'export_credit');
     if credited + check_creditable.total_minor > original.total_minor then
         perform public.refuse_field('42276', '/totals/total', format(
-            'at most %s of %s %s is left to credit',
-            public.format_amount(original.total_minor - credited::bigint, original.currency),
-            public.format_amount(original.total_minor, original.currency), original.currency
+            'is %s; of the original''s %s %s at most %s is left to credit',
+            public.format_amount(check_creditable.total_minor, original.currency),
+            public.format_amount(original.total_minor, original.currency), original.currency,
+            public.format_amount(original.total_minor - credited::bigint, original.currency)
         ));
     end if;
     select p.article, p.tax_group, -sum(p.amount) as excess into over
@@ -26086,8 +26088,13 @@ begin
     order by p.article, p.tax_group
     limit 1;
     if found then
-        perform public.refuse_field('42276', '/items', format(
-            '%s: more is credited than was sold, by %s', coalesce(over.article, 'tax group ' || over.tax_group), over.excess
+        select format('/items/%s/quantity', max(item.ordinality) - 1) into pointer
+        from jsonb_array_elements(document -> 'items') with ordinality as item
+        where item.value ->> 'code' = over.article and item.value ->> 'tax_group' = over.tax_group
+        having count(*) > 0;
+        perform public.refuse_field('42276', coalesce(pointer, '/items'), format(
+            'credits %s more of %s than is left of what was sold',
+            over.excess, coalesce(over.article, 'tax group ' || over.tax_group)
         ));
     end if;
 end
@@ -26610,11 +26617,11 @@ declare
 begin
     select j.* into rules from tax.jurisdictions as j where j.jurisdiction = put_merchant.jurisdiction;
     if not found then
-        perform public.refuse_field('42262', '/jurisdiction', format('one of %s', (
+        perform public.refuse_field('42262', '/jurisdiction', format('must be one of %s', (
             select string_agg(j.jurisdiction, ', ' order by j.jurisdiction) from tax.jurisdictions as j
         )));
     elsif put_merchant.tin !~ rules.tin_pattern then
-        perform public.refuse_field('42262', '/tin', format('a %s looks like %s', rules.tin_name, rules.tin_pattern));
+        perform public.refuse_field('42262', '/tin', format('is not a %s: it must match %s', rules.tin_name, rules.tin_pattern));
     end if;
     select exists (
         select from fiscal.invoices as i where i.tenant_id = caller.tenant_id and i.environment = caller.environment
@@ -26695,7 +26702,7 @@ begin
     select j.* into strict rules from tax.jurisdictions as j where j.jurisdiction = merchant.jurisdiction;
     if not create_outlet.time_zone = any(rules.time_zones) then
         perform public.refuse_field(
-            '42262', '/time_zone', format('one of %s in %s', array_to_string(rules.time_zones, ', '), rules.jurisdiction)
+            '42262', '/time_zone', format('must be one of %s in %s', array_to_string(rules.time_zones, ', '), rules.jurisdiction)
         );
     end if;
     insert into fiscal.outlets (
@@ -26869,7 +26876,7 @@ declare
     last_entry bigint;
 begin
     if chunk_index > chunk_count then
-        perform public.refuse_field('42262', '/chunk_index', format('at most %s for these days', chunk_count));
+        perform public.refuse_field('42262', '/chunk_index', format('must be at most %s for these days', chunk_count));
     end if;
     first_entry := fiscal.entry_at(outlet.outlet_id, fiscal.day_end(outlet, chunk_first - 1));
     last_entry := fiscal.entry_at(outlet.outlet_id, fiscal.day_end(outlet, chunk_last)) - 1;
@@ -27630,7 +27637,7 @@ begin
     if wanted < open_date then
         perform fiscal.refuse_closed(outlet, wanted);
     elsif wanted > today then
-        perform public.refuse_field('42262', '/business_date', format('%s has not begun', wanted));
+        perform public.refuse_field('42262', '/business_date', format('%s has not begun yet', wanted));
     elsif wanted > open_date then
         perform public.refuse('40911', format('Close %s first: it is still open.', open_date), jsonb_build_object(
             'current_state', open_date, 'allowed', jsonb_build_array(open_date)
