@@ -208,6 +208,9 @@ class ZBody(Figures):
     sequence_start: Annotated[int, Field(examples=[1])] = 0
     sequence_end: Annotated[int, Field(examples=[3])] = 0
     gap_detected: Annotated[bool, Field(examples=[False])]
+    offline_count: Annotated[
+        int, Field(description="Of these, sealed by a terminal offline.", examples=[0])
+    ]
     opening_hash: Hash
     closing_hash: Hash
     previous_z_hash: Hash

@@ -33,6 +33,7 @@ _FIRST: Final = (
     "sequence_end",
     "invoice_count",
     "credit_count",
+    "offline_count",
     "gap_detected",
 )
 

@@ -1,5 +1,6 @@
 """A terminal sells without a connection, and everything it may have done comes back."""
 
+import json
 from collections.abc import Callable, Iterator
 from copy import deepcopy
 from datetime import UTC, datetime, timedelta
@@ -245,6 +246,7 @@ def test_late_document_is_in_the_report_of_the_day_it_came(till: Till) -> None:
     report = books.row("select * from fiscal.reports where outlet_id = %s", outlet.outlet_id)
     assert online["sequence"] == 8
     assert (report["first_entry"], report["last_entry"]) == (1, 5)
+    assert json.loads(report["body"])["offline_count"] == 1
     found = verdict(outlet)
     assert (found["status"], found["to_entry"]) == ("sound", 6)
 

@@ -160,6 +160,14 @@ begin
         'opened_at', coalesce(previous.body::jsonb ->> 'closed_at', fiscal.instant_text((z_body.outlet).created_at)),
         'closed_at', fiscal.instant_text(z_body.closed_at), 'generated_at', fiscal.instant_text(clock_timestamp()),
         'first_entry', report.first_entry, 'last_entry', report.last_entry,
+        'offline_count', (
+            select count(*)
+            from fiscal.local_seals as t
+            inner join fiscal.fiscal_ledger as l on l.fiscal_number = t.fiscal_number
+            where
+                l.outlet_id = (z_body.outlet).outlet_id
+                and l.entry_no between report.first_entry and report.last_entry
+        ),
         'opening_hash', coalesce(opening_hash, repeat('0', 64)),
         'closing_hash', coalesce((
             select l.entry_hash

@@ -1,6 +1,7 @@
 """Z reports: what they say, that no document is in two or in none, and who closes days when."""
 
 import json
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from hashlib import sha256
 
@@ -101,7 +102,7 @@ def test_day_is_closed_once(till: Till) -> None:
     assert again.value.extras == {"report_id": made["id"]}
     assert (tomorrow.value.code, tomorrow.value.message) == (
         "42262",
-        f"{today + timedelta(days=1)} has not begun",
+        f"business_date: {today + timedelta(days=1)} has not begun yet",
     )
     assert len(till.chain()) == 1
 
@@ -139,6 +140,40 @@ def test_midnight_divides_by_when_a_document_was_sealed(till: Till) -> None:
         z["fiscal_number"],
     ]
     assert till.close()["report"]["invoice_count"] == 1
+
+
+def test_request_that_waited_over_midnight_does_not_close_the_new_day(
+    till: Till, books: Books, module_database: Database
+) -> None:
+    till.seal()
+    midnight = till.midnight_in(2)
+    books.run(
+        "update fiscal.open_days as d set business_date = fiscal.business_date(o, now()),"
+        " due_at = %s from fiscal.outlets as o"
+        " where o.outlet_id = %s and d.outlet_id = o.outlet_id",
+        midnight,
+        till.outlet_id,
+    )
+    waiting = "select count(*) from pg_locks where locktype = 'advisory' and not granted"
+
+    with connections(module_database, 1) as (api,), ThreadPoolExecutor(1) as pool:
+        with books.connection.transaction():
+            books.run("select fiscal.lock_outlet(%s)", till.outlet_id)
+            request = pool.submit(till.close, api=api)
+            while books.value(waiting) == 0:
+                assert not request.done()
+            assert books.value("select clock_timestamp()") < midnight
+            till.wait_until(midnight)
+            books.run(
+                "select fiscal.close_day(o, 'cron', false) from fiscal.outlets as o"
+                " where o.outlet_id = %s",
+                till.outlet_id,
+            )
+        with pytest.raises(Refused) as closed:
+            request.result()
+
+    assert closed.value.code == "40921"
+    assert [z["invoice_count"] for z in till.reports()] == [1]
 
 
 def test_documents_sealed_while_a_day_is_closed_are_on_exactly_one_side(

@@ -3,7 +3,7 @@
 import json
 import uuid
 from dataclasses import dataclass, field
-from datetime import date
+from datetime import date, datetime
 from decimal import Decimal
 from itertools import count
 from typing import Any, Final
@@ -182,17 +182,7 @@ class Till:
 
     def end_day_now(self) -> None:
         """Wait for the next second, and let it be midnight where the outlet is."""
-        midnight = self.books.value(
-            "select date_trunc('second', clock_timestamp()) + interval '1 s' as midnight"
-        )
-        # A POSIX zone reads west of Greenwich as positive.
-        zone = f"<X>{midnight:%H:%M:%S}"
-        self.books.run(
-            "update fiscal.outlets set time_zone = %s where outlet_id = %s", zone, self.outlet_id
-        )
-        self.books.run(
-            "select pg_sleep(extract(epoch from %s - clock_timestamp())::float)", midnight
-        )
+        self.wait_until(self.midnight_in(1))
         self.books.run(
             "update fiscal.open_days as d set business_date = z.today - 1,"
             " due_at = fiscal.day_end(z.outlet, z.today - 1)"
@@ -202,6 +192,23 @@ class Till:
             self.outlet_id,
             self.outlet_id,
         )
+
+    def midnight_in(self, seconds: int) -> datetime:
+        """Move the outlet to where it is midnight so soon."""
+        midnight = self.books.value(
+            "select date_trunc('second', clock_timestamp()) + make_interval(secs => %s)", seconds
+        )
+        assert isinstance(midnight, datetime)
+        # A POSIX zone reads west of Greenwich as positive.
+        zone = f"<X>{midnight:%H:%M:%S}"
+        self.books.run(
+            "update fiscal.outlets set time_zone = %s where outlet_id = %s", zone, self.outlet_id
+        )
+        return midnight
+
+    def wait_until(self, at: datetime) -> None:
+        """By the clock of the database."""
+        self.books.run("select pg_sleep(extract(epoch from %s - clock_timestamp())::float)", at)
 
     def close_due_days(self) -> int:
         """Run the cron task; how many days it closed, of any outlet."""
