@@ -22,6 +22,10 @@ from pydantic_core import PydanticCustomError
 from shared.fiscal import decimals
 
 
+# Unseen, they make a paper read otherwise than what was sealed: "100" as "001".
+_TURNING = frozenset(("LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI"))
+
+
 def _clean(text: object) -> object:
     """NFC, trimmed, one line. ValueError for control characters and for broken UTF-16."""
     return _cleaned(text, keep="")
@@ -39,6 +43,8 @@ def _cleaned(text: object, keep: str) -> object:
         kind = unicodedata.category(character)
         if kind in ("Cc", "Cs") and character not in keep:
             raise ValueError("may not contain control characters")
+        if unicodedata.bidirectional(character) in _TURNING:
+            raise ValueError("may not contain characters that turn the direction of text")
     return clean
 
 

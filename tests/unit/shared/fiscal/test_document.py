@@ -36,6 +36,7 @@ def test_text_is_composed_and_trimmed_at_the_edge(invoice: Make) -> None:
         ({"unit": None}, "unit is null"),
         ({"colour": "red"}, "Extra inputs"),
         ({"description": "tab\tinside"}, "control characters"),
+        ({"description": "read \u202e001"}, "turn the direction"),
         ({"description": "half a \ud800 character"}, "control characters|surrogate|unicode"),
     ],
 )
