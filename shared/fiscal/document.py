@@ -21,7 +21,6 @@ from pydantic_core import PydanticCustomError
 
 from shared.fiscal import decimals
 
-
 # Unseen, they make a paper read otherwise than what was sealed: "100" as "001".
 _TURNING = frozenset(("LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI"))
 

@@ -6,7 +6,7 @@ from decimal import Decimal
 from typing import Any
 
 from shared.authority.base import Acceptance, Outlet, SealedDocument
-from shared.fiscal.credits import Terms, credit_of
+from shared.fiscal.credits import Original, Terms, credit_of
 from shared.fiscal.decimals import rounded, shortest
 from shared.fiscal.document import Document
 from shared.fiscal.engine import price
@@ -81,13 +81,16 @@ def credits_in_parts(original: Json, shares: Iterable[Decimal]) -> Iterator[Json
     """
     left = {item["line_no"]: Decimal(item["quantity"]) for item in original["items"]}
     most, now = Decimal(original["totals"]["total"]), datetime(2026, 11, 21, 9, tzinfo=UTC)
+    given = list[Json]()
     for share in (*shares, Decimal(1)):
         parts = {number: rounded(quantity * share, 6) for number, quantity in left.items()}
         quantities = {number: shortest(part) for number, part in parts.items() if part}
         terms = Terms("correction", "pos-1", "cashier-1", quantities=quantities)
-        payload = price(credit_of(original, "TST-KIN001-000001", terms, now)).canonical
+        so_far = Original("TST-KIN001-000001", original, tuple(given))
+        payload = price(credit_of(so_far, terms, now)).canonical
         most -= Decimal(payload["totals"]["total"])
         if most < 0:
             return
         yield payload
+        given.append(payload)
         left = {number: quantity - parts[number] for number, quantity in left.items()}
