@@ -4,7 +4,7 @@ from dataclasses import replace
 from decimal import Decimal
 from typing import Any
 
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from scripts.stack.emcf.rules import examine
@@ -65,7 +65,16 @@ def test_what_is_sealed_comes_to_the_same_there(written: Json) -> None:
         assert theirs.cur_total == Decimal(_total(written))
 
 
+# Three cents are 69.14 francs, two and one of them 69.15, and then there is a credit of nothing.
+THREE_CENTS = congolese(
+    items=[line(unit_price="0.001"), line(2, quantity="0.01", unit_price="3.3334")],
+    totals={"currency": "USD"},
+    fx={"rate": "2304.75", "source": "authority", "as_of": "2026-11-21T00:00:00Z"},
+)
+
+
 @settings(max_examples=60, deadline=None)
+@example(THREE_CENTS, [Decimal("0.5"), Decimal("0.3")])
 @given(documents(), st.lists(st.decimals("0.1", "0.9", places=1), max_size=2))
 def test_credits_in_parts_never_come_to_more_there_than_the_original(
     written: Json, shares: list[Decimal]

@@ -106,12 +106,14 @@ def _lines(payload: Mapping[str, Any], rules: Jurisdiction) -> tuple[str, list[_
 
 def _left_to_credit(document: SealedDocument, rules: Jurisdiction) -> Decimal:
     """What the DGI will still take back of the original, in CDF."""
-    sold, *taken = (
+    left, *taken = (
         sum((line.total for line in _lines(payload, rules)[1]), ZERO)
         for payload in (document.original_payload, *document.credited)
         if payload is not None
     )
-    return sold - sum(taken, ZERO)
+    for total in taken:
+        left -= min(total, left)  # for no more than that was it sent
+    return left
 
 
 def _within(lines: list[_Line], most: Decimal) -> list[_Line]:
