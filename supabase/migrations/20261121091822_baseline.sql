@@ -19795,7 +19795,7 @@ begin
     insert into pg_temp.counted
     select
         'transfers', p.day, p.currency, p.direction, p.place, count(*), sum(p.amount_minor), 0,
-        count(*) filter (where not p.is_exact or (p.is_due and p.place = 'awaiting'))
+        count(*) filter (where not p.is_exact or p.is_late)
     from (
         select
             (o.settled_at at time zone run.time_zone)::date as day, o.currency, o.direction, o.amount_minor,
@@ -19805,7 +19805,9 @@ begin
                 when e.transfer_id is not null then 'excepted'
                 else 'awaiting'
             end as place,
-            (o.settled_at at time zone (run.rules).time_zone)::date = any(due) as is_due,
+            -- The day where the rail is, which costs as much as the rest, is asked of the few that wait.
+            m.transfer_id is null and e.transfer_id is null
+            and (o.settled_at at time zone (run.rules).time_zone)::date = any(due) as is_late,
             m.transfer_id is null or m.rule in ('batch', 'person') or m.amount_minor + m.fee_minor = o.amount_minor as is_exact
         from recon.our_side as o
         left join recon.matches as m on m.transfer_id = o.transfer_id and m.leg = 'settle' and m.part = 1
