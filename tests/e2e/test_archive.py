@@ -400,7 +400,6 @@ def test_archive_is_restored_into_a_scratch_schema_and_verifies(
     assert house.books.value(alike) == 4
 
 
-@pytest.mark.parametrize("kind", ["ledger", "manifest"])
 @pytest.mark.usefixtures("at_the_store")
 def test_archive_that_cannot_be_restored_is_one_sentence(
     outlet: Outlet, tmp_path: Path, capsys: pytest.CaptureFixture[str]
@@ -422,6 +421,7 @@ def test_archive_that_cannot_be_restored_is_one_sentence(
     assert said[2].startswith("restore-archive: nothing was restored: connection")
 
 
+@pytest.mark.parametrize("kind", ["ledger", "manifest"])
 @pytest.mark.usefixtures("at_the_store")
 def test_corrupted_object_is_found(
     kind: str, outlet: Outlet, house: House, store: Vaulted, capsys: pytest.CaptureFixture[str]

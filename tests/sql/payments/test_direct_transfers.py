@@ -117,7 +117,7 @@ def test_what_a_rail_cannot_do_is_refused_by_name(desk: Desk, intent: str) -> No
         begin(desk, intent)
 
     assert refused.value.code == "42261"
-    assert refused.value.message == f"M-Pesa has no {intent}: it takes PUSH, PULL."
+    assert refused.value.message == f"intent: M-Pesa has no {intent}: it takes PUSH, PULL."
 
 
 def test_an_external_ref_names_one_transfer(desk: Desk) -> None:
