@@ -154,7 +154,8 @@ class Yard:
         self._poke.post("/").raise_for_status()
 
     def keep_poking(self, over: threading.Event) -> None:
-        """As the trigger does, five times a second."""
+        """As the trigger does: at the first event, then five times a second."""
+        self.poke()
         while not over.wait(0.2):
             self.poke()
 
@@ -297,12 +298,13 @@ def paced(here: Yard, endpoints: list[str], seconds: float) -> list[float]:
     came: list[tuple[str, str, float]] = []
     over = threading.Event()
     poking = threading.Thread(target=here.keep_poking, args=(over,))
-    poking.start()
     began = time.monotonic()
     for number in range(round(seconds * PACE)):
         time.sleep(max(0.0, began + number / PACE - time.monotonic()))
         (event_id,) = here.enqueue(endpoints[number % len(endpoints)], 1)
         sent[event_id] = time.time()
+        if number == 0:
+            poking.start()
     answering = round(len(sent) * sum(one in here.fast for one in endpoints) / len(endpoints))
     came = here.receiver.wait(answering, "/fast")
     over.set()
