@@ -14,6 +14,7 @@ import hashlib
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from decimal import Decimal
 from pathlib import Path
 from typing import Any, Final, Protocol, TypeAlias, runtime_checkable
 
@@ -79,6 +80,18 @@ class SealedDocument:
     original_number: str | None = None
     original_payload: Mapping[str, Any] | None = None
     credited: Sequence[Mapping[str, Any]] = ()
+
+    def left_to_credit(self, total_of: Callable[[Mapping[str, Any]], Decimal]) -> Decimal:
+        """What the authority will still take back. `total_of`: what a payload alone comes to there.
+
+        Parts, each converted, may come to more than the whole; but for no more than was left was
+        any of them sent.
+        """
+        assert self.original_payload is not None, "only a credit has something to credit"
+        left = total_of(self.original_payload)
+        for payload in self.credited:
+            left -= min(total_of(payload), left)
+        return left
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,7 @@ from dataclasses import replace
 from decimal import ROUND_HALF_UP, Decimal
 from typing import Any
 
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from scripts.stack.etims.rules import RATES, check_sale
@@ -107,7 +107,15 @@ def test_in_dollars_kra_hears_shillings_that_agree_with_each_other_and_with_the_
     assert abs(body["totTaxAmt"] - Decimal(totals["tax_in_reporting_currency"])) <= rounding
 
 
+# Three cents are 3.89 shillings, two and one of them 3.90, and then there is a credit of nothing.
+THREE_CENTS = [
+    {"quantity": "1", "unit_price": "0.001", **_category("D")},
+    {"quantity": "0.01", "unit_price": "3.3334", **_category("D")},
+]
+
+
 @settings(max_examples=60, deadline=None)
+@example(THREE_CENTS, "exclusive", "129.75", [Decimal("0.5"), Decimal("0.3")])
 @given(
     items,
     modes,

@@ -63,10 +63,9 @@ def build(document: SealedDocument, facts: Mapping[str, str]) -> tuple[dict[str,
     kind = rules.invoice_types[payload["invoice_type"]]
     mode, lines = _lines(payload, rules)
     if kind.is_credit and payload["totals"]["currency"] != CURRENCY:
-        lines = _within(lines, _left_to_credit(document, rules))
-    expected = Expected(
-        sum((line.total for line in lines), ZERO), sum((line.vat for line in lines), ZERO)
-    )
+        left = document.left_to_credit(lambda other: _total(_lines(other, rules)[1]))
+        lines = _within(lines, left)
+    expected = Expected(_total(lines), sum((line.vat for line in lines), ZERO))
     if payload["totals"]["currency"] == CURRENCY:
         assert expected.total == Decimal(payload["totals"]["total"]), "the sealed total is kept"
     request: dict[str, Any] = {
@@ -104,21 +103,13 @@ def _lines(payload: Mapping[str, Any], rules: Jurisdiction) -> tuple[str, list[_
     return ("ht" if is_net else "ttc"), lines
 
 
-def _left_to_credit(document: SealedDocument, rules: Jurisdiction) -> Decimal:
-    """What the DGI will still take back of the original, in CDF."""
-    left, *taken = (
-        sum((line.total for line in _lines(payload, rules)[1]), ZERO)
-        for payload in (document.original_payload, *document.credited)
-        if payload is not None
-    )
-    for total in taken:
-        left -= min(total, left)  # for no more than that was it sent
-    return left
+def _total(lines: list[_Line]) -> Decimal:
+    return sum((line.total for line in lines), ZERO)
 
 
 def _within(lines: list[_Line], most: Decimal) -> list[_Line]:
     """The lines, at most that much together: parts, each converted, may exceed the whole."""
-    over = sum((line.total for line in lines), ZERO) - most
+    over = _total(lines) - most
     if over <= 0:
         return lines
     at = max(range(len(lines)), key=lambda number: lines[number].total)

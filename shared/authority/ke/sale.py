@@ -99,15 +99,10 @@ def lines_of(document: SealedDocument, default_class: str) -> list[Line]:
     left of its original: parts, each converted, may come to more than the whole.
     """
     lines = _lines(document.payload, default_class)
-    original = document.original_payload
-    is_credit = "credit_reason" in document.payload and original is not None
+    is_credit = "credit_reason" in document.payload and document.original_payload is not None
     if is_credit and document.payload["totals"]["currency"] != CURRENCY:
-        sold, *taken = (
-            _total(_lines(payload, default_class))
-            for payload in (original, *document.credited)
-            if payload is not None
-        )
-        over = _total(lines) - (sold - sum(taken, _ZERO))
+        left = document.left_to_credit(lambda other: _total(_lines(other, default_class)))
+        over = _total(lines) - left
         if over > 0:
             at = max(range(len(lines)), key=lambda number: lines[number].total)
             lines[at] = lines[at].less(over)
