@@ -29,15 +29,9 @@ from shared.http.metrics import count_data_api_call
 from shared.http.timing import spent
 
 if TYPE_CHECKING:
-    import ssl
-
     import httpx
     from postgrest import APIError, AsyncPostgrestClient
 
-_CONNECT_S: Final = 2.0
-_READ_S: Final = 9.0  # one more than the statement timeout of 8 s, so the database speaks first
-_CONNECTIONS: Final = 32  # PostgREST queues what its pool of 10 cannot take at once
-_KEEPALIVE_S: Final = 30.0
 _RETRY_AFTER_S: Final = 1
 _PAUSE_S: Final = 0.1  # between the calls of a patient caller
 
@@ -154,8 +148,9 @@ class Database:
 
     def load(self) -> None:
         """Import what calls are made with: a fifth of a second, before somebody waits for it."""
-        import httpx_aiohttp  # noqa: F401
         import postgrest  # noqa: F401
+
+        import shared.pooled  # noqa: F401
 
     async def is_ready(self) -> bool:
         """Whether the Data API answers and has its database. Never raises."""
@@ -177,7 +172,6 @@ class Database:
 
     async def _once(self, function: str, args: Mapping[str, Any], caller: Caller) -> Any:
         import httpx
-        from aiohttp import ClientError
         from postgrest import APIError
 
         schema, _, name = function.partition(".")
@@ -193,13 +187,11 @@ class Database:
             if outcome == "unreachable" and isinstance(error, DependencyUnavailable):
                 raise _Unreachable(error) from refused
             raise error from refused
-        # The transport under httpx lets some of its own errors through, a broken answer among them.
-        except (httpx.HTTPError, ClientError) as broken:
+        except httpx.HTTPError as broken:
             count_data_api_call(function, "unreachable")
             log.error("data_api_unreachable", broken, rpc=function)
             unavailable = _unavailable()
             # A timeout has used up the caller's patience, and the first call may still be running.
-            # ConnectTimeout stands for a dropped connection too: aiohttp tells no difference.
             if isinstance(broken, httpx.TimeoutException) and not isinstance(
                 broken, httpx.ConnectTimeout
             ):
@@ -226,36 +218,10 @@ class Database:
 
     def _session(self) -> "httpx.AsyncClient":
         if self._http is None:
-            import httpx
+            from shared.pooled import PooledClient
 
-            self._http = httpx.AsyncClient(
-                timeout=httpx.Timeout(_READ_S, connect=_CONNECT_S),
-                transport=_transport(self._url),
-                trust_env=False,  # settings are the only configuration
-            )
+            self._http = PooledClient()
         return self._http
-
-
-def _transport(url: str) -> "httpx.AsyncBaseTransport":
-    """Give aiohttp's connections under httpx: half the processor time per call of httpx's own."""
-    from aiohttp import ClientSession, DummyCookieJar, TCPConnector
-    from httpx_aiohttp import AiohttpTransport
-
-    def session() -> ClientSession:
-        trust = _trust(url)
-        connector = TCPConnector(limit=_CONNECTIONS, keepalive_timeout=_KEEPALIVE_S, ssl=trust)
-        return ClientSession(connector=connector, cookie_jar=DummyCookieJar())
-
-    return AiohttpTransport(verify=_trust(url), trust_env=False, client=session)
-
-
-def _trust(url: str) -> "ssl.SSLContext | bool":
-    # Loading the CA bundle takes 40 ms, which plain http does not need. This context trusts nobody.
-    if url.startswith("https://"):
-        return True
-    import ssl
-
-    return ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
 
 
 def _translate(refused: "APIError", function: str) -> tuple[StalelaError, str]:

@@ -6,6 +6,4 @@ import pytest
 
 @pytest.fixture(autouse=True)
 def respx_answers_the_data_api(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(
-        "shared.db._transport", lambda _url: httpx.AsyncHTTPTransport(trust_env=False)
-    )
+    monkeypatch.setattr("shared.pooled.PooledClient", lambda: httpx.AsyncClient(trust_env=False))

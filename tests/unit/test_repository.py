@@ -28,7 +28,6 @@ HIDDEN = "include_in_schema"
 # Importable names of distributions that are spelled otherwise.
 IMPORTED_AS = {
     "fpdf2": "fpdf",
-    "httpx-aiohttp": "httpx_aiohttp",
     "mt-940": "mt940",
     "nats-py": "nats",
     "pyjwt": "jwt",
