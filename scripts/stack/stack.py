@@ -249,6 +249,8 @@ class Stack:
             "db-max-rows": 1000,
             "db-pool": 10,
             "jwt-secret": json.dumps(self.keys.jwks()),
+            # Verifying ES256 costs more than most calls. A hosted project remembers tokens too.
+            "jwt-cache-max-lifetime": 3600,
             "server-host": "127.0.0.1",
             "server-port": self.ports.postgrest,
             "admin-server-port": self.ports.postgrest_admin,
