@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import uvicorn
+import uvloop
 
 from scripts.stack.daraja.app import create
 from scripts.stack.daraja.edge import EdgeProtocol
@@ -24,7 +25,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=1, help="of every choice left to chance")
     parser.add_argument("--host", default="127.0.0.1")
     arguments = parser.parse_args()
-    asyncio.run(_serve(arguments))
+    uvloop.run(_serve(arguments))
 
 
 async def _serve(arguments: argparse.Namespace) -> None:
