@@ -1,6 +1,5 @@
 """From a rail's callback to `succeeded` in the answer to a GET."""
 
-from dataclasses import replace
 from typing import Any, Final
 from urllib.parse import urlsplit
 
@@ -28,14 +27,6 @@ def measure_callbacks(place: Place, rounds: Rounds, count: int) -> list[Figure]:
     deliver(news(place, payers, 2 * AT_ONCE))
 
     runs = rounds.prepared("callbacks", lambda: news(place, payers, count), deliver)
-    # Eight that never pause, each looking again and again, measure the queue in front of two cores.
-    half = runs.median(lambda seen: seen.per_s) / 2
-    calm = rounds.prepared(
-        "callbacks at half pace",
-        lambda: replace(news(place, payers, count), per_s=half),
-        deliver,
-    )
-
     return [
         figure(
             f"callback answered, {AT_ONCE} at once: p99",
@@ -53,12 +44,6 @@ def measure_callbacks(place: Place, rounds: Rounds, count: int) -> list[Figure]:
         figure(
             f"callback to succeeded visible, {AT_ONCE} at once: p99",
             runs,
-            lambda seen: percentile(seen.visible_ms, 0.99),
-            "ms",
-        ),
-        figure(
-            "callback to succeeded visible, at half of that pace: p99",
-            calm,
             lambda seen: percentile(seen.visible_ms, 0.99),
             "ms",
             Target("<", 100),

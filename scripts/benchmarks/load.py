@@ -62,16 +62,12 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True)
 class News:
-    """Callbacks to deliver, each with the request that shows its intent; all raw.
-
-    per_s: as of a Load.
-    """
+    """Callbacks to deliver, each with the request that shows its intent; all raw."""
 
     callback_port: int
     intent_port: int
     clients: int
     payments: list[tuple[str, str]]
-    per_s: float | None = None
 
 
 @dataclass(slots=True)
@@ -81,11 +77,6 @@ class Seen:
     answered_ms: list[float] = field(default_factory=list)
     visible_ms: list[float] = field(default_factory=list)
     refused: int = 0
-    seconds: float = 0.0
-
-    @property
-    def per_s(self) -> float:
-        return len(self.visible_ms) / self.seconds
 
 
 def percentile(values: Sequence[float], share: float) -> float:
