@@ -3,8 +3,11 @@
 What the caller sent is never repeated, only where it stood: a value may be a secret.
 """
 
+import json
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
+
+from fastapi import Request
 
 from shared.errors import (
     FieldError,
@@ -62,6 +65,27 @@ _LENGTHS: Final[Mapping[str, tuple[str, str]]] = {
     "too_short": ("at least", "min_length"),
     "too_long": ("at most", "max_length"),
 }
+
+
+async def each_member_once(request: Request) -> None:
+    """Refuse a JSON body in which a member stands twice: each reader would take another one.
+
+    Of what a route declares as its body; one that reads the bytes itself takes them as they are.
+    """
+    if request.scope["route"].body_field is None:
+        return
+    try:
+        json.loads(await request.body(), object_pairs_hook=_once)
+    except ValueError:
+        return  # no JSON: the model says so, in its own words
+
+
+def _once(members: list[tuple[str, Any]]) -> None:
+    names = set()
+    for name, _ in members:
+        if name in names:
+            raise InvalidRequest(f"'{name[:_NAME_LIMIT]}' is there twice")
+        names.add(name)
 
 
 def error_from_validation(

@@ -82,6 +82,13 @@ async def test_sends_what_it_is_given_and_gives_what_came(
     assert body == b'{"a":1}'
 
 
+async def test_a_filter_is_not_left_out_in_silence(client: PooledClient, server: Server) -> None:
+    with pytest.raises(AssertionError):
+        await client.request("GET", f"{server.url}/people", params={"id": "eq.1"})
+
+    assert server.sent == []
+
+
 async def test_follows_nobody_elsewhere(client: PooledClient, server: Server) -> None:
     answer = await client.request("POST", f"{server.url}/moved", content=b"{}")
 

@@ -153,6 +153,22 @@ async def test_body_that_is_no_json_is_refused(content: bytes, client: httpx.Asy
     assert body["code"] == "40001"
 
 
+@pytest.mark.parametrize(
+    ("content", "member"),
+    [
+        (b'{"amount": "1.00", "amount": "100.00"}', "amount"),
+        (b'{"amount": "1.00", "metadata": {"till": "4", "till": "5"}}', "till"),
+        (b'{"amount": "1.00", "am\\u006funt": "1.00"}', "amount"),
+    ],
+)
+async def test_member_that_is_there_twice_is_refused_by_name(
+    content: bytes, member: str, client: httpx.AsyncClient
+) -> None:
+    body = problem(await client.post("/", content=content, headers=JSON))
+
+    assert (body["code"], body["detail"]) == ("40001", f"'{member}' is there twice")
+
+
 @pytest.mark.parametrize("kind", ["text/plain", "application/x-www-form-urlencoded", ""])
 async def test_body_of_another_type_is_refused(kind: str, client: httpx.AsyncClient) -> None:
     headers = {**WRITE, "content-type": kind}
