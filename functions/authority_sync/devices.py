@@ -77,7 +77,7 @@ class Devices:
         # One device nobody foresaw must not keep the others from being looked after.
         except Exception as unforeseen:  # noqa: BLE001
             log.error("authority_check_failed", unforeseen, device_id=row["device_id"])
-            outcome, message = "unavailable", type(unforeseen).__name__
+            outcome, message = "failed", type(unforeseen).__name__
         log.event("authority_device_checked", device_id=row["device_id"], outcome=outcome)
         context = credentials_context(
             row["tenant_id"], row["outlet"]["outlet_id"], row["environment"]

@@ -84,6 +84,7 @@ on conflict (country) do update set
 insert into messages.alert_kinds (kind, to_owners, title, advice)
 values
 ('authority_accepted_twice', 'false', 'The authority has one document twice', 'Cancel the second one with the authority; both codes are in the details.'),
+('authority_check_failed', 'false', 'The daily look after a fiscal device breaks off', 'The log names the error and the device; its documents still go.'),
 ('authority_code_unknown', 'false', 'An authority answered with a code nobody knows', 'Find its meaning in the authority''s manual and add a row for it; then retry the document.'),
 ('authority_device_refused', 'true', 'The tax authority refuses the device of an outlet', 'Register the outlet again with the credentials the authority issues; documents wait meanwhile.'),
 ('authority_mapping_missing', 'true', 'A document has a tax group that its authority does not know', 'Ask the authority under which group it wants it; withdraw the document once it is reported by hand.'),

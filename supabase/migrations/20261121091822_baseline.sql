@@ -4950,6 +4950,7 @@ on conflict (country) do update set
 insert into messages.alert_kinds (kind, to_owners, title, advice)
 values
 ('authority_accepted_twice', 'false', 'The authority has one document twice', 'Cancel the second one with the authority; both codes are in the details.'),
+('authority_check_failed', 'false', 'The daily look after a fiscal device breaks off', 'The log names the error and the device; its documents still go.'),
 ('authority_code_unknown', 'false', 'An authority answered with a code nobody knows', 'Find its meaning in the authority''s manual and add a row for it; then retry the document.'),
 ('authority_device_refused', 'true', 'The tax authority refuses the device of an outlet', 'Register the outlet again with the credentials the authority issues; documents wait meanwhile.'),
 ('authority_mapping_missing', 'true', 'A document has a tax group that its authority does not know', 'Ask the authority under which group it wants it; withdraw the document once it is reported by hand.'),
@@ -30440,9 +30441,10 @@ begin
         updated_at = now()
     where d.device_id = record_check.device_id
     returning d.* into strict device;
-    if record_check.outcome = 'device_refused' then
+    if record_check.outcome in ('device_refused', 'failed') then
         perform public.raise_alert(
-            'authority_device_refused', 'warning', device.device_id, device.tenant_id, device.environment,
+            case record_check.outcome when 'failed' then 'authority_check_failed' else 'authority_device_refused' end,
+            'warning', device.device_id, device.tenant_id, device.environment,
             jsonb_build_object('message', left(record_check.message, 200))
         );
     end if;
@@ -30457,7 +30459,7 @@ begin
             finding.kind, finding.severity, device.device_id, device.tenant_id, device.environment, finding.details
         );
     end loop;
-    foreach known in array array['authority_token_expiring', 'authority_rates_differ'] loop
+    foreach known in array array['authority_check_failed', 'authority_token_expiring', 'authority_rates_differ'] loop
         if not exists (
             select from jsonb_to_recordset(record_check.findings) as f (kind text) where f.kind = known
         ) then

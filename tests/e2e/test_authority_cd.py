@@ -570,6 +570,16 @@ def test_device_that_cannot_be_looked_after_does_not_keep_the_others_from_it(
     )
 
     assert poke(house, "/checks") == {"checked": 2}
+    assert till.alerts() == ["authority_check_failed"]
+    assert other.alerts() == []
+
+    house.books.run(
+        "update sync.authority_devices set checked_at = null, jurisdiction = 'CD'"
+        " where outlet_id = %s",
+        till.outlet_id,
+    )
+    poke(house, "/checks")
+    assert till.alerts() == []
 
 
 def test_credentials_follow_a_new_master_key(till: Till, house: House) -> None:

@@ -327,9 +327,10 @@ begin
         updated_at = now()
     where d.device_id = record_check.device_id
     returning d.* into strict device;
-    if record_check.outcome = 'device_refused' then
+    if record_check.outcome in ('device_refused', 'failed') then
         perform public.raise_alert(
-            'authority_device_refused', 'warning', device.device_id, device.tenant_id, device.environment,
+            case record_check.outcome when 'failed' then 'authority_check_failed' else 'authority_device_refused' end,
+            'warning', device.device_id, device.tenant_id, device.environment,
             jsonb_build_object('message', left(record_check.message, 200))
         );
     end if;
@@ -344,7 +345,7 @@ begin
             finding.kind, finding.severity, device.device_id, device.tenant_id, device.environment, finding.details
         );
     end loop;
-    foreach known in array array['authority_token_expiring', 'authority_rates_differ'] loop
+    foreach known in array array['authority_check_failed', 'authority_token_expiring', 'authority_rates_differ'] loop
         if not exists (
             select from jsonb_to_recordset(record_check.findings) as f (kind text) where f.kind = known
         ) then
