@@ -138,7 +138,17 @@ begin
         expires_at, checked_at, created_by
     ) values (
         public.new_id('dev'), caller.tenant_id, caller.environment, outlet.outlet_id, put_device.jurisdiction,
-        put_device.authority_ref, put_device.sealed, put_device.key_version, put_device.masked, put_device.state,
+        put_device.authority_ref, put_device.sealed, put_device.key_version, put_device.masked,
+        -- What the authority remembers of a device it remembers when we have retired it.
+        coalesce((
+            select d.state
+            from sync.authority_devices as d
+            where
+                d.tenant_id = caller.tenant_id and d.environment = caller.environment
+                and d.jurisdiction = put_device.jurisdiction and d.authority_ref = put_device.authority_ref
+            order by d.device_id desc
+            limit 1
+        ), '{}') || put_device.state,
         put_device.expires_at, now(), caller.actor
     )
     returning * into device;
