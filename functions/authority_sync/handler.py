@@ -151,6 +151,22 @@ async def withdraw_document(
     return await _decide(request, invoice_id, "withdraw", body.reason, False, caller)
 
 
+@router.post(
+    "/devices/{outlet_id}/retry",
+    responses=answers(models.RetriedDocuments, 400, 401, 403, 404, 422, 429, 503),
+)
+async def retry_failed_documents(
+    outlet_id: OutletId, body: models.RetryFailed, caller: UserCaller, request: Request
+) -> Response:
+    """Try an outlet's failed documents again now, the oldest first, 500 at a time.
+
+    For the day after a long outage. What may have arrived is asked about first.
+    """
+    arguments = {"outlet_id": outlet_id, "reason": body.reason}
+    db: Database = request.app.state.database
+    return (await db.answer("sync.retry_failed", arguments, caller)).response()
+
+
 @router.get("/devices", responses=answers(models.Devices, 400, 401, 403, 429, 503))
 async def list_devices(caller: ApiCaller, request: Request) -> Response:
     """List the devices of the caller's outlets; credentials are masked."""

@@ -64,6 +64,21 @@ class Decision(_Body):
     known_absent: bool = False
 
 
+class RetryFailed(_Body):
+    """Why they may go now."""
+
+    reason: Annotated[Reason, Field(examples=["KRA answers again"])]
+
+
+class RetriedDocuments(BaseModel):
+    """How many go again, and how many more of the outlet had failed: repeat until there are none."""
+
+    object: Literal["authority_retry"]
+    outlet_id: OutletId
+    retried: Annotated[int, Field(examples=[500])]
+    still_failed: Annotated[int, Field(examples=[112])]
+
+
 class Withdrawal(_Body):
     """Why the authority need not hear of it, such as the document that corrects it."""
 

@@ -52,7 +52,7 @@ grant usage on schema sync to fn_authority_sync;
 grant execute on function
 sync.claim, sync.note_progress, sync.record_attempt, sync.begin_registration, sync.check_registration, sync.put_device, sync.list_devices,
 sync.retire_device, sync.set_consent, sync.claim_checks, sync.record_check, sync.claim_reseal, sync.record_reseal,
-sync.get_status, sync.list_open, sync.decide, sync.set_switch, sync.list_days, sync.end_day
+sync.get_status, sync.list_open, sync.decide, sync.retry_failed, sync.set_switch, sync.list_days, sync.end_day
 to fn_authority_sync;
 
 reset role;

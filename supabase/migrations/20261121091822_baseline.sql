@@ -30010,6 +30010,45 @@ end
 $$;
 comment on function sync.own_row is 'The queue''s row of one of the caller''s documents, locked; 40401 for anybody else''s.';
 
+create function sync.decide_row(
+    caller public.caller, item sync.authority_sync_queue, decision text, reason text, is_known_absent boolean
+)
+returns sync.authority_sync_queue
+language plpgsql
+volatile
+security definer -- callers may not write the queue
+set search_path = ''
+as $$
+#variable_conflict use_column
+declare
+    moved sync.authority_sync_queue;
+begin
+    -- Which of the two kinds of news is true only a person with the authority's own list can say.
+    if decide_row.is_known_absent then
+        update sync.authority_sync_queue as q set progress = '{}' where q.sync_id = item.sync_id and q.status <> 'SUBMITTED';
+    end if;
+    moved := sync.advance(item.sync_id, decide_row.decision, now(), null, null);
+    if moved.sync_id is null then
+        perform public.refuse('40911', format('A document that is %s takes no %s.', item.status, decide_row.decision),
+            jsonb_build_object('current_state', item.status, 'allowed', (
+                select coalesce(jsonb_agg(x.event order by x.event), '[]') from sync.transitions as x
+                where x.from_status = item.status and x.event in ('retry', 'withdraw')
+            )));
+    end if;
+    update sync.authority_sync_queue as q
+    set quick_attempts = 0, grace_from = now()
+    where q.sync_id = item.sync_id;
+    perform sync.log_attempt(item, item.attempts, '[]', decide_row.decision, caller.actor, decide_row.reason);
+    perform fiscal.record_event(
+        item.tenant_id, item.environment, item.invoice_id, null, '{}', caller.actor, item.status, moved.status,
+        decide_row.reason
+    );
+    perform sync.close_alerts(item.subject, decide_row.reason);
+    return moved;
+end
+$$;
+comment on function sync.decide_row is 'What a person decides of one document, written down; 40911 when it does not fit its status.';
+
 create function sync.decide(invoice_id text, decision text, reason text, is_known_absent boolean)
 returns public.answer
 language plpgsql
@@ -30021,31 +30060,12 @@ as $$
 declare
     caller public.caller := public.authorize('authority:manage', 'manage');
     item sync.authority_sync_queue := sync.own_row(caller, decide.invoice_id);
-    moved sync.authority_sync_queue;
+    moved sync.authority_sync_queue
+        := sync.decide_row(caller, item, decide.decision, decide.reason, decide.is_known_absent);
 begin
-    -- Which of the two kinds of news is true only a person with the authority's own list can say.
-    if decide.is_known_absent then
-        update sync.authority_sync_queue as q set progress = '{}' where q.sync_id = item.sync_id and q.status <> 'SUBMITTED';
-    end if;
-    moved := sync.advance(item.sync_id, decide.decision, now(), null, null);
-    if moved.sync_id is null then
-        perform public.refuse('40911', format('A document that is %s takes no %s.', item.status, decide.decision),
-            jsonb_build_object('current_state', item.status, 'allowed', (
-                select coalesce(jsonb_agg(x.event order by x.event), '[]') from sync.transitions as x
-                where x.from_status = item.status and x.event in ('retry', 'withdraw')
-            )));
-    end if;
-    update sync.authority_sync_queue as q
-    set quick_attempts = 0, grace_from = now()
-    where q.sync_id = item.sync_id;
-    perform sync.log_attempt(item, item.attempts, '[]', decide.decision, caller.actor, decide.reason);
-    perform fiscal.record_event(
-        item.tenant_id, item.environment, item.invoice_id, null, '{}', caller.actor, item.status, moved.status, decide.reason
-    );
     perform public.audit(caller, 'authority_sync.' || decide.decision, item.invoice_id, jsonb_build_object(
         'reason', decide.reason, 'was', item.status, 'known_absent', decide.is_known_absent
     ));
-    perform sync.close_alerts(item.subject, decide.reason);
     if decide.decision = 'retry' then
         perform public.poke('authority_sync');
     end if;
@@ -30054,6 +30074,48 @@ end
 $$;
 comment on function sync.decide is
 'A person has a document tried again, or withdraws it from reporting, and says why. is_known_absent: the authority''s own list does not have it, so it is sent anew instead of asked about.';
+
+create function sync.retry_failed(outlet_id text, reason text)
+returns public.answer
+language plpgsql
+volatile
+security definer -- callers may not write the queue
+set search_path = ''
+as $$
+#variable_conflict use_column
+declare
+    caller public.caller := public.authorize('authority:manage', 'manage');
+    outlet fiscal.outlets := fiscal.outlet_of(caller, retry_failed.outlet_id);
+    item sync.authority_sync_queue;
+    retried integer := 0;
+begin
+    for item in
+        select q.* from sync.authority_sync_queue as q
+        where q.outlet_id = outlet.outlet_id and q.kind = 'document' and q.status = 'FAILED'
+        order by q.sync_id
+        limit 500
+        for no key update
+    loop
+        perform sync.decide_row(caller, item, 'retry', retry_failed.reason, false);
+        retried := retried + 1;
+    end loop;
+    perform public.audit(caller, 'authority_sync.retry_failed', outlet.outlet_id, jsonb_build_object(
+        'reason', retry_failed.reason, 'retried', retried
+    ));
+    if retried > 0 then
+        perform public.poke('authority_sync');
+    end if;
+    return public.reply(caller, 200, json_build_object(
+        'object', 'authority_retry', 'outlet_id', outlet.outlet_id, 'retried', retried,
+        'still_failed', (
+            select count(*) from sync.authority_sync_queue as q
+            where q.outlet_id = outlet.outlet_id and q.kind = 'document' and q.status = 'FAILED'
+        )
+    ));
+end
+$$;
+comment on function sync.retry_failed is
+'After a long outage: has the 500 oldest failed documents of an outlet tried again, as sync.decide would one by one.';
 
 create function sync.close_alerts(subject text, resolution text)
 returns void
@@ -31941,7 +32003,7 @@ grant usage on schema sync to fn_authority_sync;
 grant execute on function
 sync.claim, sync.note_progress, sync.record_attempt, sync.begin_registration, sync.check_registration, sync.put_device, sync.list_devices,
 sync.retire_device, sync.set_consent, sync.claim_checks, sync.record_check, sync.claim_reseal, sync.record_reseal,
-sync.get_status, sync.list_open, sync.decide, sync.set_switch, sync.list_days, sync.end_day
+sync.get_status, sync.list_open, sync.decide, sync.retry_failed, sync.set_switch, sync.list_days, sync.end_day
 to fn_authority_sync;
 
 reset role;

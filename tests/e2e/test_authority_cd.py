@@ -309,6 +309,29 @@ def test_other_totals_are_cancelled_and_rejected(till: Till, dgi: Dgi) -> None:
     assert till.alerts() == []
 
 
+def test_what_failed_in_an_outage_goes_again_at_one_word(till: Till, dgi: Dgi) -> None:
+    dgi.settings(replays=False)
+    dgi.arm("confirm", "lost", times=2)
+    sales = [till.sealed(), till.sealed()]
+    for sale in sales:
+        till.wait(sale, "FAILED")
+    path = f"/authority-sync/devices/{till.outlet_id}/retry"
+
+    dgi.settings(replays=True)
+    done = till.owner.post(path, json={"reason": "The DGI answers again"})
+
+    assert {name: done.json()[name] for name in ("retried", "still_failed")} == {
+        "retried": 2,
+        "still_failed": 0,
+    }
+    for sale in sales:
+        till.wait(sale, "SYNCED")
+    assert len(dgi.books(till.nim)["confirmed"]) == 2
+    assert till.alerts() == []
+    assert till.owner.post(path, json={"reason": "Once more"}).json()["retried"] == 0
+    assert till.owner.post(path, json={}).status_code == 400
+
+
 def test_rejection_is_final_until_a_person_decides(till: Till, dgi: Dgi) -> None:
     dgi.settings(code="12")
     dgi.arm("submit", "reject")
