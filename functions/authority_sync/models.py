@@ -71,7 +71,7 @@ class RetryFailed(_Body):
 
 
 class RetriedDocuments(BaseModel):
-    """How many go again, and how many more of the outlet had failed: repeat until there are none."""
+    """How many go again, and how many more of the outlet failed: repeat until none did."""
 
     object: Literal["authority_retry"]
     outlet_id: OutletId

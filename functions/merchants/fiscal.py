@@ -50,14 +50,11 @@ async def list_outlets(caller: ApiCaller, db: Db) -> Response:
 
 @router.put(
     "/outlets/{outlet_id}/operators",
-    responses=answers(models.Operator, 400, 401, 403, 404, 422, 429, 503),
+    responses=answers(models.Operator, 400, 401, 403, 404, 409, 422, 429, 503),
 )
 async def put_operator(
     outlet_id: OutletId, body: models.PutOperator, caller: ApiCaller, db: Db
 ) -> Response:
-    """Name, rename or block a terminal or cashier of an outlet."""
-    return (
-        await db.answer(
-            "fiscal.put_operator", {"outlet_id": outlet_id, **body.model_dump()}, caller
-        )
-    ).response()
+    """Name, rename or block a terminal or cashier of an outlet; say who signs in as the cashier."""
+    arguments = {"outlet_id": outlet_id, **body.model_dump(mode="json")}
+    return (await db.answer("fiscal.put_operator", arguments, caller)).response()

@@ -440,6 +440,15 @@ class PutOperator(_Body):
         Field(examples=["Till by the door"]),
     ]
     status: Annotated[Literal["active", "blocked"], Field(examples=["active"])] = "active"
+    user_id: Annotated[
+        UUID | None,
+        Field(
+            strict=False,  # JSON has no such type
+            description="Who signs in as this cashier; without it nobody does. A person with the"
+            " role `cashier` issues documents in this name and sees those alone.",
+            examples=[None],
+        ),
+    ] = None
 
 
 class Operator(BaseModel):
@@ -451,3 +460,4 @@ class Operator(BaseModel):
     label: Annotated[str, Field(examples=["pos-02"])]
     name: Annotated[str, Field(examples=["Till by the door"])]
     status: Annotated[Literal["active", "blocked"], Field(examples=["active"])]
+    user_id: Annotated[UUID | None, Field(examples=[None])]

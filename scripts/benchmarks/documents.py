@@ -88,12 +88,12 @@ where entry_no > 0
 _INVOICES: Final = """
 insert into fiscal.invoices (
     invoice_id, tenant_id, environment, merchant_id, outlet_id, status, invoice_type, fiscal_number, sequence, payload,
-    canonical_payload_hash, tax_summary, currency, total_minor, tax_minor, original_invoice_id, created_by
+    canonical_payload_hash, tax_summary, currency, total_minor, tax_minor, original_invoice_id, created_by, cashier_id
 )
 select
     l.invoice_id, l.tenant_id, l.environment, o.merchant_id, l.outlet_id, 'fiscalized', 'sale', l.fiscal_number,
     l.sequence, repeat(o.outlet_code || ' ' || l.sequence || ' ', %(words)s), l.canonical_payload_hash, '[]', 'CDF',
-    116000, 16000, case when l.sequence %% 50 = 2 then 'inv_bench_' || o.outlet_code || (l.sequence - 1) end, 'bench'
+    116000, 16000, case when l.sequence %% 50 = 2 then 'inv_bench_' || o.outlet_code || (l.sequence - 1) end, 'bench', 'cashier-1'
 from fiscal.fiscal_ledger as l
 inner join fiscal.outlets as o on o.outlet_id = l.outlet_id
 where l.outlet_id like 'out_bench_%%'

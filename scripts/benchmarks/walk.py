@@ -38,12 +38,12 @@ set session_replication_role = replica;
 _DOCUMENTS: Final = """
 insert into fiscal.invoices (
     invoice_id, tenant_id, environment, merchant_id, outlet_id, status, invoice_type, fiscal_number, sequence, payload,
-    canonical_payload_hash, tax_summary, currency, total_minor, tax_minor, created_by
+    canonical_payload_hash, tax_summary, currency, total_minor, tax_minor, created_by, cashier_id
 )
 select
     'inv_' || lpad(n::text, 26, '0'), 'tn_bench', 'sandbox', 'fm_bench', 'out_bench', 'fiscalized', 'sale',
     'TST-BENCH-' || lpad(n::text, 6, '0'), n, p.payload, encode(sha256(convert_to(p.payload, 'UTF8')), 'hex'),
-    s.summary, 'CDF', 116000, 16000, 'key_bench'
+    s.summary, 'CDF', 116000, 16000, 'key_bench', 'cashier-13'
 from generate_series(1, %(count)s) as n
 cross join lateral (
     select format(

@@ -1,4 +1,5 @@
--- Who may see and who may call. A person limited to one outlet sees that outlet's rows alone.
+-- Who may see and who may call. A person limited to one outlet sees that outlet's rows alone, a cashier what was sold in
+-- their name, and no reports.
 
 set role stalela_owner;
 
@@ -25,6 +26,10 @@ for select to authenticated
 using (
     tenant_id = (select public.tenant_id()) and environment = (select public.environment())
     and ((select public.outlet_id()) is null or outlet_id = (select public.outlet_id()))
+    and (
+        (select fiscal.own_cashier()) is null
+        or (outlet_id = (select fiscal.own_outlet()) and cashier_id = (select fiscal.own_cashier()))
+    )
 );
 
 create policy fiscal_ledger_select_own on fiscal.fiscal_ledger
@@ -32,6 +37,7 @@ for select to authenticated
 using (
     tenant_id = (select public.tenant_id()) and environment = (select public.environment())
     and ((select public.outlet_id()) is null or outlet_id = (select public.outlet_id()))
+    and ((select fiscal.own_cashier()) is null or fiscal.is_own(invoice_id))
 );
 
 create policy events_select_own on fiscal.events
@@ -39,6 +45,7 @@ for select to authenticated
 using (
     tenant_id = (select public.tenant_id()) and environment = (select public.environment())
     and ((select public.outlet_id()) is null or payload ->> 'outlet_id' = (select public.outlet_id()))
+    and ((select fiscal.own_cashier()) is null or fiscal.is_own(subject_id))
 );
 
 create policy orders_select_own on fiscal.orders
@@ -46,11 +53,18 @@ for select to authenticated
 using (
     tenant_id = (select public.tenant_id()) and environment = (select public.environment())
     and ((select public.outlet_id()) is null or outlet_id = (select public.outlet_id()))
+    and (
+        (select fiscal.own_cashier()) is null
+        or (outlet_id = (select fiscal.own_outlet()) and document ->> 'cashier_id' = (select fiscal.own_cashier()))
+    )
 );
 
 create policy document_links_select_own on fiscal.document_links
 for select to authenticated
-using (tenant_id = (select public.tenant_id()) and environment = (select public.environment()));
+using (
+    tenant_id = (select public.tenant_id()) and environment = (select public.environment())
+    and ((select fiscal.own_cashier()) is null or fiscal.is_own(invoice_id))
+);
 
 create policy archive_manifests_select_own on fiscal.archive_manifests
 for select to authenticated
@@ -68,6 +82,7 @@ for select to authenticated
 using (
     tenant_id = (select public.tenant_id()) and environment = (select public.environment())
     and ((select public.outlet_id()) is null or outlet_id = (select public.outlet_id()))
+    and ((select fiscal.own_cashier()) is null or fiscal.is_own(fiscal_number))
 );
 
 create policy drafts_select_own on fiscal.drafts
@@ -75,6 +90,10 @@ for select to authenticated
 using (
     tenant_id = (select public.tenant_id()) and environment = (select public.environment())
     and ((select public.outlet_id()) is null or outlet_id = (select public.outlet_id()))
+    and (
+        (select fiscal.own_cashier()) is null
+        or (outlet_id = (select fiscal.own_outlet()) and document ->> 'cashier_id' = (select fiscal.own_cashier()))
+    )
 );
 
 create policy prints_select_own on fiscal.prints
@@ -82,6 +101,7 @@ for select to authenticated
 using (
     tenant_id = (select public.tenant_id()) and environment = (select public.environment())
     and ((select public.outlet_id()) is null or outlet_id = (select public.outlet_id()))
+    and ((select fiscal.own_cashier()) is null or fiscal.is_own(invoice_id))
 );
 
 create policy open_days_select_own on fiscal.open_days
@@ -96,6 +116,7 @@ for select to authenticated
 using (
     tenant_id = (select public.tenant_id()) and environment = (select public.environment())
     and ((select public.outlet_id()) is null or outlet_id = (select public.outlet_id()))
+    and (select fiscal.own_cashier()) is null
 );
 
 create policy verification_counts_select_own on fiscal.verification_counts
@@ -103,6 +124,7 @@ for select to authenticated
 using (
     tenant_id = (select public.tenant_id()) and environment = (select public.environment())
     and ((select public.outlet_id()) is null or outlet_id = (select public.outlet_id()))
+    and ((select fiscal.own_cashier()) is null or fiscal.is_own(fiscal_number))
 );
 
 create function fiscal.forbid_rewriting()
@@ -126,6 +148,8 @@ for each row execute function fiscal.forbid_rewriting();
 create trigger invoices_stay
 before truncate on fiscal.invoices
 for each statement execute function fiscal.forbid_rewriting();
+
+grant execute on function fiscal.own_outlet, fiscal.own_cashier, fiscal.is_own to authenticated;
 
 grant usage on schema fiscal to fn_invoices, fn_merchants;
 grant execute on function fiscal.seal, fiscal.attach_signature, fiscal.numbered_invoice, fiscal.get_invoice,

@@ -14,6 +14,10 @@ for select to authenticated
 using (
     tenant_id = (select public.tenant_id()) and environment = (select public.environment())
     and ((select public.outlet_id()) is null or outlet_id = (select public.outlet_id()))
+    and (
+        (select fiscal.own_cashier()) is null
+        or (outlet_id = (select fiscal.own_outlet()) and document::jsonb ->> 'cashier_id' = (select fiscal.own_cashier()))
+    )
 );
 
 create policy local_seals_select_own on fiscal.local_seals
@@ -21,6 +25,7 @@ for select to authenticated
 using (
     tenant_id = (select public.tenant_id()) and environment = (select public.environment())
     and ((select public.outlet_id()) is null or outlet_id = (select public.outlet_id()))
+    and ((select fiscal.own_cashier()) is null or fiscal.is_own(invoice_id))
 );
 
 create function fiscal.forbid_second_verdict()

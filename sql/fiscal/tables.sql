@@ -55,12 +55,15 @@ create table fiscal.operators (
     name text not null check (length(name) between 1 and 200),
     status text not null default 'active' check (status in ('active', 'blocked')),
     created_at timestamptz not null default now(),
-    unique (outlet_id, kind, label)
+    user_id uuid references public.users (user_id),
+    unique (outlet_id, kind, label),
+    check (user_id is null or kind = 'cashier')
 );
 comment on table fiscal.operators is
-'Terminals and cashiers of an outlet: label is what documents carry as pos_terminal_id or cashier_id. A blocked one seals nothing.';
+'Terminals and cashiers of an outlet: label is what documents carry as pos_terminal_id or cashier_id. A blocked one seals nothing. user_id: who signs in as this cashier, one cashier per person and environment.';
 alter table fiscal.operators enable row level security;
 create index operators_of_tenant on fiscal.operators (tenant_id, environment);
+create unique index operators_of_person on fiscal.operators (user_id, tenant_id, environment);
 
 create table fiscal.fiscal_counters (
     outlet_id text not null references fiscal.outlets (outlet_id),
@@ -92,13 +95,15 @@ create table fiscal.invoices (
     original_invoice_id text references fiscal.invoices (invoice_id),
     created_by text not null,
     created_at timestamptz not null default now(),
+    cashier_id text not null,
     unique (outlet_id, sequence)
 ) with (fillfactor = 80);
 comment on table fiscal.invoices is
-'Numbered documents. payload is the canonical text whose SHA-256 is in the ledger; nothing but status ever changes.';
+'Numbered documents. payload is the canonical text whose SHA-256 is in the ledger; nothing but status ever changes. cashier_id: as payload has it.';
 alter table fiscal.invoices enable row level security;
 create index invoices_of_tenant on fiscal.invoices (tenant_id, environment, created_at);
 create index invoices_of_merchant on fiscal.invoices (merchant_id);
+create index invoices_of_cashier on fiscal.invoices (outlet_id, cashier_id, created_at);
 create index invoices_credits on fiscal.invoices (original_invoice_id);
 create unique index invoices_ref on fiscal.invoices (outlet_id, invoice_ref) where invoice_ref is not null;
 
@@ -253,7 +258,7 @@ create table fiscal.drafts (
 comment on table fiscal.drafts is
 'Documents before they are sealed, computed but without a number. Only the purpose invoice is ever sealed. document: as it was sent; payload: what it comes to, and what is sealed.';
 alter table fiscal.drafts enable row level security;
-create index drafts_of_outlet on fiscal.drafts (outlet_id);
+create index drafts_of_cashier on fiscal.drafts (outlet_id, (document ->> 'cashier_id'), draft_id);
 create index drafts_of_tenant on fiscal.drafts (tenant_id, environment, draft_id);
 
 create table fiscal.prints (
@@ -388,6 +393,10 @@ create index archive_copies_of_tenant on fiscal.archive_copies (tenant_id, envir
 create trigger archive_copies_append_only
 before update or delete or truncate on fiscal.archive_copies
 for each statement execute function public.forbid_change();
+
+create type fiscal.sight as (outlet_id text, cashier_id text);
+comment on type fiscal.sight is
+'What of a tenant''s documents somebody sees: those of one outlet, of one cashier there; null: of all. An empty cashier_id is nobody''s, and sees none.';
 
 create type fiscal.sealing as (answer public.answer, work jsonb);
 comment on type fiscal.sealing is

@@ -4,7 +4,10 @@ set role stalela_owner;
 
 create policy messages_select_own on messages.messages
 for select to authenticated
-using (tenant_id = (select public.tenant_id()) and environment = (select public.environment()));
+using (
+    tenant_id = (select public.tenant_id()) and environment = (select public.environment())
+    and (subject_id not like 'inv\_%' or (select fiscal.own_cashier()) is null or fiscal.is_own(subject_id))
+);
 
 grant usage on schema public, messages to fn_receipts, fn_alerts, fn_relay;
 grant execute on function

@@ -2,11 +2,17 @@ set role stalela_owner;
 
 create policy signing_log_select_own on signing.signing_log
 for select to authenticated
-using (tenant_id = (select public.tenant_id()) and environment = (select public.environment()));
+using (
+    tenant_id = (select public.tenant_id()) and environment = (select public.environment())
+    and ((select fiscal.own_cashier()) is null or fiscal.is_own(fiscal_number))
+);
 
 create policy signing_queue_select_own on signing.signing_queue
 for select to authenticated
-using (tenant_id = (select public.tenant_id()) and environment = (select public.environment()));
+using (
+    tenant_id = (select public.tenant_id()) and environment = (select public.environment())
+    and ((select fiscal.own_cashier()) is null or fiscal.is_own(fiscal_number))
+);
 
 create policy chain_keys_select_own on signing.chain_keys
 for select to authenticated

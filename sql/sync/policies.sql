@@ -18,6 +18,7 @@ for select to authenticated
 using (
     tenant_id = (select public.tenant_id()) and environment = (select public.environment())
     and ((select public.outlet_id()) is null or outlet_id = (select public.outlet_id()))
+    and ((select fiscal.own_cashier()) is null or fiscal.is_own(invoice_id))
 );
 
 create policy authority_ack_log_select_own on sync.authority_ack_log
@@ -25,6 +26,7 @@ for select to authenticated
 using (
     tenant_id = (select public.tenant_id()) and environment = (select public.environment())
     and ((select public.outlet_id()) is null or outlet_id = (select public.outlet_id()))
+    and (select fiscal.own_cashier()) is null
 );
 
 create policy authority_elements_select_own on fiscal.authority_elements
@@ -32,6 +34,7 @@ for select to authenticated
 using (
     tenant_id = (select public.tenant_id()) and environment = (select public.environment())
     and ((select public.outlet_id()) is null or outlet_id = (select public.outlet_id()))
+    and ((select fiscal.own_cashier()) is null or fiscal.is_own(invoice_id))
 );
 
 create policy fiscal_days_select_own on sync.fiscal_days
@@ -46,6 +49,7 @@ for select to authenticated
 using (
     tenant_id = (select public.tenant_id()) and environment = (select public.environment())
     and ((select public.outlet_id()) is null or outlet_id = (select public.outlet_id()))
+    and ((select fiscal.own_cashier()) is null or fiscal.is_own(invoice_id))
 );
 
 grant usage on schema sync to fn_authority_sync;

@@ -2774,12 +2774,15 @@ create table fiscal.operators (
     name text not null check (length(name) between 1 and 200),
     status text not null default 'active' check (status in ('active', 'blocked')),
     created_at timestamptz not null default now(),
-    unique (outlet_id, kind, label)
+    user_id uuid references public.users (user_id),
+    unique (outlet_id, kind, label),
+    check (user_id is null or kind = 'cashier')
 );
 comment on table fiscal.operators is
-'Terminals and cashiers of an outlet: label is what documents carry as pos_terminal_id or cashier_id. A blocked one seals nothing.';
+'Terminals and cashiers of an outlet: label is what documents carry as pos_terminal_id or cashier_id. A blocked one seals nothing. user_id: who signs in as this cashier, one cashier per person and environment.';
 alter table fiscal.operators enable row level security;
 create index operators_of_tenant on fiscal.operators (tenant_id, environment);
+create unique index operators_of_person on fiscal.operators (user_id, tenant_id, environment);
 
 create table fiscal.fiscal_counters (
     outlet_id text not null references fiscal.outlets (outlet_id),
@@ -2811,13 +2814,15 @@ create table fiscal.invoices (
     original_invoice_id text references fiscal.invoices (invoice_id),
     created_by text not null,
     created_at timestamptz not null default now(),
+    cashier_id text not null,
     unique (outlet_id, sequence)
 ) with (fillfactor = 80);
 comment on table fiscal.invoices is
-'Numbered documents. payload is the canonical text whose SHA-256 is in the ledger; nothing but status ever changes.';
+'Numbered documents. payload is the canonical text whose SHA-256 is in the ledger; nothing but status ever changes. cashier_id: as payload has it.';
 alter table fiscal.invoices enable row level security;
 create index invoices_of_tenant on fiscal.invoices (tenant_id, environment, created_at);
 create index invoices_of_merchant on fiscal.invoices (merchant_id);
+create index invoices_of_cashier on fiscal.invoices (outlet_id, cashier_id, created_at);
 create index invoices_credits on fiscal.invoices (original_invoice_id);
 create unique index invoices_ref on fiscal.invoices (outlet_id, invoice_ref) where invoice_ref is not null;
 
@@ -2972,7 +2977,7 @@ create table fiscal.drafts (
 comment on table fiscal.drafts is
 'Documents before they are sealed, computed but without a number. Only the purpose invoice is ever sealed. document: as it was sent; payload: what it comes to, and what is sealed.';
 alter table fiscal.drafts enable row level security;
-create index drafts_of_outlet on fiscal.drafts (outlet_id);
+create index drafts_of_cashier on fiscal.drafts (outlet_id, (document ->> 'cashier_id'), draft_id);
 create index drafts_of_tenant on fiscal.drafts (tenant_id, environment, draft_id);
 
 create table fiscal.prints (
@@ -3107,6 +3112,10 @@ create index archive_copies_of_tenant on fiscal.archive_copies (tenant_id, envir
 create trigger archive_copies_append_only
 before update or delete or truncate on fiscal.archive_copies
 for each statement execute function public.forbid_change();
+
+create type fiscal.sight as (outlet_id text, cashier_id text);
+comment on type fiscal.sight is
+'What of a tenant''s documents somebody sees: those of one outlet, of one cashier there; null: of all. An empty cashier_id is nobody''s, and sees none.';
 
 create type fiscal.sealing as (answer public.answer, work jsonb);
 comment on type fiscal.sealing is
@@ -16593,7 +16602,7 @@ declare
     caller public.caller := public.authorize('payments:read', 'read');
     after_xid xid8 := '0'::xid8;
     after_position bigint := 0::bigint;
-    outlet_only text := fiscal.caller_outlet(caller);
+    sight fiscal.sight := fiscal.sight_of(caller);
     payloads text[];
     ids text[];
 begin
@@ -16660,7 +16669,8 @@ begin
                 and (f.xid, f.position) > (after_xid, after_position)
                 and f.xid < pg_snapshot_xmin(pg_current_snapshot())
                 and (types is null or webhooks.wants(types, f.type))
-                and (outlet_only is null or f.payload ->> 'outlet_id' = outlet_only)
+                and (sight.outlet_id is null or f.payload ->> 'outlet_id' = sight.outlet_id)
+                and fiscal.shows(sight, f.subject_id)
             order by f.xid, f.position
             limit page_size + 1
         )
@@ -16681,7 +16691,7 @@ begin
 end
 $$;
 comment on function webhooks.list_events is
-'Events after one the caller names, oldest first, each byte for byte as its webhook. An event is shown once no older transaction can still add one before it, so a reader who goes on from the last misses none. A person of one outlet sees no documents of another.';
+'Events after one the caller names, oldest first, each byte for byte as its webhook. An event is shown once no older transaction can still add one before it, so a reader who goes on from the last misses none. A person of one outlet sees no documents of another, a cashier none but their own.';
 
 create function webhooks.get_event(event_id text)
 returns public.answer
@@ -16693,7 +16703,7 @@ as $$
 #variable_conflict use_column
 declare
     caller public.caller := public.authorize('payments:read', 'read');
-    outlet_only text := fiscal.caller_outlet(caller);
+    sight fiscal.sight := fiscal.sight_of(caller);
     payload text;
 begin
     select coalesce(m.payload, webhooks.payload(
@@ -16717,7 +16727,8 @@ begin
         where
             f.event_id = get_event.event_id and f.tenant_id = caller.tenant_id
             and f.environment = caller.environment
-            and (outlet_only is null or f.payload ->> 'outlet_id' = outlet_only)
+            and (sight.outlet_id is null or f.payload ->> 'outlet_id' = sight.outlet_id)
+            and fiscal.shows(sight, f.subject_id)
     ) as e
     inner join webhooks.event_types as k on k.type = e.type
     left join webhooks.messages as m on m.event_id = e.event_id;
@@ -21974,13 +21985,14 @@ as $$
 #variable_conflict use_column
 declare
     caller public.caller := public.authorize(scope, bucket);
-    outlet_only text := fiscal.caller_outlet(caller);
+    sight fiscal.sight := fiscal.sight_of(caller);
 begin
     if not exists (
         select from fiscal.invoices as i
         where
             i.invoice_id = visible_document.invoice_id and i.tenant_id = caller.tenant_id
-            and i.environment = caller.environment and i.outlet_id = coalesce(outlet_only, i.outlet_id)
+            and i.environment = caller.environment and i.outlet_id = coalesce(sight.outlet_id, i.outlet_id)
+            and i.cashier_id = coalesce(sight.cashier_id, i.cashier_id)
     ) then
         perform public.refuse('40401', format('There is no invoice %s here.', visible_document.invoice_id));
     end if;
@@ -24039,6 +24051,7 @@ as $$
 #variable_conflict use_column
 declare
     caller public.caller := public.authorize('invoices:read', 'read');
+    sight fiscal.sight := fiscal.sight_of(caller);
     entry fiscal.fiscal_ledger;
     head fiscal.anchored_heads;
     day record;
@@ -24048,7 +24061,8 @@ begin
     from fiscal.fiscal_ledger as l
     where
         l.fiscal_number = inclusion_proof.fiscal_number and l.tenant_id = caller.tenant_id
-        and l.environment = caller.environment and l.outlet_id = coalesce(fiscal.caller_outlet(caller), l.outlet_id);
+        and l.environment = caller.environment and l.outlet_id = coalesce(sight.outlet_id, l.outlet_id)
+        and fiscal.shows(sight, l.fiscal_number);
     if not found then
         perform public.refuse('40401', format('There is no document %s here.', inclusion_proof.fiscal_number));
     end if;
@@ -24555,7 +24569,7 @@ as $$
 #variable_conflict use_column
 declare
     caller public.caller := public.authorize('invoices:read', 'read');
-    outlet_only text := fiscal.caller_outlet(caller);
+    sight fiscal.sight := fiscal.sight_of(caller);
     ids text[];
 begin
     ids := array(
@@ -24563,7 +24577,8 @@ begin
         from fiscal.conflicts as c
         where
             c.tenant_id = caller.tenant_id and c.environment = caller.environment
-            and c.outlet_id = coalesce(outlet_only, c.outlet_id)
+            and c.outlet_id = coalesce(sight.outlet_id, c.outlet_id)
+            and (sight.cashier_id is null or c.document::jsonb ->> 'cashier_id' = sight.cashier_id)
             and c.outlet_id = coalesce(list_conflicts.outlet_id, c.outlet_id)
             and (list_conflicts.page_after is null or c.conflict_id < list_conflicts.page_after)
         order by c.conflict_id desc
@@ -24694,14 +24709,15 @@ as $$
 #variable_conflict use_column
 declare
     caller public.caller := public.caller();
-    outlet_only text := fiscal.caller_outlet(caller);
+    sight fiscal.sight := fiscal.sight_of(caller);
     invoice fiscal.invoices;
 begin
     select i.* into invoice
     from fiscal.invoices as i
     where
         i.fiscal_number = numbered_invoice.fiscal_number and i.tenant_id = caller.tenant_id
-        and i.environment = caller.environment and i.outlet_id = coalesce(outlet_only, i.outlet_id);
+        and i.environment = caller.environment and i.outlet_id = coalesce(sight.outlet_id, i.outlet_id)
+        and i.cashier_id = coalesce(sight.cashier_id, i.cashier_id);
     if not found then
         perform public.refuse('40401', format('There is no document %s here.', numbered_invoice.fiscal_number));
     end if;
@@ -24767,7 +24783,7 @@ begin
     return row(200, fiscal.invoice_resource(invoice.invoice_id), caller.rate);
 end
 $$;
-comment on function fiscal.get_invoice is 'One document of the caller''s; 40401 for anybody else''s and for another outlet''s.';
+comment on function fiscal.get_invoice is 'One document of the caller''s; 40401 for anybody else''s: another outlet''s, and to a cashier another cashier''s.';
 
 create function fiscal.get_creditable(invoice_id text)
 returns public.answer
@@ -24803,7 +24819,7 @@ as $$
 #variable_conflict use_column
 declare
     caller public.caller := public.authorize('invoices:read', 'read');
-    outlet_only text := fiscal.caller_outlet(caller);
+    sight fiscal.sight := fiscal.sight_of(caller);
     after_at timestamptz;
     conditions text;
     ids text[];
@@ -24816,13 +24832,13 @@ begin
             perform public.refuse_field('42262', '/cursor', 'pass next_cursor of the page before, unchanged');
         end if;
     end if;
-    if outlet_only is not null then
-        filters := filters || jsonb_build_object('outlet_id', outlet_only);
-    end if;
+    -- Beside what was asked for, and instead of another outlet.
+    filters := filters || jsonb_strip_nulls(to_jsonb(sight));
     -- Only the filters that are present become conditions, so each combination gets its own index plan.
     conditions := concat_ws(
         ' and ',
         case when filters ? 'outlet_id' then 'i.outlet_id = $3 ->> ''outlet_id''' end,
+        case when filters ? 'cashier_id' then 'i.cashier_id = $3 ->> ''cashier_id''' end,
         case when filters ? 'status' then 'i.status = $3 ->> ''status''' end,
         -- What is not signed is few and in the queue: it is not looked for among all that is.
         case when filters ->> 'status' <> 'fiscalized' then
@@ -24864,7 +24880,7 @@ begin
 end
 $$;
 comment on function fiscal.list_invoices is
-'One page of documents, newest first. filters: outlet_id, status, invoice_type, fiscal_number, original_invoice, created_after, created_before.';
+'One page of documents, newest first, of those the caller sees. filters: outlet_id, cashier_id, status, invoice_type, fiscal_number, original_invoice, created_after, created_before.';
 
 reset role;
 
@@ -24883,6 +24899,7 @@ set search_path = ''
 as $$
 #variable_conflict use_column
 declare
+    sight fiscal.sight := fiscal.sight_of(own_draft.caller);
     draft fiscal.drafts;
 begin
     -- Whoever changes a draft holds it: two changes take turns.
@@ -24891,7 +24908,8 @@ begin
     where
         d.draft_id = own_draft.draft_id and d.tenant_id = (own_draft.caller).tenant_id
         and d.environment = (own_draft.caller).environment
-        and d.outlet_id = coalesce(fiscal.caller_outlet(own_draft.caller), d.outlet_id)
+        and d.outlet_id = coalesce(sight.outlet_id, d.outlet_id)
+        and (sight.cashier_id is null or d.document ->> 'cashier_id' = sight.cashier_id)
     for update;
     if not found then
         perform public.refuse('40401', format('There is no draft %s here.', own_draft.draft_id));
@@ -24899,7 +24917,7 @@ begin
     return draft;
 end
 $$;
-comment on function fiscal.own_draft is 'A draft of the caller''s, locked; 40401 for anybody else''s and for another outlet''s.';
+comment on function fiscal.own_draft is 'A draft the caller sees, locked; 40401 for any other: another outlet''s, to a cashier another cashier''s.';
 
 create function fiscal.check_open(draft fiscal.drafts)
 returns void
@@ -24971,6 +24989,7 @@ declare
     outlet fiscal.outlets;
     draft fiscal.drafts;
 begin
+    perform fiscal.check_cashier(caller, save_draft.document);
     answer := public.claim_idempotency(caller, 'POST /invoices/drafts', save_draft.idempotency_key, save_draft.body_hash);
     if answer.status is not null then
         return answer;
@@ -25012,6 +25031,7 @@ declare
     draft fiscal.drafts := fiscal.own_draft(caller, replace_draft.draft_id);
     former text := draft.status;
 begin
+    perform fiscal.check_cashier(caller, replace_draft.document);
     perform fiscal.check_open(draft);
     if draft.version <> replace_draft.version then
         perform public.refuse(
@@ -25179,7 +25199,7 @@ as $$
 #variable_conflict use_column
 declare
     caller public.caller := public.authorize('invoices:read', 'read');
-    outlet_only text := fiscal.caller_outlet(caller);
+    sight fiscal.sight := fiscal.sight_of(caller);
     rows fiscal.drafts[];
     has_more boolean;
 begin
@@ -25191,7 +25211,8 @@ begin
         from fiscal.drafts as d
         where
             d.tenant_id = caller.tenant_id and d.environment = caller.environment
-            and d.outlet_id = coalesce(outlet_only, filters ->> 'outlet_id', d.outlet_id)
+            and d.outlet_id = coalesce(sight.outlet_id, filters ->> 'outlet_id', d.outlet_id)
+            and (sight.cashier_id is null or d.document ->> 'cashier_id' = sight.cashier_id)
             and d.status = coalesce(filters ->> 'status', d.status)
             and d.purpose = coalesce(filters ->> 'purpose', d.purpose)
             and (
@@ -25444,6 +25465,10 @@ begin
     if stored.status is not null then
         return stored;
     end if;
+    -- What a signed-in cashier seals offline is in their name too.
+    perform fiscal.check_cashier(caller, jsonb_build_object(
+        'outlet_id', outlet.outlet_id, 'cashier_id', provision_block.cashier_id
+    ));
     perform fiscal.check_terminal(outlet, merchant, provision_block.pos_terminal_id, provision_block.cashier_id);
     perform fiscal.lock_outlet(outlet.outlet_id);
     update signing.delegated_credentials as c
@@ -25769,6 +25794,7 @@ begin
         perform public.refuse('40311', 'An invoice for a payment needs the scope invoices:write.');
     end if;
     outlet := fiscal.outlet_of(caller, document ->> 'outlet_id');
+    perform fiscal.check_cashier(caller, document);
     perform fiscal.check_sealable(document, outlet, fiscal.merchant_of(caller));
     insert into fiscal.orders (
         order_id, payment_intent_id, tenant_id, environment, outlet_id, document, status, created_by
@@ -25963,7 +25989,7 @@ reset role;
 
 set role stalela_owner;
 
-create function fiscal.original_of(document jsonb, outlet fiscal.outlets, total_minor bigint)
+create function fiscal.original_of(sight fiscal.sight, document jsonb, outlet fiscal.outlets, total_minor bigint)
 returns fiscal.invoices
 language plpgsql
 volatile
@@ -25983,7 +26009,13 @@ begin
     from fiscal.invoices as i
     where i.fiscal_number = document ->> 'original_fiscal_number' and i.outlet_id = (original_of.outlet).outlet_id;
     if not found then
-        perform public.refuse_field('42275', '/original_fiscal_number', 'this outlet sealed no such document');
+        perform public.refuse_field(
+            '42275', '/original_fiscal_number', 'this outlet sealed no such document: send the number that the original carries'
+        );
+    elsif kind.needs_original and original.cashier_id <> coalesce((original_of.sight).cashier_id, original.cashier_id) then
+        perform public.refuse_field(
+            '42275', '/original_fiscal_number', 'was sold by another cashier: they or a supervisor correct it'
+        );
     elsif not original.invoice_type = any(kind.refers_to) then
         perform public.refuse_field('42275', '/original_fiscal_number', format(
             'names a document of type %s; %s may name %s', original.invoice_type, kind.invoice_type, array_to_string(kind.refers_to, ', ')
@@ -26006,7 +26038,7 @@ begin
 end
 $$;
 comment on function fiscal.original_of is
-'The document that original_fiscal_number names, when one of this type may name it. 42275, 42276. Under the outlet''s lock.';
+'The document that original_fiscal_number names, when one of this type may name it; a cashier corrects their own. 42275, 42276. Under the outlet''s lock.';
 
 create function fiscal.check_same_taxes(document jsonb, original jsonb)
 returns void
@@ -26122,6 +26154,7 @@ set search_path = ''
 as $$
 #variable_conflict use_column
 declare
+    sight fiscal.sight := fiscal.sight_of(own_invoice.caller);
     invoice fiscal.invoices;
 begin
     select i.* into invoice
@@ -26129,14 +26162,15 @@ begin
     where
         i.invoice_id = own_invoice.invoice_id and i.tenant_id = (own_invoice.caller).tenant_id
         and i.environment = (own_invoice.caller).environment
-        and i.outlet_id = coalesce(fiscal.caller_outlet(own_invoice.caller), i.outlet_id);
+        and i.outlet_id = coalesce(sight.outlet_id, i.outlet_id)
+        and i.cashier_id = coalesce(sight.cashier_id, i.cashier_id);
     if not found then
         perform public.refuse('40401', format('There is no invoice %s here.', own_invoice.invoice_id));
     end if;
     return invoice;
 end
 $$;
-comment on function fiscal.own_invoice is 'A document of the caller''s; 40401 for anybody else''s and for another outlet''s.';
+comment on function fiscal.own_invoice is 'A document the caller sees; 40401 for any other: another tenant''s, another outlet''s, to a cashier another cashier''s.';
 
 create function fiscal.printable(invoice fiscal.invoices)
 returns jsonb
@@ -26534,25 +26568,6 @@ reset role;
 
 set role stalela_owner;
 
-create function fiscal.caller_outlet(caller public.caller)
-returns text
-language plpgsql
-stable
-security definer -- functions may not read memberships
-set search_path = ''
-as $$
-begin
-    return (
-        select m.outlet_id
-        from public.memberships as m
-        where
-            m.tenant_id = (caller_outlet.caller).tenant_id and m.user_id = (caller_outlet.caller).user_id
-            and m.status = 'active'
-    );
-end
-$$;
-comment on function fiscal.caller_outlet is 'The one outlet a person is limited to; null for keys and for people of the whole tenant.';
-
 create function fiscal.merchant_of(caller public.caller)
 returns fiscal.merchants
 language plpgsql
@@ -26775,7 +26790,9 @@ end
 $$;
 comment on function fiscal.list_outlets is 'The outlets the caller may see.';
 
-create function fiscal.put_operator(outlet_id text, kind text, label text, name text, status text)
+create function fiscal.put_operator(
+    outlet_id text, kind text, label text, name text, status text, user_id uuid
+)
 returns public.answer
 language plpgsql
 volatile
@@ -26788,21 +26805,72 @@ declare
     outlet fiscal.outlets := fiscal.outlet_of(caller, put_operator.outlet_id);
     kept fiscal.operators;
 begin
-    insert into fiscal.operators (operator_id, outlet_id, tenant_id, environment, kind, label, name, status)
+    perform fiscal.check_person(caller, outlet, put_operator.kind, put_operator.label, put_operator.user_id);
+    insert into fiscal.operators (operator_id, outlet_id, tenant_id, environment, kind, label, name, status, user_id)
     values (
         public.new_id(case put_operator.kind when 'terminal' then 'term' else 'cash' end), outlet.outlet_id,
-        caller.tenant_id, caller.environment, put_operator.kind, put_operator.label, put_operator.name, put_operator.status
+        caller.tenant_id, caller.environment, put_operator.kind, put_operator.label, put_operator.name,
+        put_operator.status, put_operator.user_id
     )
-    on conflict (outlet_id, kind, label) do update set name = excluded.name, status = excluded.status
+    on conflict (outlet_id, kind, label) do update
+    set name = excluded.name, status = excluded.status, user_id = excluded.user_id
     returning * into kept;
-    perform public.audit(caller, 'fiscal.operator_put', kept.operator_id, jsonb_build_object('status', kept.status));
+    perform public.audit(caller, 'fiscal.operator_put', kept.operator_id, jsonb_strip_nulls(jsonb_build_object(
+        'status', kept.status, 'user_id', kept.user_id
+    )));
     return public.reply(caller, 200, json_build_object(
         'id', kept.operator_id, 'object', kept.kind, 'outlet_id', kept.outlet_id, 'label', kept.label,
-        'name', kept.name, 'status', kept.status
+        'name', kept.name, 'status', kept.status, 'user_id', kept.user_id
     ));
 end
 $$;
-comment on function fiscal.put_operator is 'Names, renames or blocks a terminal or cashier of an outlet.';
+comment on function fiscal.put_operator is
+'Names, renames or blocks a terminal or cashier of an outlet, and says who signs in as that cashier. 42262, 40914.';
+
+create function fiscal.check_person(caller public.caller, outlet fiscal.outlets, kind text, label text, user_id uuid)
+returns void
+language plpgsql
+volatile
+security definer -- callers may not read memberships
+set search_path = ''
+as $$
+#variable_conflict use_column
+declare
+    other record;
+begin
+    if check_person.user_id is null then
+        return;
+    elsif check_person.kind <> 'cashier' then
+        perform public.refuse_field('42262', '/user_id', 'nobody signs in as a terminal: leave it out');
+    end if;
+    -- Whoever names this person too waits here.
+    perform from public.memberships as m
+    where
+        m.tenant_id = (check_person.caller).tenant_id and m.user_id = check_person.user_id and m.status = 'active'
+    for update;
+    if not found then
+        perform public.refuse_field(
+            '42262', '/user_id', 'is nobody of this organisation: invite them first, POST /functions/v1/merchants/invitations'
+        );
+    end if;
+    select o.label, o.outlet_id, p.outlet_code into other
+    from fiscal.operators as o
+    inner join fiscal.outlets as p on p.outlet_id = o.outlet_id
+    where
+        o.user_id = check_person.user_id and o.tenant_id = (check_person.caller).tenant_id
+        and o.environment = (check_person.caller).environment
+        and (o.outlet_id, o.label) <> ((check_person.outlet).outlet_id, check_person.label);
+    if found then
+        perform public.refuse(
+            '40914', format(
+                'user_id: is cashier %s of outlet %s by now; put that one without user_id first.', other.label, other.outlet_code
+            ),
+            '{"errors": [{"pointer": "/user_id", "detail": "is another cashier by now; put that one without user_id first"}]}'
+        );
+    end if;
+end
+$$;
+comment on function fiscal.check_person is 'Whether this person may be this cashier: a member, and no other cashier in this environment. 42262, 40914.';
 
 reset role;
 
@@ -28164,6 +28232,8 @@ declare
     invoice fiscal.invoices;
     earlier text;
 begin
+    -- Before anything is said of a key that somebody else used.
+    perform fiscal.check_cashier(caller, seal.payload::jsonb);
     earlier := fiscal.sealed_before(caller, seal.idempotency_key, seal.body_hash);
     if earlier is not null then
         return fiscal.sealing_of(caller, earlier, 'true');
@@ -28204,7 +28274,7 @@ begin
     -- One at a time per outlet. Everything after this is short and calls nobody.
     perform fiscal.lock_outlet(outlet.outlet_id);
     if document ? 'original_fiscal_number' then
-        original := fiscal.original_of(document, outlet, seal_document.total_minor);
+        original := fiscal.original_of(fiscal.sight_of(caller), document, outlet, seal_document.total_minor);
     end if;
     if document ? 'invoice_ref' and exists (
         select from fiscal.invoices as i
@@ -28335,14 +28405,14 @@ begin
     insert into fiscal.invoices (
         invoice_id, tenant_id, environment, merchant_id, outlet_id, status, invoice_type, invoice_ref, fiscal_number,
         sequence, payload, canonical_payload_hash, tax_summary, currency, total_minor, tax_minor, original_invoice_id,
-        created_by
+        created_by, cashier_id
     ) values (
         public.new_id('inv'), (number_document.outlet).tenant_id, (number_document.outlet).environment,
         (number_document.outlet).merchant_id, (number_document.outlet).outlet_id, 'pending_signature',
         document ->> 'invoice_type', document ->> 'invoice_ref', fiscal.fiscal_number(number_document.outlet, taken),
         taken, number_document.payload, number_document.canonical_payload_hash, number_document.tax_summary,
         document #>> '{totals,currency}', number_document.total_minor, number_document.tax_minor,
-        number_document.original_invoice_id, (number_document.caller).actor
+        number_document.original_invoice_id, (number_document.caller).actor, document ->> 'cashier_id'
     )
     returning * into invoice;
     perform fiscal.append_entry(
@@ -28555,6 +28625,198 @@ comment on function fiscal.attach_signature is
 
 reset role;
 
+-- sql/fiscal/functions/sight.sql
+
+-- Who sees which documents: a cashier their own, a person of one outlet that outlet's, everybody else all of the tenant.
+
+set role stalela_owner;
+
+create function fiscal.sight_of(caller public.caller)
+returns fiscal.sight
+language plpgsql
+stable
+security definer -- functions may not read memberships
+set search_path = ''
+as $$
+declare
+    sight fiscal.sight;
+begin
+    if (sight_of.caller).user_id is null then
+        return sight;
+    end if;
+    select m.outlet_id into sight.outlet_id
+    from public.memberships as m
+    where
+        m.tenant_id = (sight_of.caller).tenant_id and m.user_id = (sight_of.caller).user_id and m.status = 'active';
+    if (sight_of.caller).app_role = 'cashier' then
+        sight := fiscal.cashiers_sight(
+            (sight_of.caller).tenant_id, (sight_of.caller).environment, (sight_of.caller).user_id, sight.outlet_id
+        );
+    end if;
+    return sight;
+end
+$$;
+comment on function fiscal.sight_of is 'What of the tenant''s documents the caller sees; keys see all of them.';
+
+create function fiscal.cashiers_sight(tenant_id text, environment text, user_id uuid, outlet_id text)
+returns fiscal.sight
+language plpgsql
+stable
+security definer -- functions may not read operators
+set search_path = ''
+as $$
+#variable_conflict use_column
+declare
+    sight fiscal.sight;
+begin
+    select o.outlet_id, o.label into sight
+    from fiscal.operators as o
+    where
+        o.user_id = cashiers_sight.user_id and o.tenant_id = cashiers_sight.tenant_id
+        and o.environment = cashiers_sight.environment
+        and o.outlet_id = coalesce(cashiers_sight.outlet_id, o.outlet_id);
+    if not found then
+        return row(cashiers_sight.outlet_id, '')::fiscal.sight;
+    end if;
+    return sight;
+end
+$$;
+comment on function fiscal.cashiers_sight is
+'What a signed-in cashier sees: what was sold in their name at their outlet; nothing while no cashier is theirs.';
+
+create function fiscal.caller_outlet(caller public.caller)
+returns text
+language plpgsql
+stable
+security definer -- functions may not read memberships
+set search_path = ''
+as $$
+begin
+    return (fiscal.sight_of(caller_outlet.caller)).outlet_id;
+end
+$$;
+comment on function fiscal.caller_outlet is 'The one outlet a person is limited to; null for keys and for people of the whole tenant.';
+
+create function fiscal.shows(sight fiscal.sight, subject text)
+returns boolean
+language plpgsql
+stable
+security definer -- functions may not read documents
+set search_path = ''
+as $$
+begin
+    return (shows.sight).cashier_id is null
+    or exists (
+        select from fiscal.invoices as i
+        where
+            (i.invoice_id = shows.subject or i.fiscal_number = shows.subject)
+            and i.outlet_id = (shows.sight).outlet_id and i.cashier_id = (shows.sight).cashier_id
+    )
+    or exists (
+        select from fiscal.orders as o
+        where
+            o.order_id = shows.subject
+            and o.outlet_id = (shows.sight).outlet_id and o.document ->> 'cashier_id' = (shows.sight).cashier_id
+    );
+end
+$$;
+comment on function fiscal.shows is
+'Whether a cashier sees what belongs to a document: subject is its id, its fiscal number or the id of its order. Outlets are compared before.';
+
+create function fiscal.check_cashier(caller public.caller, document jsonb)
+returns void
+language plpgsql
+stable
+security definer -- functions may not read operators
+set search_path = ''
+as $$
+declare
+    sight fiscal.sight;
+begin
+    if (check_cashier.caller).app_role is distinct from 'cashier' then
+        return;
+    end if;
+    perform fiscal.outlet_of(check_cashier.caller, document ->> 'outlet_id');
+    sight := fiscal.sight_of(check_cashier.caller);
+    if sight.cashier_id = '' then
+        perform public.refuse_field('42275', '/cashier_id', format(
+            'you are no cashier of this outlet yet: ask whoever runs the account to name you one, with user_id %s in '
+            'PUT /functions/v1/merchants/outlets/%s/operators',
+            (check_cashier.caller).user_id, document ->> 'outlet_id'
+        ));
+    elsif document ->> 'cashier_id' is distinct from sight.cashier_id then
+        perform public.refuse_field('42275', '/cashier_id', format(
+            'you sell as %s: send that one, or have the other cashier sign in', sight.cashier_id
+        ));
+    end if;
+end
+$$;
+comment on function fiscal.check_cashier is 'A signed-in cashier issues documents of their outlet in their own name alone. 40401, 42275.';
+
+-- The same for row level security, from the token.
+
+create function fiscal.own_sight()
+returns fiscal.sight
+language plpgsql
+stable
+security definer -- people may not read operators
+set search_path = ''
+as $$
+declare
+    sight fiscal.sight;
+begin
+    if nullif(current_setting('request.jwt.claims', true), '')::jsonb ->> 'app_role' = 'cashier' then
+        sight := fiscal.cashiers_sight(
+            public.tenant_id(), public.environment(), public.user_id()::uuid, public.outlet_id()
+        );
+    end if;
+    return sight;
+end
+$$;
+comment on function fiscal.own_sight is 'What of a tenant''s documents the person of this token sees, beyond what their outlet says.';
+
+create function fiscal.own_outlet()
+returns text
+language plpgsql
+stable
+security definer -- people may not read operators
+set search_path = ''
+as $$
+begin
+    return (fiscal.own_sight()).outlet_id;
+end
+$$;
+comment on function fiscal.own_outlet is 'The outlet of the signed-in cashier; null for everybody else.';
+
+create function fiscal.own_cashier()
+returns text
+language plpgsql
+stable
+security definer -- people may not read operators
+set search_path = ''
+as $$
+begin
+    return (fiscal.own_sight()).cashier_id;
+end
+$$;
+comment on function fiscal.own_cashier is
+'The cashier a person signs in as: the only one whose documents they see. Null for people who are no cashiers; empty for a cashier without a name.';
+
+create function fiscal.is_own(subject text)
+returns boolean
+language plpgsql
+stable
+security definer -- people may not read operators
+set search_path = ''
+as $$
+begin
+    return fiscal.shows(fiscal.own_sight(), is_own.subject);
+end
+$$;
+comment on function fiscal.is_own is 'Whether what belongs to this document is for the signed-in cashier to see.';
+
+reset role;
+
 -- sql/fiscal/functions/verification.sql
 
 -- Is a document what it claims to be? SQL gives the facts; the function checks hashes, signature and code.
@@ -28672,14 +28934,15 @@ set search_path = ''
 as $$
 declare
     caller public.caller := public.authorize('invoices:read', 'read');
-    outlet_only text := fiscal.caller_outlet(caller);
+    sight fiscal.sight := fiscal.sight_of(caller);
 begin
     return jsonb_build_object('rate', caller.rate, 'facts', (
         select jsonb_agg(
             found.facts || jsonb_build_object(
                 'is_own',
                 found.facts ->> 'tenant_id' = caller.tenant_id and found.facts ->> 'environment' = caller.environment
-                and found.facts ->> 'outlet_id' = coalesce(outlet_only, found.facts ->> 'outlet_id')
+                and found.facts ->> 'outlet_id' = coalesce(sight.outlet_id, found.facts ->> 'outlet_id')
+                and fiscal.shows(sight, found.facts ->> 'fiscal_number')
             )
             order by found.place
         )
@@ -29924,7 +30187,7 @@ as $$
 #variable_conflict use_column
 declare
     caller public.caller := public.authorize('invoices:read', 'read');
-    outlet_only text := fiscal.caller_outlet(caller);
+    sight fiscal.sight := fiscal.sight_of(caller);
 begin
     return public.reply(caller, 200, (
         select json_build_object(
@@ -29943,7 +30206,8 @@ begin
             from sync.authority_sync_queue as q
             where
                 q.tenant_id = caller.tenant_id and q.environment = caller.environment
-                and q.outlet_id = coalesce(outlet_only, filters ->> 'outlet_id', q.outlet_id)
+                and q.outlet_id = coalesce(sight.outlet_id, filters ->> 'outlet_id', q.outlet_id)
+                and fiscal.shows(sight, q.invoice_id)
                 and q.status <> 'SYNCED' and q.status = coalesce(filters ->> 'status', q.status)
                 and q.sync_id > coalesce(list_open.after_id, 0)
             order by q.sync_id
@@ -31352,7 +31616,8 @@ reset role;
 
 -- sql/fiscal/policies.sql
 
--- Who may see and who may call. A person limited to one outlet sees that outlet's rows alone.
+-- Who may see and who may call. A person limited to one outlet sees that outlet's rows alone, a cashier what was sold in
+-- their name, and no reports.
 
 set role stalela_owner;
 
@@ -31379,6 +31644,10 @@ for select to authenticated
 using (
     tenant_id = (select public.tenant_id()) and environment = (select public.environment())
     and ((select public.outlet_id()) is null or outlet_id = (select public.outlet_id()))
+    and (
+        (select fiscal.own_cashier()) is null
+        or (outlet_id = (select fiscal.own_outlet()) and cashier_id = (select fiscal.own_cashier()))
+    )
 );
 
 create policy fiscal_ledger_select_own on fiscal.fiscal_ledger
@@ -31386,6 +31655,7 @@ for select to authenticated
 using (
     tenant_id = (select public.tenant_id()) and environment = (select public.environment())
     and ((select public.outlet_id()) is null or outlet_id = (select public.outlet_id()))
+    and ((select fiscal.own_cashier()) is null or fiscal.is_own(invoice_id))
 );
 
 create policy events_select_own on fiscal.events
@@ -31393,6 +31663,7 @@ for select to authenticated
 using (
     tenant_id = (select public.tenant_id()) and environment = (select public.environment())
     and ((select public.outlet_id()) is null or payload ->> 'outlet_id' = (select public.outlet_id()))
+    and ((select fiscal.own_cashier()) is null or fiscal.is_own(subject_id))
 );
 
 create policy orders_select_own on fiscal.orders
@@ -31400,11 +31671,18 @@ for select to authenticated
 using (
     tenant_id = (select public.tenant_id()) and environment = (select public.environment())
     and ((select public.outlet_id()) is null or outlet_id = (select public.outlet_id()))
+    and (
+        (select fiscal.own_cashier()) is null
+        or (outlet_id = (select fiscal.own_outlet()) and document ->> 'cashier_id' = (select fiscal.own_cashier()))
+    )
 );
 
 create policy document_links_select_own on fiscal.document_links
 for select to authenticated
-using (tenant_id = (select public.tenant_id()) and environment = (select public.environment()));
+using (
+    tenant_id = (select public.tenant_id()) and environment = (select public.environment())
+    and ((select fiscal.own_cashier()) is null or fiscal.is_own(invoice_id))
+);
 
 create policy archive_manifests_select_own on fiscal.archive_manifests
 for select to authenticated
@@ -31422,6 +31700,7 @@ for select to authenticated
 using (
     tenant_id = (select public.tenant_id()) and environment = (select public.environment())
     and ((select public.outlet_id()) is null or outlet_id = (select public.outlet_id()))
+    and ((select fiscal.own_cashier()) is null or fiscal.is_own(fiscal_number))
 );
 
 create policy drafts_select_own on fiscal.drafts
@@ -31429,6 +31708,10 @@ for select to authenticated
 using (
     tenant_id = (select public.tenant_id()) and environment = (select public.environment())
     and ((select public.outlet_id()) is null or outlet_id = (select public.outlet_id()))
+    and (
+        (select fiscal.own_cashier()) is null
+        or (outlet_id = (select fiscal.own_outlet()) and document ->> 'cashier_id' = (select fiscal.own_cashier()))
+    )
 );
 
 create policy prints_select_own on fiscal.prints
@@ -31436,6 +31719,7 @@ for select to authenticated
 using (
     tenant_id = (select public.tenant_id()) and environment = (select public.environment())
     and ((select public.outlet_id()) is null or outlet_id = (select public.outlet_id()))
+    and ((select fiscal.own_cashier()) is null or fiscal.is_own(invoice_id))
 );
 
 create policy open_days_select_own on fiscal.open_days
@@ -31450,6 +31734,7 @@ for select to authenticated
 using (
     tenant_id = (select public.tenant_id()) and environment = (select public.environment())
     and ((select public.outlet_id()) is null or outlet_id = (select public.outlet_id()))
+    and (select fiscal.own_cashier()) is null
 );
 
 create policy verification_counts_select_own on fiscal.verification_counts
@@ -31457,6 +31742,7 @@ for select to authenticated
 using (
     tenant_id = (select public.tenant_id()) and environment = (select public.environment())
     and ((select public.outlet_id()) is null or outlet_id = (select public.outlet_id()))
+    and ((select fiscal.own_cashier()) is null or fiscal.is_own(fiscal_number))
 );
 
 create function fiscal.forbid_rewriting()
@@ -31480,6 +31766,8 @@ for each row execute function fiscal.forbid_rewriting();
 create trigger invoices_stay
 before truncate on fiscal.invoices
 for each statement execute function fiscal.forbid_rewriting();
+
+grant execute on function fiscal.own_outlet, fiscal.own_cashier, fiscal.is_own to authenticated;
 
 grant usage on schema fiscal to fn_invoices, fn_merchants;
 grant execute on function fiscal.seal, fiscal.attach_signature, fiscal.numbered_invoice, fiscal.get_invoice,
@@ -31593,7 +31881,10 @@ set role stalela_owner;
 
 create policy messages_select_own on messages.messages
 for select to authenticated
-using (tenant_id = (select public.tenant_id()) and environment = (select public.environment()));
+using (
+    tenant_id = (select public.tenant_id()) and environment = (select public.environment())
+    and (subject_id not like 'inv\_%' or (select fiscal.own_cashier()) is null or fiscal.is_own(subject_id))
+);
 
 grant usage on schema public, messages to fn_receipts, fn_alerts, fn_relay;
 grant execute on function
@@ -31913,11 +32204,17 @@ set role stalela_owner;
 
 create policy signing_log_select_own on signing.signing_log
 for select to authenticated
-using (tenant_id = (select public.tenant_id()) and environment = (select public.environment()));
+using (
+    tenant_id = (select public.tenant_id()) and environment = (select public.environment())
+    and ((select fiscal.own_cashier()) is null or fiscal.is_own(fiscal_number))
+);
 
 create policy signing_queue_select_own on signing.signing_queue
 for select to authenticated
-using (tenant_id = (select public.tenant_id()) and environment = (select public.environment()));
+using (
+    tenant_id = (select public.tenant_id()) and environment = (select public.environment())
+    and ((select fiscal.own_cashier()) is null or fiscal.is_own(fiscal_number))
+);
 
 create policy chain_keys_select_own on signing.chain_keys
 for select to authenticated
@@ -31969,6 +32266,7 @@ for select to authenticated
 using (
     tenant_id = (select public.tenant_id()) and environment = (select public.environment())
     and ((select public.outlet_id()) is null or outlet_id = (select public.outlet_id()))
+    and ((select fiscal.own_cashier()) is null or fiscal.is_own(invoice_id))
 );
 
 create policy authority_ack_log_select_own on sync.authority_ack_log
@@ -31976,6 +32274,7 @@ for select to authenticated
 using (
     tenant_id = (select public.tenant_id()) and environment = (select public.environment())
     and ((select public.outlet_id()) is null or outlet_id = (select public.outlet_id()))
+    and (select fiscal.own_cashier()) is null
 );
 
 create policy authority_elements_select_own on fiscal.authority_elements
@@ -31983,6 +32282,7 @@ for select to authenticated
 using (
     tenant_id = (select public.tenant_id()) and environment = (select public.environment())
     and ((select public.outlet_id()) is null or outlet_id = (select public.outlet_id()))
+    and ((select fiscal.own_cashier()) is null or fiscal.is_own(invoice_id))
 );
 
 create policy fiscal_days_select_own on sync.fiscal_days
@@ -31997,6 +32297,7 @@ for select to authenticated
 using (
     tenant_id = (select public.tenant_id()) and environment = (select public.environment())
     and ((select public.outlet_id()) is null or outlet_id = (select public.outlet_id()))
+    and ((select fiscal.own_cashier()) is null or fiscal.is_own(invoice_id))
 );
 
 grant usage on schema sync to fn_authority_sync;
@@ -32075,6 +32376,10 @@ for select to authenticated
 using (
     tenant_id = (select public.tenant_id()) and environment = (select public.environment())
     and ((select public.outlet_id()) is null or outlet_id = (select public.outlet_id()))
+    and (
+        (select fiscal.own_cashier()) is null
+        or (outlet_id = (select fiscal.own_outlet()) and document::jsonb ->> 'cashier_id' = (select fiscal.own_cashier()))
+    )
 );
 
 create policy local_seals_select_own on fiscal.local_seals
@@ -32082,6 +32387,7 @@ for select to authenticated
 using (
     tenant_id = (select public.tenant_id()) and environment = (select public.environment())
     and ((select public.outlet_id()) is null or outlet_id = (select public.outlet_id()))
+    and ((select fiscal.own_cashier()) is null or fiscal.is_own(invoice_id))
 );
 
 create function fiscal.forbid_second_verdict()

@@ -193,14 +193,7 @@ def test_stale_drafts_are_found(shop: Shop, house: House) -> None:
 def test_cashier_sees_the_drafts_of_their_outlet(shop: Shop, house: House) -> None:
     other = Shop(house, shop.merchant)
     mine, theirs = shop.draft(), other.draft()
-    token = shop.merchant.token("cashier")
-    house.books.run(
-        "update public.memberships set outlet_id = %s"
-        " where tenant_id = %s and app_role = 'cashier'",
-        shop.outlet_id,
-        shop.merchant.tenant_id,
-    )
-    cashier = house.client(token)
+    cashier = shop.cashier()
 
     seen = cashier.get("/invoices/drafts").json()["data"]
 

@@ -166,14 +166,7 @@ def test_late_signature_is_told_once_and_after_15_minutes(
 def test_cashier_hears_nothing_of_another_outlet(outlet: Outlet) -> None:
     other = Outlet(outlet.house, outlet.merchant)
     mine, theirs = outlet.sealed(), other.sealed()
-    token = outlet.merchant.token("cashier")
-    outlet.house.books.run(
-        "update public.memberships set outlet_id = %s"
-        " where tenant_id = %s and app_role = 'cashier'",
-        outlet.outlet_id,
-        outlet.merchant.tenant_id,
-    )
-    cashier = outlet.house.client(token)
+    cashier = outlet.cashier()
     everything = events(outlet, least=2)
 
     seen = cashier.get("/events").raise_for_status().json()["data"]

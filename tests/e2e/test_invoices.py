@@ -229,14 +229,7 @@ def test_documents_are_listed_newest_first_and_belong_to_their_owner(
 def test_cashier_of_one_outlet_sees_nothing_of_another(outlet: Outlet, house: House) -> None:
     other = Outlet(house, outlet.merchant)
     mine, theirs = outlet.sealed(), other.sealed()
-    token = outlet.merchant.token("cashier")
-    house.books.run(
-        "update public.memberships set outlet_id = %s"
-        " where tenant_id = %s and app_role = 'cashier'",
-        outlet.outlet_id,
-        outlet.merchant.tenant_id,
-    )
-    cashier = house.client(token)
+    cashier = outlet.cashier()
 
     seen = cashier.get("/invoices").json()["data"]
 
@@ -249,6 +242,32 @@ def test_cashier_of_one_outlet_sees_nothing_of_another(outlet: Outlet, house: Ho
         "/invoices", json=other.document(), headers={"Idempotency-Key": new_key()}
     )
     assert refused.status_code == 404
+
+
+def test_cashier_sees_and_sells_what_is_theirs(outlet: Outlet) -> None:
+    own, colleagues = outlet.sealed(), outlet.sealed(cashier_id="cashier-2")
+    cashier, key = outlet.cashier("cashier-1"), {"Idempotency-Key": new_key()}
+
+    refused = cashier.post(
+        "/invoices", json=outlet.document(cashier_id="cashier-2"), headers=key
+    ).json()
+    sold = cashier.post("/invoices", json=outlet.document(), headers=key)
+    asked = [outlet.document(cashier_id=label) for label in ("cashier-1", "cashier-2")]
+    batch = cashier.post("/invoices/batch", json={"invoices": asked}, headers=key)
+
+    assert (refused["code"], refused["errors"][0]["pointer"]) == ("42275", "/cashier_id")
+    assert "you sell as cashier-1: send that one" in refused["detail"]
+    assert sold.status_code == 201
+    assert [one["status"] for one in batch.json()["data"]] == [201, 422]
+    seen = [row["id"] for row in cashier.get("/invoices").json()["data"]]
+    assert seen[-2:] == [sold.json()["id"], own["id"]]
+    assert len(seen) == 3
+    path = f"/invoices/{colleagues['id']}"
+    reads = [cashier.get(f"{path}{part}") for part in ("", "/prints", "/receipt?format=pdf")]
+    void = cashier.post(
+        f"{path}/void", json={"pos_terminal_id": "pos-1", "cashier_id": "cashier-1"}, headers=key
+    )
+    assert [answer.status_code for answer in (*reads, void)] == [404] * 4
 
 
 # --- tampering

@@ -5,6 +5,7 @@ from itertools import count
 from typing import Any
 
 import httpx
+import jwt
 
 from tests.support.house import House, Merchant
 from tests.support.simulator import Json
@@ -64,6 +65,21 @@ class Outlet:
         answer = self.seal(self.document(**members))
         assert answer.status_code == 201, answer.text
         return dict(answer.json())
+
+    def cashier(self, label: str = "cashier-1") -> httpx.Client:
+        """A person who signs in as a cashier of this outlet alone."""
+        token = self.merchant.token("cashier")
+        claims = jwt.decode(token, options={"verify_signature": False})
+        self.house.books.run(
+            "update public.memberships set outlet_id = %s where tenant_id = %s and user_id = %s",
+            self.outlet_id,
+            self.merchant.tenant_id,
+            claims["sub"],
+        )
+        named = {"kind": "cashier", "label": label, "name": label, "user_id": claims["sub"]}
+        path = f"/merchants/outlets/{self.outlet_id}/operators"
+        self.merchant.api.put(path, json=named).raise_for_status()
+        return self.house.client(token)
 
     def chain(self) -> list[Json]:
         """Every entry of the ledger: its words, its signature and, of documents, the status."""

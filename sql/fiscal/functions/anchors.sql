@@ -214,6 +214,7 @@ as $$
 #variable_conflict use_column
 declare
     caller public.caller := public.authorize('invoices:read', 'read');
+    sight fiscal.sight := fiscal.sight_of(caller);
     entry fiscal.fiscal_ledger;
     head fiscal.anchored_heads;
     day record;
@@ -223,7 +224,8 @@ begin
     from fiscal.fiscal_ledger as l
     where
         l.fiscal_number = inclusion_proof.fiscal_number and l.tenant_id = caller.tenant_id
-        and l.environment = caller.environment and l.outlet_id = coalesce(fiscal.caller_outlet(caller), l.outlet_id);
+        and l.environment = caller.environment and l.outlet_id = coalesce(sight.outlet_id, l.outlet_id)
+        and fiscal.shows(sight, l.fiscal_number);
     if not found then
         perform public.refuse('40401', format('There is no document %s here.', inclusion_proof.fiscal_number));
     end if;

@@ -42,7 +42,7 @@ as $$
 #variable_conflict use_column
 declare
     caller public.caller := public.authorize('invoices:read', 'read');
-    outlet_only text := fiscal.caller_outlet(caller);
+    sight fiscal.sight := fiscal.sight_of(caller);
     ids text[];
 begin
     ids := array(
@@ -50,7 +50,8 @@ begin
         from fiscal.conflicts as c
         where
             c.tenant_id = caller.tenant_id and c.environment = caller.environment
-            and c.outlet_id = coalesce(outlet_only, c.outlet_id)
+            and c.outlet_id = coalesce(sight.outlet_id, c.outlet_id)
+            and (sight.cashier_id is null or c.document::jsonb ->> 'cashier_id' = sight.cashier_id)
             and c.outlet_id = coalesce(list_conflicts.outlet_id, c.outlet_id)
             and (list_conflicts.page_after is null or c.conflict_id < list_conflicts.page_after)
         order by c.conflict_id desc

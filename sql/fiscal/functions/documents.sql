@@ -98,14 +98,15 @@ as $$
 #variable_conflict use_column
 declare
     caller public.caller := public.caller();
-    outlet_only text := fiscal.caller_outlet(caller);
+    sight fiscal.sight := fiscal.sight_of(caller);
     invoice fiscal.invoices;
 begin
     select i.* into invoice
     from fiscal.invoices as i
     where
         i.fiscal_number = numbered_invoice.fiscal_number and i.tenant_id = caller.tenant_id
-        and i.environment = caller.environment and i.outlet_id = coalesce(outlet_only, i.outlet_id);
+        and i.environment = caller.environment and i.outlet_id = coalesce(sight.outlet_id, i.outlet_id)
+        and i.cashier_id = coalesce(sight.cashier_id, i.cashier_id);
     if not found then
         perform public.refuse('40401', format('There is no document %s here.', numbered_invoice.fiscal_number));
     end if;
@@ -171,7 +172,7 @@ begin
     return row(200, fiscal.invoice_resource(invoice.invoice_id), caller.rate);
 end
 $$;
-comment on function fiscal.get_invoice is 'One document of the caller''s; 40401 for anybody else''s and for another outlet''s.';
+comment on function fiscal.get_invoice is 'One document of the caller''s; 40401 for anybody else''s: another outlet''s, and to a cashier another cashier''s.';
 
 create function fiscal.get_creditable(invoice_id text)
 returns public.answer
@@ -207,7 +208,7 @@ as $$
 #variable_conflict use_column
 declare
     caller public.caller := public.authorize('invoices:read', 'read');
-    outlet_only text := fiscal.caller_outlet(caller);
+    sight fiscal.sight := fiscal.sight_of(caller);
     after_at timestamptz;
     conditions text;
     ids text[];
@@ -220,13 +221,13 @@ begin
             perform public.refuse_field('42262', '/cursor', 'pass next_cursor of the page before, unchanged');
         end if;
     end if;
-    if outlet_only is not null then
-        filters := filters || jsonb_build_object('outlet_id', outlet_only);
-    end if;
+    -- Beside what was asked for, and instead of another outlet.
+    filters := filters || jsonb_strip_nulls(to_jsonb(sight));
     -- Only the filters that are present become conditions, so each combination gets its own index plan.
     conditions := concat_ws(
         ' and ',
         case when filters ? 'outlet_id' then 'i.outlet_id = $3 ->> ''outlet_id''' end,
+        case when filters ? 'cashier_id' then 'i.cashier_id = $3 ->> ''cashier_id''' end,
         case when filters ? 'status' then 'i.status = $3 ->> ''status''' end,
         -- What is not signed is few and in the queue: it is not looked for among all that is.
         case when filters ->> 'status' <> 'fiscalized' then
@@ -268,6 +269,6 @@ begin
 end
 $$;
 comment on function fiscal.list_invoices is
-'One page of documents, newest first. filters: outlet_id, status, invoice_type, fiscal_number, original_invoice, created_after, created_before.';
+'One page of documents, newest first, of those the caller sees. filters: outlet_id, cashier_id, status, invoice_type, fiscal_number, original_invoice, created_after, created_before.';
 
 reset role;

@@ -11,6 +11,7 @@ set search_path = ''
 as $$
 #variable_conflict use_column
 declare
+    sight fiscal.sight := fiscal.sight_of(own_draft.caller);
     draft fiscal.drafts;
 begin
     -- Whoever changes a draft holds it: two changes take turns.
@@ -19,7 +20,8 @@ begin
     where
         d.draft_id = own_draft.draft_id and d.tenant_id = (own_draft.caller).tenant_id
         and d.environment = (own_draft.caller).environment
-        and d.outlet_id = coalesce(fiscal.caller_outlet(own_draft.caller), d.outlet_id)
+        and d.outlet_id = coalesce(sight.outlet_id, d.outlet_id)
+        and (sight.cashier_id is null or d.document ->> 'cashier_id' = sight.cashier_id)
     for update;
     if not found then
         perform public.refuse('40401', format('There is no draft %s here.', own_draft.draft_id));
@@ -27,7 +29,7 @@ begin
     return draft;
 end
 $$;
-comment on function fiscal.own_draft is 'A draft of the caller''s, locked; 40401 for anybody else''s and for another outlet''s.';
+comment on function fiscal.own_draft is 'A draft the caller sees, locked; 40401 for any other: another outlet''s, to a cashier another cashier''s.';
 
 create function fiscal.check_open(draft fiscal.drafts)
 returns void
@@ -99,6 +101,7 @@ declare
     outlet fiscal.outlets;
     draft fiscal.drafts;
 begin
+    perform fiscal.check_cashier(caller, save_draft.document);
     answer := public.claim_idempotency(caller, 'POST /invoices/drafts', save_draft.idempotency_key, save_draft.body_hash);
     if answer.status is not null then
         return answer;
@@ -140,6 +143,7 @@ declare
     draft fiscal.drafts := fiscal.own_draft(caller, replace_draft.draft_id);
     former text := draft.status;
 begin
+    perform fiscal.check_cashier(caller, replace_draft.document);
     perform fiscal.check_open(draft);
     if draft.version <> replace_draft.version then
         perform public.refuse(
@@ -307,7 +311,7 @@ as $$
 #variable_conflict use_column
 declare
     caller public.caller := public.authorize('invoices:read', 'read');
-    outlet_only text := fiscal.caller_outlet(caller);
+    sight fiscal.sight := fiscal.sight_of(caller);
     rows fiscal.drafts[];
     has_more boolean;
 begin
@@ -319,7 +323,8 @@ begin
         from fiscal.drafts as d
         where
             d.tenant_id = caller.tenant_id and d.environment = caller.environment
-            and d.outlet_id = coalesce(outlet_only, filters ->> 'outlet_id', d.outlet_id)
+            and d.outlet_id = coalesce(sight.outlet_id, filters ->> 'outlet_id', d.outlet_id)
+            and (sight.cashier_id is null or d.document ->> 'cashier_id' = sight.cashier_id)
             and d.status = coalesce(filters ->> 'status', d.status)
             and d.purpose = coalesce(filters ->> 'purpose', d.purpose)
             and (

@@ -28,6 +28,10 @@ begin
     if stored.status is not null then
         return stored;
     end if;
+    -- What a signed-in cashier seals offline is in their name too.
+    perform fiscal.check_cashier(caller, jsonb_build_object(
+        'outlet_id', outlet.outlet_id, 'cashier_id', provision_block.cashier_id
+    ));
     perform fiscal.check_terminal(outlet, merchant, provision_block.pos_terminal_id, provision_block.cashier_id);
     perform fiscal.lock_outlet(outlet.outlet_id);
     update signing.delegated_credentials as c

@@ -18,6 +18,7 @@ begin
         perform public.refuse('40311', 'An invoice for a payment needs the scope invoices:write.');
     end if;
     outlet := fiscal.outlet_of(caller, document ->> 'outlet_id');
+    perform fiscal.check_cashier(caller, document);
     perform fiscal.check_sealable(document, outlet, fiscal.merchant_of(caller));
     insert into fiscal.orders (
         order_id, payment_intent_id, tenant_id, environment, outlet_id, document, status, created_by

@@ -2,7 +2,7 @@
 
 set role stalela_owner;
 
-create function fiscal.original_of(document jsonb, outlet fiscal.outlets, total_minor bigint)
+create function fiscal.original_of(sight fiscal.sight, document jsonb, outlet fiscal.outlets, total_minor bigint)
 returns fiscal.invoices
 language plpgsql
 volatile
@@ -22,7 +22,13 @@ begin
     from fiscal.invoices as i
     where i.fiscal_number = document ->> 'original_fiscal_number' and i.outlet_id = (original_of.outlet).outlet_id;
     if not found then
-        perform public.refuse_field('42275', '/original_fiscal_number', 'this outlet sealed no such document');
+        perform public.refuse_field(
+            '42275', '/original_fiscal_number', 'this outlet sealed no such document: send the number that the original carries'
+        );
+    elsif kind.needs_original and original.cashier_id <> coalesce((original_of.sight).cashier_id, original.cashier_id) then
+        perform public.refuse_field(
+            '42275', '/original_fiscal_number', 'was sold by another cashier: they or a supervisor correct it'
+        );
     elsif not original.invoice_type = any(kind.refers_to) then
         perform public.refuse_field('42275', '/original_fiscal_number', format(
             'names a document of type %s; %s may name %s', original.invoice_type, kind.invoice_type, array_to_string(kind.refers_to, ', ')
@@ -45,7 +51,7 @@ begin
 end
 $$;
 comment on function fiscal.original_of is
-'The document that original_fiscal_number names, when one of this type may name it. 42275, 42276. Under the outlet''s lock.';
+'The document that original_fiscal_number names, when one of this type may name it; a cashier corrects their own. 42275, 42276. Under the outlet''s lock.';
 
 create function fiscal.check_same_taxes(document jsonb, original jsonb)
 returns void

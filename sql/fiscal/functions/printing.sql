@@ -11,6 +11,7 @@ set search_path = ''
 as $$
 #variable_conflict use_column
 declare
+    sight fiscal.sight := fiscal.sight_of(own_invoice.caller);
     invoice fiscal.invoices;
 begin
     select i.* into invoice
@@ -18,14 +19,15 @@ begin
     where
         i.invoice_id = own_invoice.invoice_id and i.tenant_id = (own_invoice.caller).tenant_id
         and i.environment = (own_invoice.caller).environment
-        and i.outlet_id = coalesce(fiscal.caller_outlet(own_invoice.caller), i.outlet_id);
+        and i.outlet_id = coalesce(sight.outlet_id, i.outlet_id)
+        and i.cashier_id = coalesce(sight.cashier_id, i.cashier_id);
     if not found then
         perform public.refuse('40401', format('There is no invoice %s here.', own_invoice.invoice_id));
     end if;
     return invoice;
 end
 $$;
-comment on function fiscal.own_invoice is 'A document of the caller''s; 40401 for anybody else''s and for another outlet''s.';
+comment on function fiscal.own_invoice is 'A document the caller sees; 40401 for any other: another tenant''s, another outlet''s, to a cashier another cashier''s.';
 
 create function fiscal.printable(invoice fiscal.invoices)
 returns jsonb

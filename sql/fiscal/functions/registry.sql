@@ -2,25 +2,6 @@
 
 set role stalela_owner;
 
-create function fiscal.caller_outlet(caller public.caller)
-returns text
-language plpgsql
-stable
-security definer -- functions may not read memberships
-set search_path = ''
-as $$
-begin
-    return (
-        select m.outlet_id
-        from public.memberships as m
-        where
-            m.tenant_id = (caller_outlet.caller).tenant_id and m.user_id = (caller_outlet.caller).user_id
-            and m.status = 'active'
-    );
-end
-$$;
-comment on function fiscal.caller_outlet is 'The one outlet a person is limited to; null for keys and for people of the whole tenant.';
-
 create function fiscal.merchant_of(caller public.caller)
 returns fiscal.merchants
 language plpgsql
@@ -243,7 +224,9 @@ end
 $$;
 comment on function fiscal.list_outlets is 'The outlets the caller may see.';
 
-create function fiscal.put_operator(outlet_id text, kind text, label text, name text, status text)
+create function fiscal.put_operator(
+    outlet_id text, kind text, label text, name text, status text, user_id uuid
+)
 returns public.answer
 language plpgsql
 volatile
@@ -256,20 +239,71 @@ declare
     outlet fiscal.outlets := fiscal.outlet_of(caller, put_operator.outlet_id);
     kept fiscal.operators;
 begin
-    insert into fiscal.operators (operator_id, outlet_id, tenant_id, environment, kind, label, name, status)
+    perform fiscal.check_person(caller, outlet, put_operator.kind, put_operator.label, put_operator.user_id);
+    insert into fiscal.operators (operator_id, outlet_id, tenant_id, environment, kind, label, name, status, user_id)
     values (
         public.new_id(case put_operator.kind when 'terminal' then 'term' else 'cash' end), outlet.outlet_id,
-        caller.tenant_id, caller.environment, put_operator.kind, put_operator.label, put_operator.name, put_operator.status
+        caller.tenant_id, caller.environment, put_operator.kind, put_operator.label, put_operator.name,
+        put_operator.status, put_operator.user_id
     )
-    on conflict (outlet_id, kind, label) do update set name = excluded.name, status = excluded.status
+    on conflict (outlet_id, kind, label) do update
+    set name = excluded.name, status = excluded.status, user_id = excluded.user_id
     returning * into kept;
-    perform public.audit(caller, 'fiscal.operator_put', kept.operator_id, jsonb_build_object('status', kept.status));
+    perform public.audit(caller, 'fiscal.operator_put', kept.operator_id, jsonb_strip_nulls(jsonb_build_object(
+        'status', kept.status, 'user_id', kept.user_id
+    )));
     return public.reply(caller, 200, json_build_object(
         'id', kept.operator_id, 'object', kept.kind, 'outlet_id', kept.outlet_id, 'label', kept.label,
-        'name', kept.name, 'status', kept.status
+        'name', kept.name, 'status', kept.status, 'user_id', kept.user_id
     ));
 end
 $$;
-comment on function fiscal.put_operator is 'Names, renames or blocks a terminal or cashier of an outlet.';
+comment on function fiscal.put_operator is
+'Names, renames or blocks a terminal or cashier of an outlet, and says who signs in as that cashier. 42262, 40914.';
+
+create function fiscal.check_person(caller public.caller, outlet fiscal.outlets, kind text, label text, user_id uuid)
+returns void
+language plpgsql
+volatile
+security definer -- callers may not read memberships
+set search_path = ''
+as $$
+#variable_conflict use_column
+declare
+    other record;
+begin
+    if check_person.user_id is null then
+        return;
+    elsif check_person.kind <> 'cashier' then
+        perform public.refuse_field('42262', '/user_id', 'nobody signs in as a terminal: leave it out');
+    end if;
+    -- Whoever names this person too waits here.
+    perform from public.memberships as m
+    where
+        m.tenant_id = (check_person.caller).tenant_id and m.user_id = check_person.user_id and m.status = 'active'
+    for update;
+    if not found then
+        perform public.refuse_field(
+            '42262', '/user_id', 'is nobody of this organisation: invite them first, POST /functions/v1/merchants/invitations'
+        );
+    end if;
+    select o.label, o.outlet_id, p.outlet_code into other
+    from fiscal.operators as o
+    inner join fiscal.outlets as p on p.outlet_id = o.outlet_id
+    where
+        o.user_id = check_person.user_id and o.tenant_id = (check_person.caller).tenant_id
+        and o.environment = (check_person.caller).environment
+        and (o.outlet_id, o.label) <> ((check_person.outlet).outlet_id, check_person.label);
+    if found then
+        perform public.refuse(
+            '40914', format(
+                'user_id: is cashier %s of outlet %s by now; put that one without user_id first.', other.label, other.outlet_code
+            ),
+            '{"errors": [{"pointer": "/user_id", "detail": "is another cashier by now; put that one without user_id first"}]}'
+        );
+    end if;
+end
+$$;
+comment on function fiscal.check_person is 'Whether this person may be this cashier: a member, and no other cashier in this environment. 42262, 40914.';
 
 reset role;

@@ -18,6 +18,8 @@ declare
     invoice fiscal.invoices;
     earlier text;
 begin
+    -- Before anything is said of a key that somebody else used.
+    perform fiscal.check_cashier(caller, seal.payload::jsonb);
     earlier := fiscal.sealed_before(caller, seal.idempotency_key, seal.body_hash);
     if earlier is not null then
         return fiscal.sealing_of(caller, earlier, 'true');
@@ -58,7 +60,7 @@ begin
     -- One at a time per outlet. Everything after this is short and calls nobody.
     perform fiscal.lock_outlet(outlet.outlet_id);
     if document ? 'original_fiscal_number' then
-        original := fiscal.original_of(document, outlet, seal_document.total_minor);
+        original := fiscal.original_of(fiscal.sight_of(caller), document, outlet, seal_document.total_minor);
     end if;
     if document ? 'invoice_ref' and exists (
         select from fiscal.invoices as i
@@ -189,14 +191,14 @@ begin
     insert into fiscal.invoices (
         invoice_id, tenant_id, environment, merchant_id, outlet_id, status, invoice_type, invoice_ref, fiscal_number,
         sequence, payload, canonical_payload_hash, tax_summary, currency, total_minor, tax_minor, original_invoice_id,
-        created_by
+        created_by, cashier_id
     ) values (
         public.new_id('inv'), (number_document.outlet).tenant_id, (number_document.outlet).environment,
         (number_document.outlet).merchant_id, (number_document.outlet).outlet_id, 'pending_signature',
         document ->> 'invoice_type', document ->> 'invoice_ref', fiscal.fiscal_number(number_document.outlet, taken),
         taken, number_document.payload, number_document.canonical_payload_hash, number_document.tax_summary,
         document #>> '{totals,currency}', number_document.total_minor, number_document.tax_minor,
-        number_document.original_invoice_id, (number_document.caller).actor
+        number_document.original_invoice_id, (number_document.caller).actor, document ->> 'cashier_id'
     )
     returning * into invoice;
     perform fiscal.append_entry(

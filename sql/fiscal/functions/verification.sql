@@ -113,14 +113,15 @@ set search_path = ''
 as $$
 declare
     caller public.caller := public.authorize('invoices:read', 'read');
-    outlet_only text := fiscal.caller_outlet(caller);
+    sight fiscal.sight := fiscal.sight_of(caller);
 begin
     return jsonb_build_object('rate', caller.rate, 'facts', (
         select jsonb_agg(
             found.facts || jsonb_build_object(
                 'is_own',
                 found.facts ->> 'tenant_id' = caller.tenant_id and found.facts ->> 'environment' = caller.environment
-                and found.facts ->> 'outlet_id' = coalesce(outlet_only, found.facts ->> 'outlet_id')
+                and found.facts ->> 'outlet_id' = coalesce(sight.outlet_id, found.facts ->> 'outlet_id')
+                and fiscal.shows(sight, found.facts ->> 'fiscal_number')
             )
             order by found.place
         )

@@ -105,13 +105,14 @@ as $$
 #variable_conflict use_column
 declare
     caller public.caller := public.authorize(scope, bucket);
-    outlet_only text := fiscal.caller_outlet(caller);
+    sight fiscal.sight := fiscal.sight_of(caller);
 begin
     if not exists (
         select from fiscal.invoices as i
         where
             i.invoice_id = visible_document.invoice_id and i.tenant_id = caller.tenant_id
-            and i.environment = caller.environment and i.outlet_id = coalesce(outlet_only, i.outlet_id)
+            and i.environment = caller.environment and i.outlet_id = coalesce(sight.outlet_id, i.outlet_id)
+            and i.cashier_id = coalesce(sight.cashier_id, i.cashier_id)
     ) then
         perform public.refuse('40401', format('There is no invoice %s here.', visible_document.invoice_id));
     end if;

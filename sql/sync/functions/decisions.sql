@@ -117,7 +117,7 @@ as $$
 #variable_conflict use_column
 declare
     caller public.caller := public.authorize('invoices:read', 'read');
-    outlet_only text := fiscal.caller_outlet(caller);
+    sight fiscal.sight := fiscal.sight_of(caller);
 begin
     return public.reply(caller, 200, (
         select json_build_object(
@@ -136,7 +136,8 @@ begin
             from sync.authority_sync_queue as q
             where
                 q.tenant_id = caller.tenant_id and q.environment = caller.environment
-                and q.outlet_id = coalesce(outlet_only, filters ->> 'outlet_id', q.outlet_id)
+                and q.outlet_id = coalesce(sight.outlet_id, filters ->> 'outlet_id', q.outlet_id)
+                and fiscal.shows(sight, q.invoice_id)
                 and q.status <> 'SYNCED' and q.status = coalesce(filters ->> 'status', q.status)
                 and q.sync_id > coalesce(list_open.after_id, 0)
             order by q.sync_id

@@ -14,7 +14,7 @@ declare
     caller public.caller := public.authorize('payments:read', 'read');
     after_xid xid8 := '0'::xid8;
     after_position bigint := 0::bigint;
-    outlet_only text := fiscal.caller_outlet(caller);
+    sight fiscal.sight := fiscal.sight_of(caller);
     payloads text[];
     ids text[];
 begin
@@ -81,7 +81,8 @@ begin
                 and (f.xid, f.position) > (after_xid, after_position)
                 and f.xid < pg_snapshot_xmin(pg_current_snapshot())
                 and (types is null or webhooks.wants(types, f.type))
-                and (outlet_only is null or f.payload ->> 'outlet_id' = outlet_only)
+                and (sight.outlet_id is null or f.payload ->> 'outlet_id' = sight.outlet_id)
+                and fiscal.shows(sight, f.subject_id)
             order by f.xid, f.position
             limit page_size + 1
         )
@@ -102,7 +103,7 @@ begin
 end
 $$;
 comment on function webhooks.list_events is
-'Events after one the caller names, oldest first, each byte for byte as its webhook. An event is shown once no older transaction can still add one before it, so a reader who goes on from the last misses none. A person of one outlet sees no documents of another.';
+'Events after one the caller names, oldest first, each byte for byte as its webhook. An event is shown once no older transaction can still add one before it, so a reader who goes on from the last misses none. A person of one outlet sees no documents of another, a cashier none but their own.';
 
 create function webhooks.get_event(event_id text)
 returns public.answer
@@ -114,7 +115,7 @@ as $$
 #variable_conflict use_column
 declare
     caller public.caller := public.authorize('payments:read', 'read');
-    outlet_only text := fiscal.caller_outlet(caller);
+    sight fiscal.sight := fiscal.sight_of(caller);
     payload text;
 begin
     select coalesce(m.payload, webhooks.payload(
@@ -138,7 +139,8 @@ begin
         where
             f.event_id = get_event.event_id and f.tenant_id = caller.tenant_id
             and f.environment = caller.environment
-            and (outlet_only is null or f.payload ->> 'outlet_id' = outlet_only)
+            and (sight.outlet_id is null or f.payload ->> 'outlet_id' = sight.outlet_id)
+            and fiscal.shows(sight, f.subject_id)
     ) as e
     inner join webhooks.event_types as k on k.type = e.type
     left join webhooks.messages as m on m.event_id = e.event_id;

@@ -84,8 +84,8 @@ class Till:
 
     @property
     def outlet_id(self) -> str:
-        query = "select outlet_id from fiscal.outlets where tenant_id = %s"
-        return str(self.books.value(query, self.tenant_id))
+        query = "select outlet_id from fiscal.outlets where outlet_code = %s"
+        return str(self.books.value(query, self.code))
 
     def ask(self, function: str, role: str, /, **arguments: Any) -> Row:
         """The body that an API function answers. Raises Refused."""

@@ -67,8 +67,9 @@ class Reporting:
             "insert into fiscal.invoices (invoice_id, tenant_id, environment, merchant_id,"
             " outlet_id, status, invoice_type, fiscal_number, sequence, payload,"
             " canonical_payload_hash, tax_summary, currency, total_minor, tax_minor,"
-            " original_invoice_id, created_by) values (%s, %s, 'sandbox', %s, %s,"
-            " 'pending_signature', 'sale', %s, %s, '{}', 'hash', '[]', 'KES', 100, 0, %s, 'test')",
+            " original_invoice_id, created_by, cashier_id) values (%s, %s, 'sandbox', %s, %s,"
+            " 'pending_signature', 'sale', %s, %s, '{}', 'hash', '[]', 'KES', 100, 0, %s, 'test',"
+            " 'till')",
             f"inv_{number}",
             self.tenant_id,
             self.merchant_id,
