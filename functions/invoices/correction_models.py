@@ -5,7 +5,8 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from shared.fiscal.credits import Terms
-from shared.fiscal.document import Notes, QuantityText, Text50, Text64
+from shared.fiscal.document import QuantityText
+from shared.fiscal.text import Notes, Text50, Text64
 
 Terminal = Annotated[Text64, Field(description="Where it is done.", examples=["pos-02"])]
 Cashier = Annotated[Text64, Field(description="Who does it.", examples=["cashier-07"])]

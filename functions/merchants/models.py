@@ -14,6 +14,8 @@ from pydantic import (
     StringConstraints,
 )
 
+from shared.fiscal.text import Clean, Text200
+
 Environment = Literal["sandbox", "production"]
 KeyKind = Literal["secret", "publishable"]
 
@@ -356,16 +358,15 @@ class FiscalMerchant(_Body):
 
     jurisdiction: Annotated[str, Field(pattern=r"^[A-Z]{2}$", examples=["CD"])]
     legal_name: Annotated[
-        str,
-        StringConstraints(strip_whitespace=True, min_length=1, max_length=200),
+        Text200,
         Field(examples=["Acacia Books SARL"]),
     ]
-    tin: Annotated[str, Field(max_length=50, examples=["308123456"])]
+    tin: Annotated[str, Clean, Field(max_length=50, examples=["308123456"])]
     vat_status: Annotated[
         Literal["registered", "not_registered"], Field(examples=["registered"])
     ] = "registered"
-    registration_number: Annotated[str, Field(max_length=50)] | None = None
-    address: Annotated[str, Field(max_length=200)] | None = None
+    registration_number: Annotated[str, Clean, Field(max_length=50)] | None = None
+    address: Annotated[str, Clean, Field(max_length=200)] | None = None
 
 
 class StoredFiscalMerchant(BaseModel):
@@ -389,8 +390,7 @@ class NewOutlet(_Body):
 
     outlet_code: Annotated[str, Field(pattern=r"^[A-Z0-9]{2,12}$", examples=["KIN001"])]
     name: Annotated[
-        str,
-        StringConstraints(strip_whitespace=True, min_length=1, max_length=200),
+        Text200,
         Field(examples=["Gombe"]),
     ]
     time_zone: Annotated[str, Field(max_length=64, examples=["Africa/Kinshasa"])]
@@ -403,7 +403,7 @@ class NewOutlet(_Body):
             examples=[0],
         ),
     ] = 0
-    address: Annotated[str, Field(max_length=200)] | None = None
+    address: Annotated[str, Clean, Field(max_length=200)] | None = None
 
 
 class Outlet(BaseModel):
@@ -435,8 +435,7 @@ class PutOperator(_Body):
     kind: Annotated[Literal["terminal", "cashier"], Field(examples=["terminal"])]
     label: Annotated[str, Field(pattern=r"^[\x21-\x7e]{1,64}$", examples=["pos-02"])]
     name: Annotated[
-        str,
-        StringConstraints(strip_whitespace=True, min_length=1, max_length=200),
+        Text200,
         Field(examples=["Till by the door"]),
     ]
     status: Annotated[Literal["active", "blocked"], Field(examples=["active"])] = "active"

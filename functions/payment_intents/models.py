@@ -98,7 +98,9 @@ class CreatePaymentIntent(_Body):
 
     amount: Amount
     currency: Currency
-    payment_method_types: Annotated[list[str], Field(min_length=1, max_length=10)] = ["mpesa"]
+    payment_method_types: Annotated[
+        list[Annotated[str, StringConstraints(max_length=32)]], Field(min_length=1, max_length=10)
+    ] = ["mpesa"]
     description: Description | None = None
     customer: Customer | None = None
     metadata: Metadata = {}

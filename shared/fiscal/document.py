@@ -4,7 +4,6 @@ Text is NFC and trimmed here, at the edge, so that equal documents are equal byt
 rates, prices and quantities are decimal strings; a JSON number for one of them is refused.
 """
 
-import unicodedata
 from datetime import UTC, datetime
 from typing import Annotated, Literal
 
@@ -20,31 +19,7 @@ from pydantic import (
 from pydantic_core import PydanticCustomError
 
 from shared.fiscal import decimals
-
-# Unseen, they make a paper read otherwise than what was sealed: "100" as "001".
-_TURNING = frozenset(("LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI"))
-
-
-def _clean(text: object) -> object:
-    """NFC, trimmed, one line. ValueError for control characters and for broken UTF-16."""
-    return _cleaned(text, keep="")
-
-
-def _clean_lines(text: object) -> object:
-    return _cleaned(text, keep="\n")
-
-
-def _cleaned(text: object, keep: str) -> object:
-    if not isinstance(text, str):
-        return text
-    clean = unicodedata.normalize("NFC", text).strip()
-    for character in clean:
-        kind = unicodedata.category(character)
-        if kind in ("Cc", "Cs") and character not in keep:
-            raise ValueError("may not contain control characters")
-        if unicodedata.bidirectional(character) in _TURNING:
-            raise ValueError("may not contain characters that turn the direction of text")
-    return clean
+from shared.fiscal.text import Clean, Notes, Text50, Text64, Text120, Text200
 
 
 def _decimal(text: str, *, most: int, above_zero: bool = False) -> str:
@@ -84,14 +59,6 @@ def _instant(text: str) -> str:
     return text
 
 
-_Clean = BeforeValidator(_clean)
-Text50 = Annotated[str, _Clean, StringConstraints(min_length=1, max_length=50)]
-Text64 = Annotated[str, _Clean, StringConstraints(min_length=1, max_length=64)]
-Text120 = Annotated[str, _Clean, StringConstraints(min_length=1, max_length=120)]
-Text200 = Annotated[str, _Clean, StringConstraints(min_length=1, max_length=200)]
-Notes = Annotated[
-    str, BeforeValidator(_clean_lines), StringConstraints(min_length=1, max_length=400)
-]
 MoneyText = Annotated[str, AfterValidator(_money)]
 PriceText = Annotated[str, AfterValidator(_money)]
 QuantityText = Annotated[str, AfterValidator(_quantity)]
@@ -239,7 +206,7 @@ class Order(_Part):
     fx: Fx | None = None
     notes: Notes | None = None
     metadata: Annotated[
-        dict[Text50, Annotated[str, _Clean, StringConstraints(max_length=200)]],
+        dict[Text50, Annotated[str, Clean, StringConstraints(max_length=200)]],
         Field(max_length=20),
     ] = {}
 

@@ -196,6 +196,13 @@ def assert_names(found: Json, pointer: str, rule: str) -> None:
             "must be among: mpesa",
         ),
         ({"payment_method_types": "mpesa"}, 400, "40001", "/payment_method_types", "a list"),
+        (
+            {"payment_method_types": ["x" * 9000]},
+            400,
+            "40001",
+            "/payment_method_types/0",
+            "at most 32 characters",
+        ),
         ({"expires_in": 59}, 400, "40001", "/expires_in", "must be at least 60"),
         ({"expires_in": 2_592_001}, 400, "40001", "/expires_in", "must be at most 2592000"),
         ({"expires_in": "60"}, 400, "40001", "/expires_in", "must be a whole number"),
