@@ -10,7 +10,7 @@ import subprocess
 import sys
 import uuid
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -40,6 +40,12 @@ CONFIG = """\
 unexpected-methods = ["put", "trace"]
 [checks.negative_data_rejection]
 expected-statuses = [400, 401, 403, 404, 405, 406, 409, 413, 415, 422, 428, 429, "5xx"]
+"""
+# Limits of fields are the same for every caller: one tries them.
+LIMITS_ARE_TRIED = """\
+[[operations]]
+include-operation-id = {operation_ids}
+phases.coverage.enabled = false
 """
 # What no fuzzing reaches: a platform operator's work; what a tax authority must have said before;
 # an invitation of somebody else's address; an account that no undecided payment needs any more; a
@@ -159,7 +165,7 @@ class Run:
     caller: Caller
     process: subprocess.Popen[bytes]
     words: Path
-    events: Path
+    answers: Path
 
     def wait(self) -> str:
         """Its own report, when it found something."""
@@ -169,13 +175,8 @@ class Run:
     def statuses(self) -> dict[str, Counter[int]]:
         """How often each operation ("GET /payment-intents") answered with each status."""
         found: dict[str, Counter[int]] = {}
-        for line in self.events.read_text().splitlines():
-            recorder = json.loads(line).get("ScenarioFinished", {}).get("recorder", {})
-            cases = recorder.get("cases", {})
-            for name, interaction in recorder.get("interactions", {}).items():
-                case, answer = cases[name]["value"], interaction["response"]
-                place = f"{case['method']} {case['path']}"
-                found.setdefault(place, Counter())[answer["status_code"]] += 1
+        for place, status, times in json.loads(self.answers.read_text()):
+            found.setdefault(place, Counter())[status] = times
         return found
 
 
@@ -216,10 +217,13 @@ def runs(
     """All callers at once: they wait for answers more than they compute."""
     folder = tmp_path_factory.mktemp("schemathesis")
     known = document_operations(document)
-    started = {
-        one.name: start(one, house.stack, document, folder, opened_by(one.opens, known))
-        for one in callers(house)
-    }
+    started: dict[str, Run] = {}
+    tried: list[str] = []
+    for one in callers(house):
+        opened = list(opened_by(one.opens, known))
+        started[one.name] = start(one, house.stack, document, folder, opened, tried)
+        if one.is_thorough and not IS_LONG:
+            tried += opened
     yield started
     for run in started.values():
         run.process.kill()
@@ -450,16 +454,24 @@ def with_email(stack: Stack, token: str) -> str:
 
 
 def start(
-    caller: Caller, stack: Stack, document: Path, folder: Path, operation_ids: Iterable[str]
+    caller: Caller,
+    stack: Stack,
+    document: Path,
+    folder: Path,
+    operation_ids: Iterable[str],
+    tried: Sequence[str] = (),
 ) -> Run:
-    """Begin the run of one caller."""
-    events, words = folder / f"{caller.name}.ndjson", folder / f"{caller.name}.txt"
-    command = [sys.executable, "-m", "schemathesis.cli", "--no-color", "run", str(document)]
+    """Begin the run of one caller; `tried` are operations whose limits another one tries."""
+    answers, words = folder / f"{caller.name}.json", folder / f"{caller.name}.txt"
+    config = folder / f"{caller.name}.toml"
+    config.write_text(CONFIG + (LIMITS_ARE_TRIED.format(operation_ids=tried) if tried else ""))
+    command = [sys.executable, "-m", "schemathesis.cli", "--no-color"]
+    command += ["--config-file", str(config), "run", str(document)]
     command += ["--url", stack.functions_url, "--checks", ",".join(CHECKS), "--continue-on-failure"]
     command += ["--max-examples", str(caller.examples * LONGER), "--output-sanitize", "false"]
     # Each caller has its credential; invented ones beside it would make most of the run a 401.
     command += ["--generation-with-security-parameters", "false"]
-    command += ["--report", "ndjson", "--report-ndjson-path", str(events), "--warnings", "off"]
+    command += ["--warnings", "off"]
     command += SEED if IS_LONG else ["--generation-deterministic"]
     command += [f"--include-operation-id={name}" for name in operation_ids]
     if not (caller.is_thorough or IS_LONG):
@@ -471,13 +483,13 @@ def start(
         "PYTHONPATH": str(ROOT),
         "SCHEMATHESIS_HOOKS": "tests.support.fuzz_hooks",
         "FUZZ_FACTS": json.dumps(caller.facts),
+        "FUZZ_ANSWERS": str(answers),
     }
-    (folder / "schemathesis.toml").write_text(CONFIG)
     with words.open("wb") as output:
         process = subprocess.Popen(  # noqa: S603  # words of this file
             command, cwd=folder, env=environment, stdout=output, stderr=subprocess.STDOUT
         )
-    return Run(caller, process, words, events)
+    return Run(caller, process, words, answers)
 
 
 def document_operations(document: Path) -> dict[str, Json]:
@@ -510,7 +522,7 @@ def never_reached(run: Run, house: House, document: Path, expected: set[str]) ->
         return missing
     again = replace(run.caller, name=f"{run.caller.name}-again", examples=10 * run.caller.examples)
     harder = {name: place for name, place in opened.items() if place in missing - expected}
-    second = start(again, house.stack, document, run.events.parent, harder)
+    second = start(again, house.stack, document, run.answers.parent, harder)
     assert second.wait() == ""
     return missing - (set(harder.values()) - unreached(second, harder))
 
