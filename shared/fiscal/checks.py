@@ -17,6 +17,8 @@ def check_document(document: Document, rules: Jurisdiction) -> InvoiceType:
     kind = _type_of(document, rules)
     _check_tin(document, rules)
     _check_client(document, rules)
+    if not kind.is_credit:  # its buyer is the original's, sealed as it is
+        _check_client_tin(document, rules)
     _check_type(document, kind)
     _check_currency(document, rules)
     for index, item in enumerate(document.items):
@@ -104,6 +106,18 @@ def _check_client(document: Document, rules: Jurisdiction) -> None:
     if missing:
         raise _classification(
             (f"/client/{name}", f"is required for {classification.code}") for name in missing
+        )
+
+
+def _check_client_tin(document: Document, rules: Jurisdiction) -> None:
+    tin = document.client.tin
+    if tin is None or country_of(document.client, document.jurisdiction) != document.jurisdiction:
+        return
+    if not rules.tin_pattern.fullmatch(tin):
+        raise broken(
+            "/client/tin",
+            f"is not a {rules.tin_name}: it must match {rules.tin_pattern.pattern};"
+            " name the country of a buyer from elsewhere",
         )
 
 

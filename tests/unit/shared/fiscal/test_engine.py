@@ -252,6 +252,12 @@ def test_unknown_classification(invoice: Make) -> None:
     [
         ({"jurisdiction": "FR"}, "/jurisdiction", "must be one of CD, KE, ZW"),
         ({"merchant_tin": "12"}, "/merchant_tin", "is not a NIF: it must match ^[A-Z0-9]{6,15}$"),
+        (
+            {"client": {"classification": "company", "name": "Acme", "tin": "12 34"}},
+            "/client/tin",
+            "is not a NIF: it must match ^[A-Z0-9]{6,15}$;"
+            " name the country of a buyer from elsewhere",
+        ),
         ({"invoice_type": "debit_note"}, "/invoice_type", "must be one of sale, advance,"),
         ({"invoice_type": "credit_note"}, "/original_fiscal_number", "is required for credit_note"),
         (

@@ -103,7 +103,7 @@ def test_a_buyer_is_named_by_a_pin_and_by_no_other_number() -> None:
     company = {"classification": "company", "name": "Acme Ltd", "tin": "A123456789Z"}
     assert body_of([{"unit_price": "1.00"}], client=company)["custTin"] == "A123456789Z"
 
-    person = {"classification": "individual", "tin": "12345678"}
+    person = {"classification": "individual", "tin": "12345678", "country": "UG"}
     assert body_of([{"unit_price": "1.00"}], client=person)["custTin"] is None
 
 
