@@ -29,7 +29,9 @@ immutable
 set search_path = ''
 as $$
 begin
-    if amount ~ '^[0-9]{1,15}(\.[0-9]{1,18})?$' and length(split_part(amount, '.', 2)) = scale then
+    if
+        length(amount) <= 18 and amount ~ '^[0-9]+(\.[0-9]+)?$' and length(split_part(amount, '.', 2)) = scale
+    then
         return replace(amount, '.', '')::bigint;
     end if;
     return null;

@@ -35,51 +35,22 @@ security definer -- callers may not write the books
 set search_path = ''
 as $$
 #variable_conflict use_column
+declare
+    bookings ledger.booking[] := ledger.read_events(batch);
+    refused ledger.booking[] := array(select b from unnest(bookings) as b where b.problem is not null);
 begin
-    return ledger.post(ledger.read_events(batch));
-exception when data_exception or integrity_constraint_violation then
-    -- Somebody in the batch spoils it, or comes a second time. One by one, each stands for itself.
-    return ledger.post_each(ledger.read_each(batch));
+    if cardinality(refused) > 0 then
+        bookings := ledger.without_refused(bookings, refused);
+    end if;
+    -- All chains in their order, and out here: what fails below gives back the locks it took.
+    perform ledger.lock_chains(array(select distinct b.kind from unnest(bookings) as b));
+    return refused || ledger.post_parts(bookings);
 end
 $$;
 comment on function ledger.book_events is
 'Books deliveries in the order given and returns those that could not be, each with its problem. Duplicates have no effect.';
 
-create function ledger.read_each(batch payments.delivery[])
-returns ledger.booking[]
-language plpgsql
-stable
-security definer -- callers may not read currencies
-set search_path = ''
-as $$
-#variable_conflict use_column
-declare
-    delivery payments.delivery;
-    read ledger.booking[];
-    unread ledger.booking;
-    bookings ledger.booking[] := '{}'::ledger.booking[];
-begin
-    foreach delivery in array batch loop
-        begin
-            read := ledger.read_events(array[delivery]);
-        exception when data_exception or integrity_constraint_violation then
-            unread.outbox_id := delivery.outbox_id;
-            unread.transfer_id := delivery.ordering_key;
-            unread.problem := sqlerrm;
-            unread.is_final := true;
-            read := array[unread];
-        end;
-        if cardinality(read) > 0 then
-            read[1].position := cardinality(bookings) + 1;
-            bookings := bookings || read;
-        end if;
-    end loop;
-    return bookings;
-end
-$$;
-comment on function ledger.read_each is 'Reads deliveries one by one; what cannot be read has a problem.';
-
-create function ledger.post_each(bookings ledger.booking[])
+create function ledger.post_parts(bookings ledger.booking[])
 returns ledger.booking[]
 language plpgsql
 volatile
@@ -88,31 +59,59 @@ set search_path = ''
 as $$
 #variable_conflict use_column
 declare
-    one ledger.booking;
-    refused ledger.booking[] := array(select b from unnest(bookings) as b where b.problem is not null);
+    many integer := cardinality(bookings);
+    refused ledger.booking[] := '{}'::ledger.booking[];
+    part integer;
 begin
-    -- All chains in their order, before the first of them is needed.
-    perform ledger.lock_chains(array(select distinct b.kind from unnest(bookings) as b where b.problem is null));
-    -- As in a batch: what is undone is booked before what undoes it.
-    for one in
-        select b.* from unnest(ledger.without_refused(bookings, refused)) as b order by b.wave, b.position
-    loop
-        continue when exists (select from unnest(refused) as r where r.transfer_id = one.transfer_id);
-        continue when exists (select from ledger.journals as j where j.journal_key = one.journal_key);
-        begin
-            refused := refused || ledger.post(array[one]);
-        exception when data_exception or integrity_constraint_violation then
-            one.problem := sqlerrm;
+    begin
+        return ledger.post(bookings);
+    exception when data_exception or integrity_constraint_violation then
+        -- Somebody in the batch spoils it, or comes a second time.
+        bookings := ledger.not_booked(bookings);
+        if many = 1 and cardinality(bookings) = 1 then
+            bookings[1].problem := sqlerrm;
             -- A floor is there until money comes in; anything else stays wrong.
-            one.is_final := sqlstate <> '23514' or sqlerrm not like '%balances_floor%';
-            refused := refused || one;
-        end;
+            bookings[1].is_final := sqlstate <> '23514' or sqlerrm not like '%balances_floor%';
+            return bookings;
+        end if;
+    end;
+    if cardinality(bookings) < many then
+        return ledger.post_parts(bookings);
+    end if;
+    -- In tenths, and each that fails in tenths again: one of thousands is found in a few steps.
+    part := (many + 9) / 10;
+    for place in 1..many by part loop
+        refused := refused || ledger.post_parts(ledger.without_refused(bookings[place:place + part - 1], refused));
     end loop;
     return refused;
 end
 $$;
-comment on function ledger.post_each is
-'Books one by one, each for itself; returns those that failed. What is booked already has no effect.';
+comment on function ledger.post_parts is
+'Books what ledger.post books, and when that raises, smaller and smaller parts of it, until what spoils it stands alone with its problem. Under the locks of the chains.';
+
+create function ledger.not_booked(bookings ledger.booking[])
+returns ledger.booking[]
+language plpgsql
+stable
+security definer -- callers may not read the books
+set search_path = ''
+as $$
+#variable_conflict use_column
+begin
+    return array(
+        select (o.b::ledger.booking)
+        from (
+            select distinct on (b.journal_key) b, b.wave, b.position
+            from unnest(bookings) as b
+            where not exists (select from ledger.journals as j where j.journal_key = b.journal_key)
+            order by b.journal_key, b.wave, b.position
+        ) as o
+        order by o.wave, o.position
+    );
+end
+$$;
+comment on function ledger.not_booked is
+'What is left of a batch: neither what is booked already nor what comes twice. As in a batch: what is undone comes before what undoes it.';
 
 create function ledger.book_fact(
     tenant_id text, environment text, event_type text, key text, purpose text, rail text, currency text,

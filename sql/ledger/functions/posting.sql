@@ -34,12 +34,6 @@ declare
     kinds ledger.kind[];
     legs ledger.planned_leg[];
 begin
-    if exists (select from unnest(bookings) as b where b.problem is not null) then
-        refused := array(select b from unnest(bookings) as b where b.problem is not null);
-        bookings := ledger.without_refused(bookings, refused);
-        batch := bookings;
-    end if;
-    perform ledger.lock_chains(array(select distinct b.kind from unnest(bookings) as b));
     for sorts in
         select k.wave, array_agg(k.kind order by k.kind) as kinds, count(*) over () as waves
         from (select distinct b.wave, b.kind from unnest(bookings) as b) as k
@@ -76,7 +70,7 @@ begin
 end
 $$;
 comment on function ledger.post is
-'Books a batch, and returns those bookings that could not be, each with its problem; what came behind them of the same transfer is neither booked nor returned. Raises when the books would be wrong, and then nothing of the batch is booked.';
+'Books a batch under the locks of its chains, and returns those bookings that could not be, each with its problem. Raises when the books would be wrong, and then nothing of the batch is booked.';
 
 create function ledger.without_refused(bookings ledger.booking[], refused ledger.booking[])
 returns ledger.booking[]

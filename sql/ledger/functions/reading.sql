@@ -60,9 +60,14 @@ begin
         left join public.currencies as s on s.code = t.fx_currency
         cross join lateral (
             select
-                -- Exactly the currency's decimals: the point is where the scale says, and nowhere else.
-                case when position('.' in reverse(t.amount)) = case c.scale when 0 then 0 else c.scale + 1 end
-                    then replace(t.amount, '.', '')::bigint end as gross_minor,
+                -- As ledger.minor, without the call: digits that a bigint holds, and the point where the scale says.
+                case
+                    when
+                        length(t.amount) <= 18
+                        and translate(t.amount, '0123456789', '') = case c.scale when 0 then '' else '.' end
+                        and position('.' in reverse(t.amount)) = case c.scale when 0 then 0 else c.scale + 1 end
+                        then replace(t.amount, '.', '')::bigint
+                end as gross_minor,
                 case when d.payload ->> 'fee' is null then 0 else ledger.minor(d.payload ->> 'fee', c.scale) end as surcharge_minor
         ) as m
         cross join lateral (
@@ -88,7 +93,7 @@ begin
 end
 $$;
 comment on function ledger.read_events is
-'What the events of a batch ask of the books, in their order; those that book nothing are left out, those that cannot be booked have a problem.';
+'What the events of a batch ask of the books, in their order; those that book nothing are left out, those that cannot be booked have a problem. Raises for no event, whatever it says.';
 
 create function ledger.kinds(bookings ledger.booking[])
 returns ledger.kind[]

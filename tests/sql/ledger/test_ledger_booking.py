@@ -243,7 +243,10 @@ def test_what_moves_no_money_books_nothing(ledger: Ledger, type_: str) -> None:
         ({"currency": None}, "the currency null does not exist"),
         ({"amount": "100"}, "100 is no amount of KES"),
         ({"amount": "0.00"}, "0.00 is no amount of KES"),
-        ({"amount": "ab.cd"}, "invalid input syntax"),
+        ({"amount": "ab.cd"}, "ab.cd is no amount of KES"),
+        ({"amount": "1.0.00"}, "1.0.00 is no amount of KES"),
+        ({"amount": "99999999999999999999.00"}, "is no amount of KES"),
+        ({"fee": "99999999999999999999.00"}, "is no amount of KES"),
         ({"rail": None}, "the event names no rail"),
         ({"schema_version": "2"}, "the books know no version 2 of transfer.settled"),
         ({"purpose": "gift"}, "no posting rule for"),
@@ -297,6 +300,40 @@ def test_a_duplicate_changes_nothing_even_under_another_id(ledger: Ledger) -> No
 
     assert ledger.balances()["MERCHANT:me"] == -10_100
     assert [row["number"] for row in ledger.journals()] == [1, 2]
+
+
+def test_spoilt_events_among_many_cost_the_others_nothing(ledger: Ledger) -> None:
+    old = ledger.event()
+    ledger.book(old)
+    batch = [ledger.event(amount="1.00") for _ in range(300)]
+    for place in (0, 77, 299):
+        batch[place] = batch[place].changed(rail="no such")
+    # What comes twice, what waits behind a spoilt one, and what undoes something at the far end.
+    behind = ledger.event("returned", batch[77].transfer_id)
+    batch[50:50] = [ledger.refund(batch[250], "1.00"), old, batch[200]]
+    batch.append(behind)
+
+    refused = ledger.book(*batch)
+
+    assert [is_final for _, is_final in refused] == [True] * 3
+    assert ledger.balances() == {"SETTLEMENT:mpesa": 39_600, "MERCHANT:me": -39_600}
+    assert len(ledger.journals()) == 1 + 297 + 1
+    assert ledger.verify() == {"verified": 299, "bad": None}
+
+
+def test_a_spoilt_batch_is_booked_in_a_few_parts(ledger: Ledger, books: Books) -> None:
+    batch = [ledger.event() for _ in range(200)]
+    batch[123] = batch[123].changed(rail="no such")
+
+    ledger.book(*batch)
+
+    postings = books.value(
+        "select b.version from ledger.balances as b join ledger.accounts as a using (account_id)"
+        " where a.tenant_id = %s and a.name = 'MERCHANT'",
+        ledger.tenant_id,
+    )
+    assert ledger.balances()["MERCHANT:me"] == -1_990_000
+    assert postings < 30
 
 
 def test_a_floor_holds_an_event_back_until_money_is_there(ledger: Ledger, books: Books) -> None:
