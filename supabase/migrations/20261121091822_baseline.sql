@@ -13113,7 +13113,9 @@ immutable
 set search_path = ''
 as $$
 begin
-    if amount ~ '^[0-9]{1,15}(\.[0-9]{1,18})?$' and length(split_part(amount, '.', 2)) = scale then
+    if
+        length(amount) <= 18 and amount ~ '^[0-9]+(\.[0-9]+)?$' and length(split_part(amount, '.', 2)) = scale
+    then
         return replace(amount, '.', '')::bigint;
     end if;
     return null;
@@ -13231,51 +13233,22 @@ security definer -- callers may not write the books
 set search_path = ''
 as $$
 #variable_conflict use_column
+declare
+    bookings ledger.booking[] := ledger.read_events(batch);
+    refused ledger.booking[] := array(select b from unnest(bookings) as b where b.problem is not null);
 begin
-    return ledger.post(ledger.read_events(batch));
-exception when data_exception or integrity_constraint_violation then
-    -- Somebody in the batch spoils it, or comes a second time. One by one, each stands for itself.
-    return ledger.post_each(ledger.read_each(batch));
+    if cardinality(refused) > 0 then
+        bookings := ledger.without_refused(bookings, refused);
+    end if;
+    -- All chains in their order, and out here: what fails below gives back the locks it took.
+    perform ledger.lock_chains(array(select distinct b.kind from unnest(bookings) as b));
+    return refused || ledger.post_parts(bookings);
 end
 $$;
 comment on function ledger.book_events is
 'Books deliveries in the order given and returns those that could not be, each with its problem. Duplicates have no effect.';
 
-create function ledger.read_each(batch payments.delivery[])
-returns ledger.booking[]
-language plpgsql
-stable
-security definer -- callers may not read currencies
-set search_path = ''
-as $$
-#variable_conflict use_column
-declare
-    delivery payments.delivery;
-    read ledger.booking[];
-    unread ledger.booking;
-    bookings ledger.booking[] := '{}'::ledger.booking[];
-begin
-    foreach delivery in array batch loop
-        begin
-            read := ledger.read_events(array[delivery]);
-        exception when data_exception or integrity_constraint_violation then
-            unread.outbox_id := delivery.outbox_id;
-            unread.transfer_id := delivery.ordering_key;
-            unread.problem := sqlerrm;
-            unread.is_final := true;
-            read := array[unread];
-        end;
-        if cardinality(read) > 0 then
-            read[1].position := cardinality(bookings) + 1;
-            bookings := bookings || read;
-        end if;
-    end loop;
-    return bookings;
-end
-$$;
-comment on function ledger.read_each is 'Reads deliveries one by one; what cannot be read has a problem.';
-
-create function ledger.post_each(bookings ledger.booking[])
+create function ledger.post_parts(bookings ledger.booking[])
 returns ledger.booking[]
 language plpgsql
 volatile
@@ -13284,31 +13257,59 @@ set search_path = ''
 as $$
 #variable_conflict use_column
 declare
-    one ledger.booking;
-    refused ledger.booking[] := array(select b from unnest(bookings) as b where b.problem is not null);
+    many integer := cardinality(bookings);
+    refused ledger.booking[] := '{}'::ledger.booking[];
+    part integer;
 begin
-    -- All chains in their order, before the first of them is needed.
-    perform ledger.lock_chains(array(select distinct b.kind from unnest(bookings) as b where b.problem is null));
-    -- As in a batch: what is undone is booked before what undoes it.
-    for one in
-        select b.* from unnest(ledger.without_refused(bookings, refused)) as b order by b.wave, b.position
-    loop
-        continue when exists (select from unnest(refused) as r where r.transfer_id = one.transfer_id);
-        continue when exists (select from ledger.journals as j where j.journal_key = one.journal_key);
-        begin
-            refused := refused || ledger.post(array[one]);
-        exception when data_exception or integrity_constraint_violation then
-            one.problem := sqlerrm;
+    begin
+        return ledger.post(bookings);
+    exception when data_exception or integrity_constraint_violation then
+        -- Somebody in the batch spoils it, or comes a second time.
+        bookings := ledger.not_booked(bookings);
+        if many = 1 and cardinality(bookings) = 1 then
+            bookings[1].problem := sqlerrm;
             -- A floor is there until money comes in; anything else stays wrong.
-            one.is_final := sqlstate <> '23514' or sqlerrm not like '%balances_floor%';
-            refused := refused || one;
-        end;
+            bookings[1].is_final := sqlstate <> '23514' or sqlerrm not like '%balances_floor%';
+            return bookings;
+        end if;
+    end;
+    if cardinality(bookings) < many then
+        return ledger.post_parts(bookings);
+    end if;
+    -- In tenths, and each that fails in tenths again: one of thousands is found in a few steps.
+    part := (many + 9) / 10;
+    for place in 1..many by part loop
+        refused := refused || ledger.post_parts(ledger.without_refused(bookings[place:place + part - 1], refused));
     end loop;
     return refused;
 end
 $$;
-comment on function ledger.post_each is
-'Books one by one, each for itself; returns those that failed. What is booked already has no effect.';
+comment on function ledger.post_parts is
+'Books what ledger.post books, and when that raises, smaller and smaller parts of it, until what spoils it stands alone with its problem. Under the locks of the chains.';
+
+create function ledger.not_booked(bookings ledger.booking[])
+returns ledger.booking[]
+language plpgsql
+stable
+security definer -- callers may not read the books
+set search_path = ''
+as $$
+#variable_conflict use_column
+begin
+    return array(
+        select (o.b::ledger.booking)
+        from (
+            select distinct on (b.journal_key) b, b.wave, b.position
+            from unnest(bookings) as b
+            where not exists (select from ledger.journals as j where j.journal_key = b.journal_key)
+            order by b.journal_key, b.wave, b.position
+        ) as o
+        order by o.wave, o.position
+    );
+end
+$$;
+comment on function ledger.not_booked is
+'What is left of a batch: neither what is booked already nor what comes twice. As in a batch: what is undone comes before what undoes it.';
 
 create function ledger.book_fact(
     tenant_id text, environment text, event_type text, key text, purpose text, rail text, currency text,
@@ -14241,12 +14242,6 @@ declare
     kinds ledger.kind[];
     legs ledger.planned_leg[];
 begin
-    if exists (select from unnest(bookings) as b where b.problem is not null) then
-        refused := array(select b from unnest(bookings) as b where b.problem is not null);
-        bookings := ledger.without_refused(bookings, refused);
-        batch := bookings;
-    end if;
-    perform ledger.lock_chains(array(select distinct b.kind from unnest(bookings) as b));
     for sorts in
         select k.wave, array_agg(k.kind order by k.kind) as kinds, count(*) over () as waves
         from (select distinct b.wave, b.kind from unnest(bookings) as b) as k
@@ -14283,7 +14278,7 @@ begin
 end
 $$;
 comment on function ledger.post is
-'Books a batch, and returns those bookings that could not be, each with its problem; what came behind them of the same transfer is neither booked nor returned. Raises when the books would be wrong, and then nothing of the batch is booked.';
+'Books a batch under the locks of its chains, and returns those bookings that could not be, each with its problem. Raises when the books would be wrong, and then nothing of the batch is booked.';
 
 create function ledger.without_refused(bookings ledger.booking[], refused ledger.booking[])
 returns ledger.booking[]
@@ -14649,9 +14644,14 @@ begin
         left join public.currencies as s on s.code = t.fx_currency
         cross join lateral (
             select
-                -- Exactly the currency's decimals: the point is where the scale says, and nowhere else.
-                case when position('.' in reverse(t.amount)) = case c.scale when 0 then 0 else c.scale + 1 end
-                    then replace(t.amount, '.', '')::bigint end as gross_minor,
+                -- As ledger.minor, without the call: digits that a bigint holds, and the point where the scale says.
+                case
+                    when
+                        length(t.amount) <= 18
+                        and translate(t.amount, '0123456789', '') = case c.scale when 0 then '' else '.' end
+                        and position('.' in reverse(t.amount)) = case c.scale when 0 then 0 else c.scale + 1 end
+                        then replace(t.amount, '.', '')::bigint
+                end as gross_minor,
                 case when d.payload ->> 'fee' is null then 0 else ledger.minor(d.payload ->> 'fee', c.scale) end as surcharge_minor
         ) as m
         cross join lateral (
@@ -14677,7 +14677,7 @@ begin
 end
 $$;
 comment on function ledger.read_events is
-'What the events of a batch ask of the books, in their order; those that book nothing are left out, those that cannot be booked have a problem.';
+'What the events of a batch ask of the books, in their order; those that book nothing are left out, those that cannot be booked have a problem. Raises for no event, whatever it says.';
 
 create function ledger.kinds(bookings ledger.booking[])
 returns ledger.kind[]
