@@ -27,7 +27,14 @@ HEAD: Final[Row] = (
     "net",
     "net_tax",
 )
-_SUMS: Final = ("counts_by_type", "tax_totals", "grand_totals", "payments", "tax_return")
+_SUMS: Final = (
+    "counts_by_type",
+    "tax_totals",
+    "grand_totals",
+    "payments",
+    "payment_totals",
+    "tax_return",
+)
 _NESTED: Final = (*_SUMS, "perpetual_totals", "platform_status", "object")
 _SIDES: Final = ("sales", "credits", "net")
 
@@ -91,6 +98,8 @@ def rows(report: Report) -> Iterator[Row]:
         yield _sided("tax_totals", one["code"], one, "base", "tax")
     for one in report["payments"]:
         yield _sided("payments", one["method"], one, "amount", None)
+    for one in report.get("payment_totals", ()):  # a Z of schema 1.0 has none
+        yield _sided("payment_totals", one["method"], one, "total", "total_tax")
     for one in report["tax_return"]["groups"]:
         currency = {"currency": report["tax_return"]["currency"]}
         yield _sided("tax_return", one["code"], one | currency, "base", "tax")

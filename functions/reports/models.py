@@ -114,13 +114,27 @@ class Paid(BaseModel):
 
 
 class PaymentTotal(BaseModel):
-    """One means of payment in one currency; credits are what went back."""
+    """One means of payment in the currency it was paid in; credits are what went back."""
 
     method: Annotated[str, Field(examples=["cash"])]
     currency: CurrencyCode
     sales: Paid
     credits: Paid
     net: Paid
+
+
+class MethodTotal(BaseModel):
+    """What documents in one currency come to by one means of payment.
+
+    A document paid by several is divided in proportion, to the cent: all methods together are the
+    grand totals.
+    """
+
+    method: Annotated[str, Field(examples=["cash"])]
+    currency: CurrencyCode
+    sales: Sum
+    credits: Sum
+    net: Sum
 
 
 class ReturnGroup(BaseModel):
@@ -169,6 +183,7 @@ class Figures(BaseModel):
     tax_totals: list[TaxTotal]
     grand_totals: list[GrandTotal]
     payments: list[PaymentTotal]
+    payment_totals: list[MethodTotal]
     tax_return: TaxReturn
 
 
@@ -185,7 +200,10 @@ class Perpetual(BaseModel):
 class ZBody(Figures):
     """A closed business day. first_entry to last_entry are places in the outlet's chain."""
 
-    schema_version: Literal["1.0"]
+    schema_version: Annotated[
+        Literal["1.0", "1.1"], Field(description="1.0 had no payment_totals.", examples=["1.1"])
+    ]
+    payment_totals: list[MethodTotal] = []
     report_type: Literal["z"]
     report_no: Annotated[int, Field(examples=[1])]
     fiscal_number: Annotated[str, Field(examples=["Z-KIN001-000001"])]

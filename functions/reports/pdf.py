@@ -66,15 +66,7 @@ def _sums(pdf: FPDF, report: Mapping[str, Any]) -> None:
     _table(
         pdf,
         ("Currency", "", "Before tax", "Tax", "Total"),
-        [
-            (
-                one["currency"],
-                side.capitalize(),
-                *(_amount(one[side][m]) for m in ("subtotal", "total_tax", "total")),
-            )
-            for one in report["grand_totals"]
-            for side in _SIDES
-        ],
+        [_sided(one, side) for one in report["grand_totals"] for side in _SIDES],
         (20, 25, 45, 45, 45),
     )
     _heading(pdf, "Tax groups")
@@ -118,6 +110,18 @@ def _sums(pdf: FPDF, report: Mapping[str, Any]) -> None:
         ],
         (45, 25, 40, 35, 35),
     )
+    if "payment_totals" in report:  # a Z of schema 1.0 has none
+        _heading(pdf, "Totals by means of payment")
+        _table(
+            pdf,
+            ("Method", "Currency", "", "Before tax", "Tax", "Total"),
+            [
+                (_label(one["method"]), *_sided(one, side))
+                for one in report["payment_totals"]
+                for side in _SIDES
+            ],
+            (38, 20, 20, 36, 32, 34),
+        )
     _heading(pdf, "Documents")
     _table(
         pdf,
@@ -125,6 +129,11 @@ def _sums(pdf: FPDF, report: Mapping[str, Any]) -> None:
         [(_label(name), str(count)) for name, count in report["counts_by_type"].items()],
         (60, 40),
     )
+
+
+def _sided(one: Mapping[str, Any], side: str) -> tuple[str, ...]:
+    sums = (_amount(one[side][member]) for member in ("subtotal", "total_tax", "total"))
+    return (one["currency"], side.capitalize(), *sums)
 
 
 def _taxes(one: Mapping[str, Any]) -> tuple[str, ...]:

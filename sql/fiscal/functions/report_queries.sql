@@ -151,6 +151,9 @@ begin
             fiscal.gather(jsonb_agg(z.body -> 'grand_totals')), array['subtotal', 'total_tax', 'total']
         ),
         'payments', fiscal.sum_rows(fiscal.gather(jsonb_agg(z.body -> 'payments')), array['amount']),
+        'payment_totals', fiscal.sum_rows(
+            fiscal.gather(jsonb_agg(fiscal.payment_totals(z.outlet_id, z.body))), array['subtotal', 'total_tax', 'total']
+        ),
         'tax_return', fiscal.tax_return(
             (select c.tax_currency from currencies as c), fiscal.gather(jsonb_agg(z.body #> '{tax_return,groups}')),
             coalesce(jsonb_agg((z.body -> 'tax_return') - '{groups,by_treatment,currency}'::text[]), '[]')
@@ -168,6 +171,27 @@ end
 $$;
 comment on function fiscal.periodic_report is
 'The sum of the Zs of these business days, of one outlet or of all the caller may see, with what a tax return asks for. Days that are still open are not in it, and named.';
+
+create function fiscal.payment_totals(outlet_id text, body jsonb)
+returns jsonb
+language plpgsql
+stable
+security definer -- callers may not read outlets
+set search_path = ''
+as $$
+#variable_conflict use_column
+begin
+    return coalesce(body -> 'payment_totals', (
+        select fiscal.figures(
+            o, (body ->> 'first_entry')::bigint, (body ->> 'last_entry')::bigint, (body ->> 'closed_at')::timestamptz, null, null
+        ) -> 'payment_totals'
+        from fiscal.outlets as o
+        where o.outlet_id = payment_totals.outlet_id
+    ));
+end
+$$;
+comment on function fiscal.payment_totals is
+'A Z''s totals by means of payment; from its documents for a Z of schema 1.0, which does not say them.';
 
 create function fiscal.open_days_between(caller public.caller, outlet_id text, first_date date, last_date date)
 returns bigint

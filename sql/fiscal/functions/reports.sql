@@ -151,7 +151,7 @@ declare
     body jsonb;
 begin
     select jsonb_build_object(
-        'schema_version', '1.0', 'report_type', 'z', 'report_no', report.report_no, 'fiscal_number', report.fiscal_number,
+        'schema_version', '1.1', 'report_type', 'z', 'report_no', report.report_no, 'fiscal_number', report.fiscal_number,
         'environment', (z_body.outlet).environment, 'jurisdiction', m.jurisdiction, 'merchant_tin', m.tin,
         'merchant_name', m.legal_name, 'outlet_id', (z_body.outlet).outlet_id,
         'outlet_code', (z_body.outlet).outlet_code, 'outlet_name', (z_body.outlet).name,
@@ -187,7 +187,8 @@ begin
     return body;
 end
 $$;
-comment on function fiscal.z_body is 'What a Z says, from the ledger alone; previous is the Z before, null for the first.';
+comment on function fiscal.z_body is
+'What a Z says, from the ledger alone; previous is the Z before, null for the first. schema_version 1.1: with payment_totals, which 1.0 had not.';
 
 create function fiscal.sequences(outlet_id text, first_entry bigint, last_entry bigint)
 returns jsonb

@@ -37,6 +37,7 @@ def report(groups: int) -> Json:
         "tax_totals": [group(number, currency="CDF") for number in range(groups)],
         "tax_return": {"currency": "CDF", "groups": [group(1)], "by_treatment": []},
         "payments": [],
+        "payment_totals": [{"method": "mobile_money", "currency": "USD", **sides, "net": net}],
         "counts_by_type": {"credit_note": 3},
     }
 
@@ -55,6 +56,8 @@ def test_report_is_written_for_people() -> None:
     assert "Gap detected" in page
     assert "false" not in page
     assert "15.5%" in page
+    assert "Totals by means of payment" in page
+    assert "Mobile money USD Net -0.84 0.00 -0.84" in page
     assert "37,515,578.70" in page
     assert "-0.50" in page
     assert "-0.84" in page
