@@ -27109,6 +27109,37 @@ begin
         inner join tax.tax_groups as t
             on t.manifest_version = s.document ->> 'tax_group_manifest_version' and t.tax_group = g ->> 'code'
     ),
+    paid as (
+        select
+            s.entry_no, s.is_credit, s.currency, s.scale, p.value ->> 'method' as method, p.ordinality as place,
+            (s.document #>> '{totals,total}')::numeric as document_total,
+            (s.document #>> '{totals,total_tax}')::numeric as document_tax,
+            -- In the document's currency, rounded as when its payments were held against its total: they come to it,
+            -- and nothing is given back.
+            case p.value ->> 'currency'
+                when s.currency then (p.value ->> 'amount')::numeric
+                else round((p.value ->> 'amount')::numeric * (p.value ->> 'fx_rate')::numeric, s.scale)
+            end as total
+        from sold as s
+        cross join jsonb_array_elements(s.document -> 'payments') with ordinality as p
+    ),
+    -- Tax in proportion: what is rounded is the tax of all payments so far, not that of each. No cent is lost or made,
+    -- none is below zero, and the last payment takes what is left.
+    taxed as (
+        select
+            p.*,
+            coalesce(round(
+                p.document_tax * sum(p.total) over so_far / nullif(p.document_total, 0), p.scale
+            ), 0) as tax_so_far
+        from paid as p
+        window so_far as (partition by p.entry_no order by p.place)
+    ),
+    payment_shares as (
+        select
+            t.is_credit, t.currency, t.scale, t.method, t.total,
+            t.tax_so_far - lag(t.tax_so_far, 1, 0::numeric) over (partition by t.entry_no order by t.place) as tax
+        from taxed as t
+    ),
     all_groups as (
         select distinct g.code, g.rate, g.treatment from group_lines as g
         union
@@ -27191,6 +27222,26 @@ begin
                 group by 1, 2, 3
             ) as w
         ),
+        'payment_totals', (
+            select coalesce(jsonb_agg(
+                jsonb_build_object('method', w.method, 'currency', w.currency)
+                || fiscal.sides(
+                    array['subtotal', 'total_tax', 'total'], array[w.total - w.tax, w.tax, w.total],
+                    array[w.credited - w.credited_tax, w.credited_tax, w.credited], w.scale
+                )
+                order by w.method collate "C", w.currency collate "C"
+            ), '[]')
+            from (
+                select
+                    h.method, h.currency, h.scale,
+                    sum(h.total) filter (where not h.is_credit) as total,
+                    sum(h.tax) filter (where not h.is_credit) as tax,
+                    sum(h.total) filter (where h.is_credit) as credited,
+                    sum(h.tax) filter (where h.is_credit) as credited_tax
+                from payment_shares as h
+                group by h.method, h.currency, h.scale
+            ) as w
+        ),
         'tax_return', (
             select fiscal.tax_return(
                 p.tax_currency,
@@ -27231,7 +27282,7 @@ begin
 end
 $$;
 comment on function fiscal.figures is
-'Counts and sums of the documents in a range of entries: by type, tax group, currency and means of payment; sales, credits and net. Every group of the manifest in force is there.';
+'Counts and sums of the documents in a range of entries: by type, tax group, currency and means of payment; sales, credits and net. Every group of the manifest in force is there. payments: what was paid, in its own currency; payment_totals: what the documents come to by means of payment, which adds up to grand_totals.';
 
 create function fiscal.sides(names text[], sales numeric[], credits numeric[], scale integer)
 returns jsonb
@@ -27506,6 +27557,9 @@ begin
             fiscal.gather(jsonb_agg(z.body -> 'grand_totals')), array['subtotal', 'total_tax', 'total']
         ),
         'payments', fiscal.sum_rows(fiscal.gather(jsonb_agg(z.body -> 'payments')), array['amount']),
+        'payment_totals', fiscal.sum_rows(
+            fiscal.gather(jsonb_agg(fiscal.payment_totals(z.outlet_id, z.body))), array['subtotal', 'total_tax', 'total']
+        ),
         'tax_return', fiscal.tax_return(
             (select c.tax_currency from currencies as c), fiscal.gather(jsonb_agg(z.body #> '{tax_return,groups}')),
             coalesce(jsonb_agg((z.body -> 'tax_return') - '{groups,by_treatment,currency}'::text[]), '[]')
@@ -27523,6 +27577,27 @@ end
 $$;
 comment on function fiscal.periodic_report is
 'The sum of the Zs of these business days, of one outlet or of all the caller may see, with what a tax return asks for. Days that are still open are not in it, and named.';
+
+create function fiscal.payment_totals(outlet_id text, body jsonb)
+returns jsonb
+language plpgsql
+stable
+security definer -- callers may not read outlets
+set search_path = ''
+as $$
+#variable_conflict use_column
+begin
+    return coalesce(body -> 'payment_totals', (
+        select fiscal.figures(
+            o, (body ->> 'first_entry')::bigint, (body ->> 'last_entry')::bigint, (body ->> 'closed_at')::timestamptz, null, null
+        ) -> 'payment_totals'
+        from fiscal.outlets as o
+        where o.outlet_id = payment_totals.outlet_id
+    ));
+end
+$$;
+comment on function fiscal.payment_totals is
+'A Z''s totals by means of payment; from its documents for a Z of schema 1.0, which does not say them.';
 
 create function fiscal.open_days_between(caller public.caller, outlet_id text, first_date date, last_date date)
 returns bigint
@@ -28012,7 +28087,7 @@ declare
     body jsonb;
 begin
     select jsonb_build_object(
-        'schema_version', '1.0', 'report_type', 'z', 'report_no', report.report_no, 'fiscal_number', report.fiscal_number,
+        'schema_version', '1.1', 'report_type', 'z', 'report_no', report.report_no, 'fiscal_number', report.fiscal_number,
         'environment', (z_body.outlet).environment, 'jurisdiction', m.jurisdiction, 'merchant_tin', m.tin,
         'merchant_name', m.legal_name, 'outlet_id', (z_body.outlet).outlet_id,
         'outlet_code', (z_body.outlet).outlet_code, 'outlet_name', (z_body.outlet).name,
@@ -28048,7 +28123,8 @@ begin
     return body;
 end
 $$;
-comment on function fiscal.z_body is 'What a Z says, from the ledger alone; previous is the Z before, null for the first.';
+comment on function fiscal.z_body is
+'What a Z says, from the ledger alone; previous is the Z before, null for the first. schema_version 1.1: with payment_totals, which 1.0 had not.';
 
 create function fiscal.sequences(outlet_id text, first_entry bigint, last_entry bigint)
 returns jsonb
