@@ -150,6 +150,17 @@ async def test_a_credit_counts_apart_and_refers_to_the_sale(etims: Etims, kra: T
         await shop.tell(credit_of(sold, "58.01", 3))
 
 
+async def test_credits_of_one_band_do_not_eat_what_was_sold_in_another(etims: Etims) -> None:
+    shop = await registered(etims)
+    sold = await shop.tell(
+        sealed([{"unit_price": "116.00"}, {"unit_price": "100.00", "tax_group": "A"}])
+    )
+    await shop.tell(credit_of(sold, "116.00", 2))
+
+    with pytest.raises(Rejected, match="more is credited in band B"):
+        await shop.tell(credit_of(sold, "58.00", 3))
+
+
 async def test_a_credit_of_what_kra_never_saw_is_rejected_and_holds_up_nobody(
     etims: Etims,
 ) -> None:

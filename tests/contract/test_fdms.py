@@ -717,6 +717,21 @@ async def test_simulator_finds_a_number_used_twice(fdms: Simulator, desk: Desk) 
     assert "RCPT013" in await _found_in(fdms, desk, {"invoiceNo": first.fiscal_number})
 
 
+async def test_simulator_knows_no_original_of_another_taxpayer(
+    fdms: Simulator, authority: Fdms, desk: Desk
+) -> None:
+    stranger = await new_desk(fdms, authority)
+    theirs_no = (await stranger.deliver(stranger.sale())).authority_number
+    fdms.sell(int(stranger.device.device_id), tin="2000999999")
+    await desk.deliver(desk.sale())
+
+    note = {"deviceID": int(stranger.device.device_id), "receiptGlobalNo": int(theirs_no or 0)}
+    changes = {"receiptType": "CreditNote", "receiptNotes": "x", "creditDebitNote": note}
+    found = await _found_in(fdms, desk, changes)
+
+    assert "RCPT032" in found
+
+
 async def _found_in(fdms: Simulator, desk: Desk, changes: Json) -> list[str]:
     """The codes of a receipt that was changed and signed anew."""
     fdms.arm("hang_up", "SubmitReceipt")

@@ -121,12 +121,12 @@ class Wire:
     async def confirm(self, request: Request) -> Response:
         async def answer(taxpayer: Taxpayer) -> Any:
             body = await _body(request)
-            if not isinstance(body, dict) or not {"total", "vtotal"} <= body.keys():
+            if not isinstance(body, dict):
                 raise Refused("2", "total ou vtotal manque")
             return self.world.books.confirm(
                 request.path_params["uid"],
-                Decimal(body["total"]),
-                Decimal(body["vtotal"]),
+                rules.number(body, "total", "2"),
+                rules.number(body, "vtotal", "2"),
                 taxpayer,
                 replays=self.world.replays,
             )

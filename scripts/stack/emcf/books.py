@@ -100,6 +100,8 @@ class Books:
             raise Refused("20", "Facture inconnue ou déjà terminée")
         if (total, vat) != (row.invoice.total, row.invoice.vat):
             raise Refused("21", "Les totaux ne sont pas ceux de la facture")
+        if row.invoice.reference is not None:
+            self._check_credit(row.invoice, taxpayer)  # another may have counted meanwhile
         del self.pending[uid]
         done = self._seal(row)
         with self._file.open("a") as file:

@@ -81,7 +81,10 @@ def examine(body: Any, nif: str) -> Invoice:
     _check_operator(body)
     _check_payments(body, invoice.total)
     if "curCode" in body:
-        invoice.cur_total = _rounded(invoice.total / _number(body, "curRate", "2"))
+        rate = number(body, "curRate", "2")
+        if rate <= 0:
+            raise Refused("2", "curRate n'est pas un cours")
+        invoice.cur_total = _rounded(invoice.total / rate)
     return invoice
 
 
@@ -95,7 +98,7 @@ def _add(invoice: Invoice, item: Any, kind: str, *, is_net: bool) -> None:
         raise Refused("9", "TAX va avec L ou N seulement")
     if kind in EXPORTS and group not in ("E", "N"):
         raise Refused("9", "A l'exportation, le groupe est E")
-    price, quantity = _number(item, "price", "2"), _number(item, "quantity", "2")
+    price, quantity = number(item, "price", "2"), number(item, "quantity", "2")
     if price < 0 or quantity <= 0 or price != price.quantize(CENT):
         raise Refused("2", "Un prix a deux décimales, une quantité est positive")
     amount, rate = _rounded(price * quantity), RATES[group]
@@ -161,7 +164,7 @@ def _check_payments(body: Mapping[str, Any], total: Decimal) -> None:
     for payment in payments:
         if not isinstance(payment, dict) or payment.get("name") not in PAYMENTS:
             raise Refused("7", "Un mode de paiement n'existe pas")
-        paid += _number(payment, "amount", "7")
+        paid += number(payment, "amount", "7")
     if paid < total:
         raise Refused("7", f"Les paiements font {paid}, la facture {total}")
 
@@ -171,7 +174,8 @@ def _text(of: Mapping[str, Any], name: str) -> bool:
     return isinstance(value, str) and bool(value.strip())
 
 
-def _number(of: Mapping[str, Any], name: str, code: str) -> Decimal:
+def number(of: Mapping[str, Any], name: str, code: str) -> Decimal:
+    """A member that is a JSON number. Refused with `code` when it is none."""
     value = of.get(name)
     if isinstance(value, bool) or not isinstance(value, int | Decimal):
         raise Refused(code, f"{name} n'est pas un nombre")

@@ -7,7 +7,6 @@ from collections import Counter, deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from decimal import Decimal
 from hashlib import sha256
 from pathlib import Path
 from typing import Any, Literal
@@ -148,7 +147,7 @@ class Kra:
             original = self.sales.get((unit.pin, sale["orgInvcNo"]))
             if original is None:
                 raise Refusal("910", "orgInvcNo is not known")
-            check_credit(sale, original, self._credited(unit.pin, sale["orgInvcNo"]))
+            check_credit(sale, original, self._credits(unit.pin, sale["orgInvcNo"]))
         label = "NC" if sale["orgInvcNo"] else "NS"
         receipt = self._sign(unit, sale, unit.counters[label] + 1, unit.counters["all"] + 1)
         self._keep(pin=unit.pin, branch=unit.branch, sale=sale, receipt=receipt)
@@ -181,15 +180,12 @@ class Kra:
             self.sales[pin, sale["invcNo"]] = sale
             self.receipts[pin, sale["invcNo"]] = fact["receipt"]
 
-    def _credited(self, pin: str, original_no: int) -> Decimal:
-        return sum(
-            (
-                sale["totAmt"]
-                for (of, _), sale in self.sales.items()
-                if of == pin and sale["orgInvcNo"] == original_no
-            ),
-            Decimal(0),
-        )
+    def _credits(self, pin: str, original_no: int) -> list[dict[str, Any]]:
+        return [
+            sale
+            for (of, _), sale in self.sales.items()
+            if of == pin and sale["orgInvcNo"] == original_no
+        ]
 
     def _sign(
         self, unit: Unit, sale: Mapping[str, Any], current: int, total: int

@@ -1,7 +1,7 @@
 """What KRA checks of a sale: members, widths, arithmetic, and a credit against its original."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from decimal import ROUND_HALF_UP, Decimal
 from typing import Any, Final
 
@@ -80,15 +80,25 @@ def _check_kind(sale: Mapping[str, Any]) -> None:
         raise Refusal("910", "custTin")
 
 
-def check_credit(credit: Mapping[str, Any], original: Mapping[str, Any], before: Decimal) -> None:
-    """A credit fits its original, band by band, and never exceeds it. `before`: credited by now."""
+def check_credit(
+    credit: Mapping[str, Any], original: Mapping[str, Any], before: Sequence[Mapping[str, Any]]
+) -> None:
+    """Credits never exceed their original, in all and in each band. `before`: those by now."""
     if original["rcptTyCd"] != "S":
         raise Refusal("910", "the original is a credit itself")
-    if before + credit["totAmt"] > original["totAmt"]:
+    every = (*before, credit)
+    if sum(one["totAmt"] for one in every) > original["totAmt"]:
         raise Refusal("910", "more is credited than was sold")
     for band in BANDS:
         if credit[f"taxblAmt{band}"] > original[f"taxblAmt{band}"]:
             raise Refusal("910", f"band {band} is not on the original that much")
+        # Parts in another currency are rounded one by one.
+        if sum(_in(band, one) for one in every) > _in(band, original) + _CENT * len(before):
+            raise Refusal("910", f"more is credited in band {band} than was sold")
+
+
+def _in(band: str, sale: Mapping[str, Any]) -> Decimal:
+    return Decimal(sale[f"taxblAmt{band}"] + sale[f"taxAmt{band}"])
 
 
 def _check_items(sale: Mapping[str, Any], items: Mapping[str, str]) -> None:

@@ -280,6 +280,8 @@ class World:
         sent, receipts = taken.receipt, self.books.of(device.device_id)
         previous = receipts.get(sent.global_no - 1)
         original = self._original(sent)
+        if original is not None and self.books.devices[original.device_id].tin != device.tin:
+            original = None
         return Context(
             device_id=device.device_id,
             certificates=device.certificates,
@@ -317,7 +319,8 @@ class World:
             return None
         if note.receipt_id is not None:
             return self.books.by_id.get(note.receipt_id)
-        return self.books.of(note.device_id or 0).get(note.global_no or 0)
+        named = self.books.of(note.device_id or 0).get(note.global_no or 0)
+        return named if named is None or note.day_no in (None, named.day_no) else None
 
     def _settle(self, device: Device) -> None:
         """The close that was asked for, once its time has come."""
