@@ -244,3 +244,22 @@ def test_page_of_a_busy_address_says_so(tmp_path_factory: pytest.TempPathFactory
     assert [answer.status_code for answer in answers] == [429, 429]
     assert int(answers[0].headers["Retry-After"]) <= 2
     assert keys.status_code == 200
+
+
+@pytest.mark.parametrize("width", [320, 390, 1280])
+def test_invoice_as_a_page_shows_its_total_on_any_screen(
+    browser: Browser, house: House, width: int
+) -> None:
+    outlet = Outlet(house)
+    sold = outlet.sealed(total="11600000.00", price="10000000.00")
+    shown = outlet.merchant.api.get(f"/invoices/{sold['id']}/receipt?format=html&lang=fr")
+    page = browser.new_page(viewport={"width": width, "height": 740})
+    page.set_content(shown.raise_for_status().text)
+
+    overflow = page.evaluate("document.documentElement.scrollWidth - window.innerWidth")
+    total = page.locator(".total .n").bounding_box()
+
+    page.close()
+    assert overflow <= 0
+    assert total is not None
+    assert total["x"] + total["width"] <= width

@@ -48,6 +48,20 @@ tr { break-inside: avoid }
 .code { font-family: "Noto Sans Mono", "DejaVu Sans Mono", Consolas, monospace; font-weight: 700 }
 .notes { margin-top: 5mm; white-space: pre-line }
 footer { margin-top: 6mm; color: #5b6670; text-align: center }
+@media screen and (max-width: 40rem) {
+  body { padding: 4mm }
+  header, .seal { flex-wrap: wrap; gap: 4mm }
+  h1, .number { text-align: left }
+  .parties, .sums { grid-template-columns: 1fr; gap: 5mm }
+  .sums > :last-child { order: -1 }
+  /* A name has its line, and its figures the next. */
+  .items tr { display: grid; grid-template-columns: 2fr 3fr 2fr 3fr 1fr; align-items: baseline }
+  .items :is(th, td) { padding: 1mm; border: 0; font-size: 8.5pt; white-space: normal }
+  .items :is(th, td):first-child { grid-column: 1 / -1; font-size: 10pt }
+  .items thead tr { background: #0b5d4e }
+  .items tbody tr { border-bottom: .5pt solid #d5dade }
+  .groups :is(th, td) { padding: 1mm }
+}
 """
 
 
@@ -114,7 +128,7 @@ def _items(sheet: Sheet) -> str:
         + "<th></th>"
     )
     body = "".join(_item(item) for item in sheet.lines)
-    return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+    return f'<table class="items"><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>'
 
 
 def _item(item: Line) -> str:
