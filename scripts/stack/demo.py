@@ -25,6 +25,8 @@ GUIDE = """
   Phone       {daraja}            (prompts of the Daraja simulator: enter the PIN there)
   Mailbox     {mailbox}            (receipts and alerts that would have been sent)
   DGI         {emcf}            (DR Congo's e-MCF: POST /control/devices hands out a device)
+  KRA         {etims}            (Kenya's eTIMS: any PIN, branch and serial number is installed)
+  ZIMRA       {fdms}           (Zimbabwe's FDMS: POST /control/devices sells a device)
   Supabase    {url}
   Postgres    {dsn}
   secret key       {secret}
@@ -94,6 +96,8 @@ def guide(stack: Stack) -> str:
         daraja=stack.daraja_url,
         mailbox=stack.mailbox_url,
         emcf=stack.emcf_url,
+        etims=stack.etims_url,
+        fdms=stack.fdms_url,
         url=stack.url,
         dsn=stack.dsn(),
         secret=stack.keys[SECRET_KEY],

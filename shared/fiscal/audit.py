@@ -25,6 +25,7 @@ ENTRIES: Final = "entries.jsonl"
 KEYS: Final = "keys.json"
 MANIFEST: Final = "manifest.json"
 REPORTS: Final = "reports/"
+_AMOUNTS: Final = ("subtotal", "total_tax", "total")
 
 Json = Mapping[str, Any]
 
@@ -122,15 +123,25 @@ class Sums:
             return  # its first documents are in the archive before this one
         if len(found) != z["invoice_count"]:
             yield f"{entry.fiscal_number}: is of {z['invoice_count']} documents, not {len(found)}"
-        net: dict[str, Decimal] = defaultdict(Decimal)
+        sums: dict[str, dict[tuple[str, str], Decimal]] = defaultdict(_zeros)
         for is_credit, totals in found:
-            amount = Decimal(totals["total"])
-            net[totals["currency"]] += -amount if is_credit else amount
+            side, of_currency = "credits" if is_credit else "sales", sums[totals["currency"]]
+            for name in _AMOUNTS:
+                of_currency[side, name] += Decimal(totals[name])
         for row in z["grand_totals"]:
-            if net.pop(row["currency"], Decimal()) != Decimal(row["net"]["total"]):
-                yield f"{entry.fiscal_number}: its total in {row['currency']} is not its documents'"
-        if net:
-            yield f"{entry.fiscal_number}: leaves out {', '.join(sorted(net))}"
+            of_currency = sums.pop(row["currency"], _zeros())
+            for name in _AMOUNTS:
+                sold, credited = of_currency["sales", name], of_currency["credits", name]
+                due = {"sales": sold, "credits": credited, "net": sold - credited}
+                if any(Decimal(row[side][name]) != amount for side, amount in due.items()):
+                    what = f"its {name} in {row['currency']}"
+                    yield f"{entry.fiscal_number}: {what} is not its documents'"
+        if sums:
+            yield f"{entry.fiscal_number}: leaves out {', '.join(sorted(sums))}"
+
+
+def _zeros() -> dict[tuple[str, str], Decimal]:
+    return defaultdict(Decimal)
 
 
 @dataclass

@@ -31,7 +31,7 @@ from shared.http.metrics import Metrics
 from shared.http.openapi import install_openapi, operation_id
 from shared.http.problem import problem_response
 from shared.http.user_token import TokenVerifier
-from shared.http.validation import each_member_once, error_from_validation
+from shared.http.validation import error_from_validation, nothing_in_vain
 
 MAX_BODY_BYTES: Final = 64 * 1024
 
@@ -110,7 +110,7 @@ def create_app(
     app.state.metrics = metrics
     app.state.token_verifier = TokenVerifier(settings.supabase_url)
     app.include_router(health.router)
-    app.include_router(router, dependencies=[Depends(each_member_once)])
+    app.include_router(router, dependencies=[Depends(nothing_in_vain)])
     app.add_middleware(
         Frame,
         settings=settings,

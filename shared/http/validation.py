@@ -67,17 +67,30 @@ _LENGTHS: Final[Mapping[str, tuple[str, str]]] = {
 }
 
 
-async def each_member_once(request: Request) -> None:
-    """Refuse a JSON body in which a member stands twice: each reader would take another one.
+async def nothing_in_vain(request: Request) -> None:
+    """Refuse what the models would not see: a member that stands twice, an unexpected parameter.
 
-    Of what a route declares as its body; one that reads the bytes itself takes them as they are.
+    Each reader would take another one of two members, and a filter that does nothing shows every
+    row. A route that reads the bytes of its body itself takes them as they are; and what came by
+    a link, without a credential, may have parameters that others added on the way.
     """
-    if request.scope["route"].body_field is None:
+    route = request.scope["route"]
+    if request.url.query and "authorization" in request.headers and not _asks(route.dependant):
+        name = next(iter(request.query_params), "")[:_NAME_LIMIT]
+        rule = f"parameter '{name}' is not supported yet"
+        errors: list[FieldError] = [{"pointer": pointer([name]), "detail": rule, "in": "query"}]
+        raise FieldNotSupported(rule, errors=errors)
+    if route.body_field is None:
         return
     try:
         json.loads(await request.body(), object_pairs_hook=_once)
     except ValueError:
         return  # no JSON: the model says so, in its own words
+
+
+def _asks(dependant: Any) -> bool:
+    """Whether a route, or what it depends on, takes query parameters."""
+    return bool(dependant.query_params) or any(map(_asks, dependant.dependencies))
 
 
 def _once(members: list[tuple[str, Any]]) -> None:

@@ -76,7 +76,7 @@ async def payer(caller: PayerCaller) -> dict[str, str]:
     return caller.headers()
 
 
-async def watch(caller: StreamCaller) -> dict[str, str]:
+async def watch(caller: StreamCaller, token: str = "") -> dict[str, str]:
     return caller.headers()
 
 

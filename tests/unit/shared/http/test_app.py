@@ -134,6 +134,17 @@ async def test_unknown_and_wrong_query_parameters_say_where_they_stand(
     ]
 
 
+async def test_parameter_of_a_route_that_takes_none_is_refused_by_name(
+    client: httpx.AsyncClient,
+) -> None:
+    body = problem(await client.post("/?dry_run=1", json={"amount": "1"}, headers=WRITE))
+    link = await client.get("/address?utm_source=mail")
+
+    assert (body["code"], body["detail"]) == ("40003", "parameter 'dry_run' is not supported yet")
+    assert [error["in"] for error in body["errors"]] == ["query"]
+    assert link.status_code == 200
+
+
 async def test_no_wrong_value_is_repeated(client: httpx.AsyncClient) -> None:
     order = {"amount": ["254712345678"], "note": "254712345678", "method": {"type": "254712345678"}}
 
