@@ -76,7 +76,10 @@ def _type_of_credit(original: Canonical) -> str:
     for kind in kinds:
         if kind.is_credit and original["invoice_type"] in kind.refers_to:
             return kind.code
-    raise broken("/original_fiscal_number", f"a {original['invoice_type']} is not credited")
+    raise broken(
+        "/original_fiscal_number",
+        f"a {original['invoice_type']} is not credited: name the document it corrects",
+    )
 
 
 def _items(original: Canonical, quantities: Mapping[int, str] | None) -> list[dict[str, Any]]:
@@ -84,7 +87,7 @@ def _items(original: Canonical, quantities: Mapping[int, str] | None) -> list[di
     wanted = quantities or {number: item["quantity"] for number, item in sold.items()}
     strange = next((number for number in wanted if number not in sold), None)
     if strange is not None:
-        raise broken("/items", f"the original has no line {strange}")
+        raise broken("/items", f"the original has no line {strange}: it has 1 to {len(sold)}")
     scale = scale_of(original["totals"]["currency"])
     lines = (_line(sold[number], quantity, scale) for number, quantity in sorted(wanted.items()))
     return [line | {"line_no": number} for number, line in enumerate(lines, start=1)]

@@ -168,6 +168,7 @@ def test_refusal_of_a_line_says_which_and_what_is_wrong(
         ({"outlet_id": "out_01kaj3vq1nfr5r3e2n9v4d8yzx"}, None),
         ({"merchant_tin": "999999999"}, "/merchant_tin"),
         ({"timestamp": "2030-01-01T00:00:00Z"}, "/timestamp"),
+        ({"timestamp": "2026-02-17T04:00:00Z"}, "/timestamp"),
         ({"totals": {"currency": "CDF", "total": "1160.01"}}, "/totals/total"),
         ({"tax_group_manifest_version": "CD-1999"}, "/tax_group_manifest_version"),
         ({"client": {"classification": "company", "name": "Acme"}}, "/client/tin"),
@@ -196,7 +197,11 @@ def test_blocked_terminal_seals_nothing(outlet: Outlet) -> None:
     answer = outlet.seal()
 
     assert answer.json()["errors"] == [
-        {"pointer": "/pos_terminal_id", "detail": "this terminal is blocked"}
+        {
+            "pointer": "/pos_terminal_id",
+            "detail": "this terminal is blocked: use another, or unblock it with"
+            f" PUT /functions/v1{path}",
+        }
     ]
 
 

@@ -415,7 +415,8 @@ def walk_of(merchant: Merchant, outlet_id: str) -> str:
 def documents_of(merchant: Merchant, outlet_id: str) -> dict[str, list[str]]:
     """Sealed documents, and drafts of which every other one is never sealed."""
     (example,) = Document.model_json_schema()["examples"]
-    document = example | {"outlet_id": outlet_id}
+    now = f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}"
+    document = example | {"outlet_id": outlet_id, "timestamp": now}
     sealed = [merchant.post("/invoices", document).raise_for_status() for _ in range(8)]
     drafts = [
         merchant.post("/invoices/drafts", {"document": document, "purpose": purpose})

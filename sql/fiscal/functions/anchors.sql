@@ -236,7 +236,7 @@ begin
     limit 1;
     if not found then
         perform public.refuse(
-            '40911', 'This document is not anchored yet: the heads of a day are anchored when the UTC day is over.',
+            '40911', 'This document is not anchored yet: ask again tomorrow. The heads of a day are anchored when the UTC day is over.',
             '{"current_state": "not_anchored", "allowed": []}'
         );
     end if;

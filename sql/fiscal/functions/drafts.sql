@@ -40,7 +40,7 @@ as $$
 begin
     if draft.status not in ('draft', 'validation_failed') then
         perform public.refuse(
-            '40911', format('Draft %s is %s.', draft.draft_id, draft.status),
+            '40911', format('Draft %s is %s and no longer changes: save a new one.', draft.draft_id, draft.status),
             jsonb_build_object('current_state', draft.status, 'allowed', '[]'::jsonb)
         );
     end if;
@@ -147,7 +147,7 @@ begin
     perform fiscal.check_open(draft);
     if draft.version <> replace_draft.version then
         perform public.refuse(
-            '40911', format('Draft %s is at version %s by now.', draft.draft_id, draft.version),
+            '40911', format('Draft %s is at version %s by now: read it again and send that version.', draft.draft_id, draft.version),
             jsonb_build_object('current_state', 'version ' || draft.version, 'allowed', '["read it again"]'::jsonb)
         );
     end if;
@@ -212,7 +212,7 @@ begin
     perform fiscal.check_open(draft);
     if draft.purpose <> 'invoice' then
         perform public.refuse(
-            '40911', format('%s is for %s and is never sealed.', draft.draft_id, draft.purpose),
+            '40911', format('%s is for %s and is never sealed: save a draft with the purpose invoice.', draft.draft_id, draft.purpose),
             jsonb_build_object('current_state', draft.purpose, 'allowed', '["cancel"]'::jsonb)
         );
     end if;

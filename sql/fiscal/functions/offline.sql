@@ -91,7 +91,7 @@ set search_path = ''
 as $$
 begin
     if merchant.status <> 'active' or outlet.status <> 'active' then
-        perform public.refuse('40911', 'This taxpayer or outlet is not active; nothing is sealed for it.',
+        perform public.refuse('40911', 'This taxpayer or outlet is not active and seals nothing: use an outlet that is, or write to support about a taxpayer that is suspended.',
             jsonb_build_object('current_state', merchant.status || '/' || outlet.status, 'allowed', '[]'::jsonb));
     elsif exists (
         select from fiscal.operators as o
@@ -99,7 +99,7 @@ begin
             o.outlet_id = (check_terminal.outlet).outlet_id and o.status = 'blocked'
             and (o.kind, o.label) in (('terminal', check_terminal.pos_terminal_id), ('cashier', check_terminal.cashier_id))
     ) then
-        perform public.refuse_field('42275', '/pos_terminal_id', 'this terminal or its cashier is blocked');
+        perform public.refuse_field('42275', '/pos_terminal_id', 'this terminal or its cashier is blocked: unblock it with PUT /functions/v1/merchants/outlets/{outlet_id}/operators');
     end if;
 end
 $$;
@@ -301,7 +301,7 @@ declare
     words text;
 begin
     if caller.app_role = 'cashier' then
-        perform public.refuse('40312', 'A cashier may not void numbers.');
+        perform public.refuse('40312', 'A cashier may not void numbers: ask somebody who runs the account.');
     end if;
     perform fiscal.lock_outlet(outlet.outlet_id);
     select c.* into strict credential

@@ -34,7 +34,7 @@ begin
             'names a document of type %s; %s may name %s', original.invoice_type, kind.invoice_type, array_to_string(kind.refers_to, ', ')
         ));
     elsif original.currency <> document #>> '{totals,currency}' then
-        perform public.refuse_field('42275', '/totals/currency', format('the original is in %s', original.currency));
+        perform public.refuse_field('42275', '/totals/currency', format('must be %s, as the original is', original.currency));
     end if;
     if kind.needs_original then
         perform fiscal.check_same_taxes(document, original.payload::jsonb);
@@ -42,7 +42,7 @@ begin
     if kind.is_credit then
         if (document #>> '{fx,rate}')::numeric <> (original.payload::jsonb #>> '{fx,rate}')::numeric then
             perform public.refuse_field('42275', '/fx/rate', format(
-                'a credit is converted as its original was, at %s', original.payload::jsonb #>> '{fx,rate}'
+                'must be %s: a credit is converted as its original was', original.payload::jsonb #>> '{fx,rate}'
             ));
         end if;
         perform fiscal.check_creditable(document, original, original_of.total_minor);
@@ -64,7 +64,7 @@ declare
 begin
     if document ->> 'tax_group_manifest_version' <> original ->> 'tax_group_manifest_version' then
         perform public.refuse_field(
-            '42275', '/tax_group_manifest_version', format('the original is under %s', original ->> 'tax_group_manifest_version')
+            '42275', '/tax_group_manifest_version', format('must be %s, as the original is', original ->> 'tax_group_manifest_version')
         );
     end if;
     select used ->> 'code' into strange
@@ -72,7 +72,7 @@ begin
     where not original -> 'tax_groups' @> jsonb_build_array(jsonb_build_object('code', used ->> 'code'))
     limit 1;
     if found then
-        perform public.refuse_field('42275', '/items', format('the original has nothing in tax group %s', strange));
+        perform public.refuse_field('42275', '/items', format('has tax group %s, and the original nothing in it: take the groups of its lines', strange));
     end if;
 end
 $$;
@@ -141,7 +141,7 @@ begin
         where item.value ->> 'code' = over.article and item.value ->> 'tax_group' = over.tax_group
         having count(*) > 0;
         perform public.refuse_field('42276', coalesce(pointer, '/items'), format(
-            'credits %s more of %s than is left of what was sold',
+            'credits %s more of %s than is left of what was sold: credit that much less',
             over.excess, coalesce(over.article, 'tax group ' || over.tax_group)
         ));
     end if;

@@ -40,7 +40,7 @@ as $$
 begin
     if invoice.status <> 'fiscalized' then
         perform public.refuse(
-            '40911', format('%s is not signed yet: nothing of it may be printed.', invoice.fiscal_number),
+            '40911', format('%s is not signed yet, and nothing of it may be printed: read it again until it is fiscalized.', invoice.fiscal_number),
             jsonb_build_object('current_state', invoice.status, 'allowed', '[]'::jsonb)
         );
     end if;

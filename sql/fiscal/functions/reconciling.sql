@@ -172,7 +172,7 @@ begin
     if problem is not null then
         return fiscal.refuse_local(credential, name, problem[1], problem[2]);
     end if;
-    perform fiscal.check_sealable(words, outlet, fiscal.merchant_of(caller));
+    perform fiscal.check_sealable(words, outlet, fiscal.merchant_of(caller), (seal ->> 'sealed_at')::timestamptz);
     invoice := fiscal.number_document(
         caller, outlet, words, document ->> 'payload', payload_hash, document -> 'tax_summary',
         (document ->> 'total_minor')::bigint, (document ->> 'tax_minor')::bigint, null, number, seal ->> 'sealed_at'

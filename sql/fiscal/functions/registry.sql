@@ -44,7 +44,7 @@ begin
         and o.environment = (outlet_of.caller).environment
         and o.outlet_id = coalesce(fiscal.caller_outlet(outlet_of.caller), o.outlet_id);
     if not found then
-        perform public.refuse('40401', format('There is no outlet %s here.', outlet_of.outlet_id));
+        perform public.refuse('40401', format('There is no outlet %s here: GET /functions/v1/merchants/outlets lists yours.', outlet_of.outlet_id));
     end if;
     return outlet;
 end
@@ -93,7 +93,7 @@ begin
     where not sealed or (m.tin = excluded.tin and m.jurisdiction = excluded.jurisdiction)
     returning * into merchant;
     if merchant.merchant_id is null then
-        perform public.refuse('40911', 'tin and jurisdiction no longer change: documents were sealed with them.',
+        perform public.refuse('40911', 'tin and jurisdiction no longer change, because documents were sealed with them: another taxpayer is another organisation.',
             '{"current_state": "sealing", "allowed": []}');
     end if;
     perform public.audit(caller, 'fiscal.merchant_put', merchant.merchant_id, jsonb_build_object('tin', merchant.tin));

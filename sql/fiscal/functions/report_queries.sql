@@ -10,7 +10,7 @@ set search_path = ''
 as $$
 begin
     if broken is not null then
-        perform public.refuse('50011', format('The ledger does not verify: %s. Nothing is reported from it.', broken));
+        perform public.refuse('50011', format('The ledger does not verify: %s. Nothing is reported from it: keep everything as it is and write to support.', broken));
     end if;
 end
 $$;

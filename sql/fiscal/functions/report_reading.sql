@@ -36,7 +36,7 @@ begin
     if wanted < open_date then
         perform fiscal.refuse_closed(outlet, wanted);
     elsif wanted > today then
-        perform public.refuse_field('42262', '/business_date', format('%s has not begun yet', wanted));
+        perform public.refuse_field('42262', '/business_date', format('%s has not begun yet: close %s at most', wanted, today));
     elsif wanted > open_date then
         perform public.refuse('40911', format('Close %s first: it is still open.', open_date), jsonb_build_object(
             'current_state', open_date, 'allowed', jsonb_build_array(open_date)
@@ -71,10 +71,13 @@ begin
     from fiscal.reports as r
     where r.outlet_id = (refuse_closed.outlet).outlet_id and r.business_date = refuse_closed.business_date;
     if not found then
-        perform public.refuse('40921', format('%s is over, without documents and without a report.', refuse_closed.business_date));
+        perform public.refuse('40921', format('%s is over without documents: there is nothing to close.', refuse_closed.business_date));
     end if;
     perform public.refuse(
-        '40921', format('%s was closed with %s.', refuse_closed.business_date, report.fiscal_number),
+        '40921', format(
+            '%s was closed with %s: read it at /functions/v1/reports/%s.', refuse_closed.business_date, report.fiscal_number,
+            report.report_id
+        ),
         jsonb_build_object('report_id', report.report_id)
     );
 end

@@ -101,7 +101,7 @@ begin
     end if;
     broken := fiscal.check_chain(outlet.outlet_id, report.first_entry, report.last_entry);
     if broken is not null then
-        perform public.refuse('50011', format('The ledger does not verify: %s. The day stays open.', broken));
+        perform public.refuse('50011', format('The ledger does not verify: %s. The day stays open: keep everything as it is and write to support.', broken));
     end if;
 
     report.report_no := fiscal.next_number(outlet.outlet_id, 'report_z');

@@ -66,7 +66,7 @@ begin
         select from fiscal.invoices as i
         where i.outlet_id = outlet.outlet_id and i.invoice_ref = document ->> 'invoice_ref'
     ) then
-        perform public.refuse_field('42275', '/invoice_ref', 'was used by this outlet before');
+        perform public.refuse_field('42275', '/invoice_ref', 'was used by this outlet before: send another, or leave it out');
     end if;
     return fiscal.number_document(
         caller, outlet, document, seal_document.payload, seal_document.canonical_payload_hash,
@@ -101,7 +101,9 @@ end
 $$;
 comment on function fiscal.sealed_before is 'The document this key sealed, null when it sealed none; 42241 when it was another body.';
 
-create function fiscal.check_sealable(document jsonb, outlet fiscal.outlets, merchant fiscal.merchants)
+create function fiscal.check_sealable(
+    document jsonb, outlet fiscal.outlets, merchant fiscal.merchants, sealed_at timestamptz default now()
+)
 returns void
 language plpgsql
 stable
@@ -109,17 +111,23 @@ security definer -- callers may not read operators
 set search_path = ''
 as $$
 declare
+    max_age interval := make_interval(secs => (public.setting('fiscal.document_max_age_s'))::integer);
     blocked text;
 begin
     if merchant.status <> 'active' or outlet.status <> 'active' then
-        perform public.refuse('40911', 'This taxpayer or outlet is not active; nothing is sealed for it.',
+        perform public.refuse('40911', 'This taxpayer or outlet is not active and seals nothing: use an outlet that is, or write to support about a taxpayer that is suspended.',
             jsonb_build_object('current_state', merchant.status || '/' || outlet.status, 'allowed', '[]'::jsonb));
     elsif document ->> 'jurisdiction' <> merchant.jurisdiction then
-        perform public.refuse_field('42275', '/jurisdiction', format('this taxpayer is registered in %s', merchant.jurisdiction));
+        perform public.refuse_field('42275', '/jurisdiction', format('must be %s, where this taxpayer is registered', merchant.jurisdiction));
     elsif document ->> 'merchant_tin' <> merchant.tin then
-        perform public.refuse_field('42275', '/merchant_tin', format('this taxpayer is %s', merchant.tin));
+        perform public.refuse_field('42275', '/merchant_tin', format('must be %s, this taxpayer''s', merchant.tin));
     elsif (document ->> 'timestamp')::timestamptz > now() + interval '5 minutes' then
-        perform public.refuse_field('42275', '/timestamp', 'is more than 5 minutes ahead of our clock');
+        perform public.refuse_field('42275', '/timestamp', 'is more than 5 minutes ahead of our clock: set yours right');
+    elsif (document ->> 'timestamp')::timestamptz < check_sealable.sealed_at - max_age then
+        perform public.refuse_field('42275', '/timestamp', format(
+            'is more than %s hours before the document is sealed: send the time of sealing, and say in notes when it was agreed',
+            extract(epoch from max_age)::bigint / 3600
+        ));
     end if;
     select o.kind into blocked
     from fiscal.operators as o
@@ -129,12 +137,15 @@ begin
     limit 1;
     if found then
         perform public.refuse_field(
-            '42275', case blocked when 'terminal' then '/pos_terminal_id' else '/cashier_id' end, format('this %s is blocked', blocked)
+            '42275', case blocked when 'terminal' then '/pos_terminal_id' else '/cashier_id' end, format(
+                'this %s is blocked: use another, or unblock it with PUT /functions/v1/merchants/outlets/%s/operators',
+                blocked, (check_sealable.outlet).outlet_id
+            )
         );
     end if;
 end
 $$;
-comment on function fiscal.check_sealable is 'What must hold of taxpayer, outlet, terminal and time before a number is taken.';
+comment on function fiscal.check_sealable is 'What must hold of taxpayer, outlet, terminal and time before a number is taken. sealed_at: of a document that a terminal sealed, by its clock. 40911, 42275.';
 
 create function fiscal.lock_outlet(outlet_id text)
 returns void

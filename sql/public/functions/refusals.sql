@@ -25,12 +25,22 @@ language sql
 volatile
 set search_path = ''
 as $$
-    select public.refuse(refuse_field.code, ltrim(refuse_field.pointer, '/') || ': ' || refuse_field.message, jsonb_build_object(
-        'errors', jsonb_build_array(
+    select public.refuse(
+        refuse_field.code,
+        -- A merchant counts the lines of an invoice from one, and the pointer from zero.
+        coalesce(
+            (
+                select format('line %s: %s %s', f.place[1]::bigint + 1, f.place[2], refuse_field.message)
+                from regexp_match(refuse_field.pointer, '^/items/(\d+)/(.+)$') as f (place)
+                where f.place is not null
+            ),
+            ltrim(refuse_field.pointer, '/') || ': ' || refuse_field.message
+        ),
+        jsonb_build_object('errors', jsonb_build_array(
             jsonb_build_object('pointer', refuse_field.pointer, 'detail', refuse_field.message)
-        )
-    ));
+        ))
+    );
 $$;
-comment on function public.refuse_field is 'Refuses because of one field, named by its JSON pointer; message says what is wrong with it and does not repeat its name.';
+comment on function public.refuse_field is 'Refuses because of one field, named by its JSON pointer; message says what is wrong with it and what to do, and does not repeat its name. The sentence is shared/fiscal/document.py''s: a test keeps them equal.';
 
 reset role;

@@ -5,6 +5,9 @@ import io
 import re
 from pathlib import Path
 
+import pytest
+
+from shared.fiscal.document import refusal as sentence
 from tests.sql.public.house import House
 
 ROOT = Path(__file__).parents[3]
@@ -42,6 +45,19 @@ def test_a_field_is_named_by_its_pointer(house: House) -> None:
     )
 
     assert refusal.extras == {"errors": [{"pointer": "/name", "detail": "Too long."}]}
+
+
+@pytest.mark.parametrize(
+    "pointer",
+    ["/items/0/quantity", "/items/11/specific_tax/amount", "/items", "/totals/total", "/items/x"],
+)
+def test_the_sentence_for_a_field_of_an_invoice_is_pythons(house: House, pointer: str) -> None:
+    refusal = house.refused(
+        lambda: house.run("select public.refuse_field('42275', %s, 'is wrong')", pointer)
+    )
+
+    assert str(refusal) == sentence(pointer, "is wrong")
+    assert refusal.extras == {"errors": [{"pointer": pointer, "detail": "is wrong"}]}
 
 
 def test_every_code_that_sql_raises_is_in_the_catalogue() -> None:

@@ -102,7 +102,7 @@ def test_day_is_closed_once(till: Till) -> None:
     assert again.value.extras == {"report_id": made["id"]}
     assert (tomorrow.value.code, tomorrow.value.message) == (
         "42262",
-        f"business_date: {today + timedelta(days=1)} has not begun yet",
+        f"business_date: {today + timedelta(days=1)} has not begun yet: close {today} at most",
     )
     assert len(till.chain()) == 1
 

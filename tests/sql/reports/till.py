@@ -3,7 +3,7 @@
 import json
 import uuid
 from dataclasses import dataclass, field
-from datetime import date, datetime
+from datetime import UTC, date, datetime
 from decimal import Decimal
 from itertools import count
 from typing import Any, Final
@@ -93,7 +93,7 @@ class Till:
         return dict(json.loads(answer["body"]))
 
     def document(self, *lines: Row, currency: str | None = None, **members: Any) -> Document:
-        """A document of these lines, paid in cash, authored at noon of a fixed day."""
+        """A document of these lines, paid in cash, authored now."""
         tin, _, manifest, own = COUNTRIES[self.country]
         items = [
             {"line_no": number} | one for number, one in enumerate(lines or (line(),), start=1)
@@ -108,7 +108,7 @@ class Till:
             "pos_terminal_id": "pos-1",
             "cashier_id": "cashier-1",
             "invoice_type": "sale",
-            "timestamp": "2026-03-02T12:00:00Z",
+            "timestamp": f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}",
             "tax_group_manifest_version": manifest,
             "price_mode": "inclusive",  # a document then comes to the sum of its lines
             "client": {"classification": "individual"},
