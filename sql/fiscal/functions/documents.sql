@@ -222,7 +222,7 @@ begin
         end if;
     end if;
     -- Beside what was asked for, and instead of another outlet.
-    filters := filters || jsonb_strip_nulls(to_jsonb(sight));
+    filters := filters || coalesce(jsonb_strip_nulls(to_jsonb(sight)), '{}');
     -- Only the filters that are present become conditions, so each combination gets its own index plan.
     conditions := concat_ws(
         ' and ',

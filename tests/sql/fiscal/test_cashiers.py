@@ -241,6 +241,23 @@ def test_everybody_else_sees_the_outlet(sold: tuple[Row, Row], till: Till, app_r
     assert manager_elsewhere.reads("fiscal.invoices") == set()
 
 
+def test_key_finds_what_it_looks_for(sold: tuple[Row, Row], till: Till) -> None:
+    hers, his = (row["fiscal_number"] for row in sold)
+    wanted = {hers: {"fiscal_number": hers}, his: {"cashier_id": "bela"}}
+
+    found = {
+        number: till.ask(
+            "fiscal.list_invoices", "fn_invoices", filters=filters, page_size=20, page_after=None
+        )["data"]
+        for number, filters in wanted.items()
+    }
+
+    assert {number: [row["fiscal_number"] for row in rows] for number, rows in found.items()} == {
+        hers: [hers],
+        his: [his],
+    }
+
+
 @pytest.mark.parametrize("table", DOCUMENTS)
 def test_tables_show_a_cashier_what_the_functions_do(
     sold: tuple[Row, Row], amina: Person, till: Till, table: str
