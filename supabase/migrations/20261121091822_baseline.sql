@@ -3753,6 +3753,7 @@ values
 ('compliance.stale_after_s', '86400', 'A list that nobody imported for so long raises an alert'),
 ('compliance.unusable_after_s', '259200', 'A list that nobody imported for so long clears nobody any more'),
 ('fiscal.verification_spike', '{"views": 200, "window_s": 3600}', 'How often one document may be verified within the window before somebody should look'),
+('fiscal.document_max_age_s', '604800', 'Seconds from a document''s timestamp to its sealing, at most; a terminal that sealed it offline goes by its own time'),
 ('ledger.rules_version', '1', 'Version of ledger.posting_rules that new journals are booked by'),
 ('ledger.hold_lifetime_s', '604800', 'Seconds until an authorisation that was not captured is released'),
 ('messages.daily_budget', '100', 'Mails a day by UTC; what the provider''s plan allows'),
@@ -6534,13 +6535,23 @@ language sql
 volatile
 set search_path = ''
 as $$
-    select public.refuse(refuse_field.code, ltrim(refuse_field.pointer, '/') || ': ' || refuse_field.message, jsonb_build_object(
-        'errors', jsonb_build_array(
+    select public.refuse(
+        refuse_field.code,
+        -- A merchant counts the lines of an invoice from one, and the pointer from zero.
+        coalesce(
+            (
+                select format('line %s: %s %s', f.place[1]::bigint + 1, f.place[2], refuse_field.message)
+                from regexp_match(refuse_field.pointer, '^/items/(\d+)/(.+)$') as f (place)
+                where f.place is not null
+            ),
+            ltrim(refuse_field.pointer, '/') || ': ' || refuse_field.message
+        ),
+        jsonb_build_object('errors', jsonb_build_array(
             jsonb_build_object('pointer', refuse_field.pointer, 'detail', refuse_field.message)
-        )
-    ));
+        ))
+    );
 $$;
-comment on function public.refuse_field is 'Refuses because of one field, named by its JSON pointer; message says what is wrong with it and does not repeat its name.';
+comment on function public.refuse_field is 'Refuses because of one field, named by its JSON pointer; message says what is wrong with it and what to do, and does not repeat its name. The sentence is shared/fiscal/document.py''s: a test keeps them equal.';
 
 reset role;
 
@@ -24073,7 +24084,7 @@ begin
     limit 1;
     if not found then
         perform public.refuse(
-            '40911', 'This document is not anchored yet: the heads of a day are anchored when the UTC day is over.',
+            '40911', 'This document is not anchored yet: ask again tomorrow. The heads of a day are anchored when the UTC day is over.',
             '{"current_state": "not_anchored", "allowed": []}'
         );
     end if;
@@ -24833,7 +24844,7 @@ begin
         end if;
     end if;
     -- Beside what was asked for, and instead of another outlet.
-    filters := filters || jsonb_strip_nulls(to_jsonb(sight));
+    filters := filters || coalesce(jsonb_strip_nulls(to_jsonb(sight)), '{}');
     -- Only the filters that are present become conditions, so each combination gets its own index plan.
     conditions := concat_ws(
         ' and ',
@@ -24928,7 +24939,7 @@ as $$
 begin
     if draft.status not in ('draft', 'validation_failed') then
         perform public.refuse(
-            '40911', format('Draft %s is %s.', draft.draft_id, draft.status),
+            '40911', format('Draft %s is %s and no longer changes: save a new one.', draft.draft_id, draft.status),
             jsonb_build_object('current_state', draft.status, 'allowed', '[]'::jsonb)
         );
     end if;
@@ -25035,7 +25046,7 @@ begin
     perform fiscal.check_open(draft);
     if draft.version <> replace_draft.version then
         perform public.refuse(
-            '40911', format('Draft %s is at version %s by now.', draft.draft_id, draft.version),
+            '40911', format('Draft %s is at version %s by now: read it again and send that version.', draft.draft_id, draft.version),
             jsonb_build_object('current_state', 'version ' || draft.version, 'allowed', '["read it again"]'::jsonb)
         );
     end if;
@@ -25100,7 +25111,7 @@ begin
     perform fiscal.check_open(draft);
     if draft.purpose <> 'invoice' then
         perform public.refuse(
-            '40911', format('%s is for %s and is never sealed.', draft.draft_id, draft.purpose),
+            '40911', format('%s is for %s and is never sealed: save a draft with the purpose invoice.', draft.draft_id, draft.purpose),
             jsonb_build_object('current_state', draft.purpose, 'allowed', '["cancel"]'::jsonb)
         );
     end if;
@@ -25528,7 +25539,7 @@ set search_path = ''
 as $$
 begin
     if merchant.status <> 'active' or outlet.status <> 'active' then
-        perform public.refuse('40911', 'This taxpayer or outlet is not active; nothing is sealed for it.',
+        perform public.refuse('40911', 'This taxpayer or outlet is not active and seals nothing: use an outlet that is, or write to support about a taxpayer that is suspended.',
             jsonb_build_object('current_state', merchant.status || '/' || outlet.status, 'allowed', '[]'::jsonb));
     elsif exists (
         select from fiscal.operators as o
@@ -25536,7 +25547,7 @@ begin
             o.outlet_id = (check_terminal.outlet).outlet_id and o.status = 'blocked'
             and (o.kind, o.label) in (('terminal', check_terminal.pos_terminal_id), ('cashier', check_terminal.cashier_id))
     ) then
-        perform public.refuse_field('42275', '/pos_terminal_id', 'this terminal or its cashier is blocked');
+        perform public.refuse_field('42275', '/pos_terminal_id', 'this terminal or its cashier is blocked: unblock it with PUT /functions/v1/merchants/outlets/{outlet_id}/operators');
     end if;
 end
 $$;
@@ -25738,7 +25749,7 @@ declare
     words text;
 begin
     if caller.app_role = 'cashier' then
-        perform public.refuse('40312', 'A cashier may not void numbers.');
+        perform public.refuse('40312', 'A cashier may not void numbers: ask somebody who runs the account.');
     end if;
     perform fiscal.lock_outlet(outlet.outlet_id);
     select c.* into strict credential
@@ -26021,7 +26032,7 @@ begin
             'names a document of type %s; %s may name %s', original.invoice_type, kind.invoice_type, array_to_string(kind.refers_to, ', ')
         ));
     elsif original.currency <> document #>> '{totals,currency}' then
-        perform public.refuse_field('42275', '/totals/currency', format('the original is in %s', original.currency));
+        perform public.refuse_field('42275', '/totals/currency', format('must be %s, as the original is', original.currency));
     end if;
     if kind.needs_original then
         perform fiscal.check_same_taxes(document, original.payload::jsonb);
@@ -26029,7 +26040,7 @@ begin
     if kind.is_credit then
         if (document #>> '{fx,rate}')::numeric <> (original.payload::jsonb #>> '{fx,rate}')::numeric then
             perform public.refuse_field('42275', '/fx/rate', format(
-                'a credit is converted as its original was, at %s', original.payload::jsonb #>> '{fx,rate}'
+                'must be %s: a credit is converted as its original was', original.payload::jsonb #>> '{fx,rate}'
             ));
         end if;
         perform fiscal.check_creditable(document, original, original_of.total_minor);
@@ -26051,7 +26062,7 @@ declare
 begin
     if document ->> 'tax_group_manifest_version' <> original ->> 'tax_group_manifest_version' then
         perform public.refuse_field(
-            '42275', '/tax_group_manifest_version', format('the original is under %s', original ->> 'tax_group_manifest_version')
+            '42275', '/tax_group_manifest_version', format('must be %s, as the original is', original ->> 'tax_group_manifest_version')
         );
     end if;
     select used ->> 'code' into strange
@@ -26059,7 +26070,7 @@ begin
     where not original -> 'tax_groups' @> jsonb_build_array(jsonb_build_object('code', used ->> 'code'))
     limit 1;
     if found then
-        perform public.refuse_field('42275', '/items', format('the original has nothing in tax group %s', strange));
+        perform public.refuse_field('42275', '/items', format('has tax group %s, and the original nothing in it: take the groups of its lines', strange));
     end if;
 end
 $$;
@@ -26128,7 +26139,7 @@ begin
         where item.value ->> 'code' = over.article and item.value ->> 'tax_group' = over.tax_group
         having count(*) > 0;
         perform public.refuse_field('42276', coalesce(pointer, '/items'), format(
-            'credits %s more of %s than is left of what was sold',
+            'credits %s more of %s than is left of what was sold: credit that much less',
             over.excess, coalesce(over.article, 'tax group ' || over.tax_group)
         ));
     end if;
@@ -26183,7 +26194,7 @@ as $$
 begin
     if invoice.status <> 'fiscalized' then
         perform public.refuse(
-            '40911', format('%s is not signed yet: nothing of it may be printed.', invoice.fiscal_number),
+            '40911', format('%s is not signed yet, and nothing of it may be printed: read it again until it is fiscalized.', invoice.fiscal_number),
             jsonb_build_object('current_state', invoice.status, 'allowed', '[]'::jsonb)
         );
     end if;
@@ -26472,7 +26483,7 @@ begin
     if problem is not null then
         return fiscal.refuse_local(credential, name, problem[1], problem[2]);
     end if;
-    perform fiscal.check_sealable(words, outlet, fiscal.merchant_of(caller));
+    perform fiscal.check_sealable(words, outlet, fiscal.merchant_of(caller), (seal ->> 'sealed_at')::timestamptz);
     invoice := fiscal.number_document(
         caller, outlet, words, document ->> 'payload', payload_hash, document -> 'tax_summary',
         (document ->> 'total_minor')::bigint, (document ->> 'tax_minor')::bigint, null, number, seal ->> 'sealed_at'
@@ -26610,7 +26621,7 @@ begin
         and o.environment = (outlet_of.caller).environment
         and o.outlet_id = coalesce(fiscal.caller_outlet(outlet_of.caller), o.outlet_id);
     if not found then
-        perform public.refuse('40401', format('There is no outlet %s here.', outlet_of.outlet_id));
+        perform public.refuse('40401', format('There is no outlet %s here: GET /functions/v1/merchants/outlets lists yours.', outlet_of.outlet_id));
     end if;
     return outlet;
 end
@@ -26659,7 +26670,7 @@ begin
     where not sealed or (m.tin = excluded.tin and m.jurisdiction = excluded.jurisdiction)
     returning * into merchant;
     if merchant.merchant_id is null then
-        perform public.refuse('40911', 'tin and jurisdiction no longer change: documents were sealed with them.',
+        perform public.refuse('40911', 'tin and jurisdiction no longer change, because documents were sealed with them: another taxpayer is another organisation.',
             '{"current_state": "sealing", "allowed": []}');
     end if;
     perform public.audit(caller, 'fiscal.merchant_put', merchant.merchant_id, jsonb_build_object('tin', merchant.tin));
@@ -27416,7 +27427,7 @@ set search_path = ''
 as $$
 begin
     if broken is not null then
-        perform public.refuse('50011', format('The ledger does not verify: %s. Nothing is reported from it.', broken));
+        perform public.refuse('50011', format('The ledger does not verify: %s. Nothing is reported from it: keep everything as it is and write to support.', broken));
     end if;
 end
 $$;
@@ -27784,7 +27795,7 @@ begin
     if wanted < open_date then
         perform fiscal.refuse_closed(outlet, wanted);
     elsif wanted > today then
-        perform public.refuse_field('42262', '/business_date', format('%s has not begun yet', wanted));
+        perform public.refuse_field('42262', '/business_date', format('%s has not begun yet: close %s at most', wanted, today));
     elsif wanted > open_date then
         perform public.refuse('40911', format('Close %s first: it is still open.', open_date), jsonb_build_object(
             'current_state', open_date, 'allowed', jsonb_build_array(open_date)
@@ -27819,10 +27830,13 @@ begin
     from fiscal.reports as r
     where r.outlet_id = (refuse_closed.outlet).outlet_id and r.business_date = refuse_closed.business_date;
     if not found then
-        perform public.refuse('40921', format('%s is over, without documents and without a report.', refuse_closed.business_date));
+        perform public.refuse('40921', format('%s is over without documents: there is nothing to close.', refuse_closed.business_date));
     end if;
     perform public.refuse(
-        '40921', format('%s was closed with %s.', refuse_closed.business_date, report.fiscal_number),
+        '40921', format(
+            '%s was closed with %s: read it at /functions/v1/reports/%s.', refuse_closed.business_date, report.fiscal_number,
+            report.report_id
+        ),
         jsonb_build_object('report_id', report.report_id)
     );
 end
@@ -28037,7 +28051,7 @@ begin
     end if;
     broken := fiscal.check_chain(outlet.outlet_id, report.first_entry, report.last_entry);
     if broken is not null then
-        perform public.refuse('50011', format('The ledger does not verify: %s. The day stays open.', broken));
+        perform public.refuse('50011', format('The ledger does not verify: %s. The day stays open: keep everything as it is and write to support.', broken));
     end if;
 
     report.report_no := fiscal.next_number(outlet.outlet_id, 'report_z');
@@ -28356,7 +28370,7 @@ begin
         select from fiscal.invoices as i
         where i.outlet_id = outlet.outlet_id and i.invoice_ref = document ->> 'invoice_ref'
     ) then
-        perform public.refuse_field('42275', '/invoice_ref', 'was used by this outlet before');
+        perform public.refuse_field('42275', '/invoice_ref', 'was used by this outlet before: send another, or leave it out');
     end if;
     return fiscal.number_document(
         caller, outlet, document, seal_document.payload, seal_document.canonical_payload_hash,
@@ -28391,7 +28405,9 @@ end
 $$;
 comment on function fiscal.sealed_before is 'The document this key sealed, null when it sealed none; 42241 when it was another body.';
 
-create function fiscal.check_sealable(document jsonb, outlet fiscal.outlets, merchant fiscal.merchants)
+create function fiscal.check_sealable(
+    document jsonb, outlet fiscal.outlets, merchant fiscal.merchants, sealed_at timestamptz default now()
+)
 returns void
 language plpgsql
 stable
@@ -28399,17 +28415,23 @@ security definer -- callers may not read operators
 set search_path = ''
 as $$
 declare
+    max_age interval := make_interval(secs => (public.setting('fiscal.document_max_age_s'))::integer);
     blocked text;
 begin
     if merchant.status <> 'active' or outlet.status <> 'active' then
-        perform public.refuse('40911', 'This taxpayer or outlet is not active; nothing is sealed for it.',
+        perform public.refuse('40911', 'This taxpayer or outlet is not active and seals nothing: use an outlet that is, or write to support about a taxpayer that is suspended.',
             jsonb_build_object('current_state', merchant.status || '/' || outlet.status, 'allowed', '[]'::jsonb));
     elsif document ->> 'jurisdiction' <> merchant.jurisdiction then
-        perform public.refuse_field('42275', '/jurisdiction', format('this taxpayer is registered in %s', merchant.jurisdiction));
+        perform public.refuse_field('42275', '/jurisdiction', format('must be %s, where this taxpayer is registered', merchant.jurisdiction));
     elsif document ->> 'merchant_tin' <> merchant.tin then
-        perform public.refuse_field('42275', '/merchant_tin', format('this taxpayer is %s', merchant.tin));
+        perform public.refuse_field('42275', '/merchant_tin', format('must be %s, this taxpayer''s', merchant.tin));
     elsif (document ->> 'timestamp')::timestamptz > now() + interval '5 minutes' then
-        perform public.refuse_field('42275', '/timestamp', 'is more than 5 minutes ahead of our clock');
+        perform public.refuse_field('42275', '/timestamp', 'is more than 5 minutes ahead of our clock: set yours right');
+    elsif (document ->> 'timestamp')::timestamptz < check_sealable.sealed_at - max_age then
+        perform public.refuse_field('42275', '/timestamp', format(
+            'is more than %s hours before the document is sealed: send the time of sealing, and say in notes when it was agreed',
+            extract(epoch from max_age)::bigint / 3600
+        ));
     end if;
     select o.kind into blocked
     from fiscal.operators as o
@@ -28419,12 +28441,15 @@ begin
     limit 1;
     if found then
         perform public.refuse_field(
-            '42275', case blocked when 'terminal' then '/pos_terminal_id' else '/cashier_id' end, format('this %s is blocked', blocked)
+            '42275', case blocked when 'terminal' then '/pos_terminal_id' else '/cashier_id' end, format(
+                'this %s is blocked: use another, or unblock it with PUT /functions/v1/merchants/outlets/%s/operators',
+                blocked, (check_sealable.outlet).outlet_id
+            )
         );
     end if;
 end
 $$;
-comment on function fiscal.check_sealable is 'What must hold of taxpayer, outlet, terminal and time before a number is taken.';
+comment on function fiscal.check_sealable is 'What must hold of taxpayer, outlet, terminal and time before a number is taken. sealed_at: of a document that a terminal sealed, by its clock. 40911, 42275.';
 
 create function fiscal.lock_outlet(outlet_id text)
 returns void
