@@ -283,7 +283,7 @@ begin
     one.tax_minor := 0;
     one.reserve_minor := 0;
     one.memo := '';
-    kinds := ledger.kinds(array[one]);
+    kinds := ledger.kinds(array[one.kind]);
     one.memo := concat_ws('; ', memo, nullif(kinds[1].memo, ''));
     kinds[1].memo := '';
     kinds[1].period_id := coalesce(into_period, kinds[1].period_id);

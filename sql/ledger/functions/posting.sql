@@ -35,8 +35,9 @@ declare
     legs ledger.planned_leg[];
 begin
     for sorts in
-        select k.wave, array_agg(k.kind order by k.kind) as kinds, count(*) over () as waves
-        from (select distinct b.wave, b.kind from unnest(bookings) as b) as k
+        select k.wave, array_agg(k.kind) as kinds, count(*) over () as waves
+        -- offset 0: no sort of all that are booked, for the few kinds that there are.
+        from (select b.wave, b.kind from unnest(bookings) as b group by b.wave, b.kind offset 0) as k
         group by k.wave
         order by k.wave
     loop
@@ -45,10 +46,11 @@ begin
         end if;
         if sorts.wave > 2 then
             batch := ledger.price_returns(batch);
+            sorts.kinds := array(select distinct b.kind from unnest(batch) as b where b.problem is null);
         elsif sorts.wave = 2 then
             batch := ledger.price_releases(batch, sorts.kinds);
         end if;
-        kinds := ledger.kinds(batch);
+        kinds := ledger.kinds(sorts.kinds);
         legs := ledger.plan(kinds);
         if sorts.wave > 2 or exists (
             select from unnest(kinds) as k where k.kind not in (select l.kind from unnest(legs) as l)

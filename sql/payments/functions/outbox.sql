@@ -263,6 +263,7 @@ language plpgsql
 stable
 security definer -- callers may not read events
 set search_path = ''
+set max_parallel_workers_per_gather = 0 -- starting them takes longer than reading a batch
 as $$
 begin
     return query
