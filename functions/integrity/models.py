@@ -100,7 +100,11 @@ class _Page(BaseModel):
     ] = 20
     cursor: Annotated[
         str | None,
-        Field(max_length=64, description="`next_cursor` of the page before.", examples=[WALK]),
+        Field(
+            pattern=r"^(walk|anc|cft)_[0-9a-z]{26}$",
+            description="`next_cursor` of the page before.",
+            examples=[WALK],
+        ),
     ] = None
 
     def arguments(self) -> dict[str, Any]:

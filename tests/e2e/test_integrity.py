@@ -404,6 +404,13 @@ def test_walk_of_somebody_else_is_not_there(house: House, outlet: Outlet) -> Non
     assert refused.status_code == 404
 
 
+@pytest.mark.parametrize("what", ["walks", "anchors", "conflicts"])
+def test_a_cursor_that_is_none_does_not_look_like_an_empty_list(outlet: Outlet, what: str) -> None:
+    answer = outlet.merchant.api.get(f"/integrity/{what}", params={"cursor": "-1"})
+
+    assert (answer.status_code, answer.json()["errors"][0]["pointer"]) == (400, "/cursor")
+
+
 def test_verdict_of_a_walk_never_changes(house: House, outlet: Outlet) -> None:
     order(outlet)
 
