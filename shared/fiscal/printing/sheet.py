@@ -7,7 +7,7 @@ letter of their group, totals of groups, payments, the authority's own block, QR
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Final
 from zoneinfo import ZoneInfo
 
 from shared.fiscal.printing.elements import Elements
@@ -17,6 +17,9 @@ from shared.fiscal.rules import Jurisdiction, jurisdiction
 
 Json = Mapping[str, Any]
 Pair = tuple[str, str]
+
+# A longer one would make the column of quantities unreadable: it goes with the name, which wraps.
+_SHORT_UNIT: Final = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,10 +182,14 @@ def _lines(document: Json, rules: Jurisdiction, words: Words) -> Iterator[Line]:
             discount = f"-{number(item['discount_percent'], words)}{words.percent}"
         elif "discount_amount" in item:
             discount = f"-{number(item['discount_amount'], words)}"
+        unit = item.get("unit", "")
+        beside_quantity = unit if len(unit) <= _SHORT_UNIT else ""
         yield Line(
-            name=item["description"],
+            name=f"{item['description']} ({unit})"
+            if unit != beside_quantity
+            else item["description"],
             code=item["code"],
-            quantity=number(item["quantity"], words),
+            quantity=f"{number(item['quantity'], words)} {beside_quantity}".rstrip(),
             unit_price=number(item["unit_price"], words),
             discount=discount,
             amount=number(net, words),

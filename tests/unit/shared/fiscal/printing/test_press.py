@@ -55,6 +55,24 @@ def test_every_format_has_seller_elements_lines_and_totals(facts: Facts, format_
         assert amount in read, amount
 
 
+@pytest.mark.parametrize("format_", READABLE)
+@pytest.mark.parametrize(
+    ("unit", "said"),
+    [
+        ("kg", "2,5 kg"),
+        ("", "Article"),
+        ("boîte de douze flacons de 50 ml", "Article (boîte de douze flacons de 50 ml)"),
+    ],
+)
+def test_line_says_its_unit(facts: Facts, format_: Format, unit: str, said: str) -> None:
+    item = {"quantity": "2.5", "unit_price": "40000.00"} | ({"unit": unit} if unit else {})
+
+    read = text_of(facts(item), format_)
+
+    assert said in read
+    assert "Article ()" not in read
+
+
 @pytest.mark.parametrize("format_", [Format.PDF, Format.PDF80])
 def test_telephone_reads_the_code_on_paper(facts: Facts, format_: Format) -> None:
     *_, last = pages(printed(facts(), ORIGINAL, VERIFY, format_))
