@@ -9,6 +9,7 @@ from scripts.stack.database import Database, Databases
 from scripts.stack.postgres import Cluster
 from scripts.stack.stack import Stack
 from scripts.stack.testing import free_block, session_state
+from tests.support.clusters import start
 
 
 @pytest.fixture(scope="session")
@@ -91,7 +92,7 @@ def running_stack(name: str, functions: tuple[str, ...] | None = None) -> Iterat
             log=lambda child, line: print(f"{child} | {line}", file=log),
         )
         try:
-            yield made.start()
+            yield start(made)
         finally:
             made.stop()
             made.erase()

@@ -122,6 +122,9 @@ class Stack:
         # none and, seen on a quiet machine, never looks again. A changed job makes it look.
         if self.cluster.cron:
             with self.database.connect() as connection:
+                # A job remembers where it was made, which may be another port than now.
+                place = (str(self.cluster.socket), self.cluster.port)
+                connection.execute("update cron.job set nodename = %s, nodeport = %s", place)
                 connection.execute("select cron.alter_job(jobid, active => true) from cron.job")
 
     @property
@@ -293,7 +296,8 @@ class Stack:
         return self._answers(f"http://127.0.0.1:{getattr(self.ports, name)}/control/health")
 
     def _answers(self, url: str, trust: Path | None = None) -> bool:
-        tls = ssl.create_default_context(cafile=str(trust)) if trust else True
+        # Every other probe is plain HTTP: reading all the world's roots would be most of its cost.
+        tls = ssl.create_default_context(cafile=str(trust)) if trust else False
         try:
             return httpx.get(url, timeout=2, trust_env=False, verify=tls).is_success
         except httpx.TransportError:

@@ -7,6 +7,7 @@ import pytest
 from scripts.benchmarks.place import GATEWAY, Place, furnished
 from scripts.stack.stack import Stack
 from scripts.stack.testing import free_block, session_state
+from tests.support.clusters import start
 
 
 @pytest.fixture(scope="session")
@@ -21,7 +22,7 @@ def place() -> Iterator[Place]:
             log=lambda child, line: print(f"{child} | {line}", file=log),
         )
         try:
-            with furnished(stack.start()) as made:
+            with furnished(start(stack)) as made:
                 yield made
         finally:
             stack.stop()
