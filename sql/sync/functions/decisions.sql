@@ -137,7 +137,7 @@ begin
             where
                 q.tenant_id = caller.tenant_id and q.environment = caller.environment
                 and q.outlet_id = coalesce(sight.outlet_id, filters ->> 'outlet_id', q.outlet_id)
-                and fiscal.shows(sight, q.invoice_id)
+                and (sight.cashier_id is null or fiscal.shows(sight, q.invoice_id))
                 and q.status <> 'SYNCED' and q.status = coalesce(filters ->> 'status', q.status)
                 and q.sync_id > coalesce(list_open.after_id, 0)
             order by q.sync_id
