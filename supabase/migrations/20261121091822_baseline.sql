@@ -16688,7 +16688,7 @@ begin
                 and f.xid < pg_snapshot_xmin(pg_current_snapshot())
                 and (types is null or webhooks.wants(types, f.type))
                 and (sight.outlet_id is null or f.payload ->> 'outlet_id' = sight.outlet_id)
-                and fiscal.shows(sight, f.subject_id)
+                and (sight.cashier_id is null or fiscal.shows(sight, f.subject_id))
             order by f.xid, f.position
             limit page_size + 1
         )
@@ -16746,7 +16746,7 @@ begin
             f.event_id = get_event.event_id and f.tenant_id = caller.tenant_id
             and f.environment = caller.environment
             and (sight.outlet_id is null or f.payload ->> 'outlet_id' = sight.outlet_id)
-            and fiscal.shows(sight, f.subject_id)
+            and (sight.cashier_id is null or fiscal.shows(sight, f.subject_id))
     ) as e
     inner join webhooks.event_types as k on k.type = e.type
     left join webhooks.messages as m on m.event_id = e.event_id;
@@ -30315,7 +30315,7 @@ begin
             where
                 q.tenant_id = caller.tenant_id and q.environment = caller.environment
                 and q.outlet_id = coalesce(sight.outlet_id, filters ->> 'outlet_id', q.outlet_id)
-                and fiscal.shows(sight, q.invoice_id)
+                and (sight.cashier_id is null or fiscal.shows(sight, q.invoice_id))
                 and q.status <> 'SYNCED' and q.status = coalesce(filters ->> 'status', q.status)
                 and q.sync_id > coalesce(list_open.after_id, 0)
             order by q.sync_id
