@@ -51,14 +51,27 @@ class Running:
         return int(line.split()[1]) * 1024 / 1e6
 
 
-def install(bundle: Path, folder: Path) -> Installed:
+def install(bundle: Path, folder: Path, like: Installed | None = None) -> Installed:
     """Copy `bundle` to `folder`, install its locked packages there, compile all as the image does.
 
-    Raises CalledProcessError when a hash is not the locked one, or a package needs one that is
-    not in the bundle.
+    like: another bundle with the same list of packages; what they installed is linked, not
+    installed and compiled again. Raises CalledProcessError when a hash is not the locked one, or a
+    package needs one that is not in the bundle.
     """
     shutil.copytree(bundle, folder)
-    uv, python = str(TOOLS / "bin/uv"), str(folder / "venv/bin/python")
+    python, not_compiled = str(folder / "venv/bin/python"), image.NOT_COMPILED
+    if like:
+        packages = like.folder / "venv"
+        shutil.copytree(packages, folder / "venv", symlinks=True, copy_function=os.link)
+        not_compiled = f"^./venv/|{not_compiled}"
+    else:
+        _install_packages(folder, python)
+    _run(folder, python, *image.COMPILE, "-x", not_compiled, ".")
+    return Installed(folder)
+
+
+def _install_packages(folder: Path, python: str) -> None:
+    uv = str(TOOLS / "bin/uv")
     base = getattr(sys, "_base_executable", sys.executable)
     _run(folder, uv, "venv", "--quiet", "--no-project", "--python", base, "venv")
     exactly = ("--quiet", "--python", python, "--no-deps", "--require-hashes")
@@ -68,8 +81,6 @@ def install(bundle: Path, folder: Path) -> Installed:
         built = ("--no-build-isolation", "--no-binary", ":all:", "-r", "sources.txt")
         _run(folder, uv, "pip", "install", *exactly, *built)
     _run(folder, uv, "pip", "check", "--quiet", "--python", python)
-    _run(folder, python, *image.COMPILE, "-x", image.NOT_COMPILED, ".")
-    return Installed(folder)
 
 
 @contextmanager

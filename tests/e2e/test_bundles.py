@@ -92,14 +92,26 @@ def data_api() -> Iterator[str]:
         server.shutdown()
 
 
+@pytest.fixture(scope="module")
+def with_packages() -> dict[str, Installed]:
+    """One installed bundle by each list of packages: most functions ship the same."""
+    return {}
+
+
 @pytest.fixture(scope="module", params=functions_of(read_tree()))
 def alone(
-    request: pytest.FixtureRequest, data_api: str, tmp_path_factory: pytest.TempPathFactory
+    request: pytest.FixtureRequest,
+    data_api: str,
+    with_packages: dict[str, Installed],
+    tmp_path_factory: pytest.TempPathFactory,
 ) -> Alone:
     name, folder = request.param, tmp_path_factory.mktemp(request.param)
     bundle = make_bundle(read_tree(), name)
     bundle.write(folder / "bundle")
-    installed = install(folder / "bundle", folder / "alone")
+    lists = [path for path in (folder / "bundle").glob("*.txt") if path.is_file()]
+    packages = "\n".join(path.name + path.read_text() for path in sorted(lists))
+    installed = install(folder / "bundle", folder / "alone", with_packages.get(packages))
+    with_packages.setdefault(packages, installed)
     values = VALUES | {"FUNCTION_NAME": name, "DATA_API_URL": data_api}
     environment = {needed: values[needed] for needed in needed_names(bundle.manifest)}
     return Alone(bundle.manifest, installed, environment)
