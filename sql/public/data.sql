@@ -250,7 +250,7 @@ values
 ('compliance.stale_after_s', '86400', 'A list that nobody imported for so long raises an alert'),
 ('compliance.unusable_after_s', '259200', 'A list that nobody imported for so long clears nobody any more'),
 ('fiscal.verification_spike', '{"views": 200, "window_s": 3600}', 'How often one document may be verified within the window before somebody should look'),
-('fiscal.document_max_age_s', '604800', 'Seconds from a document''s timestamp to its sealing, at most; a terminal that sealed it offline goes by its own time'),
+('fiscal.document_max_age_s', '31622400', 'Seconds from a document''s timestamp to its sealing, at most (a year: what was sold before the system came may follow); a terminal that sealed it offline goes by its own time'),
 ('ledger.rules_version', '1', 'Version of ledger.posting_rules that new journals are booked by'),
 ('ledger.hold_lifetime_s', '604800', 'Seconds until an authorisation that was not captured is released'),
 ('messages.daily_budget', '100', 'Mails a day by UTC; what the provider''s plan allows'),
