@@ -29698,7 +29698,7 @@ begin
                     select
                         d ->> 'outlet_id' = i.outlet_id and d ->> 'merchant_tin' = merchant.tin
                         and d ->> 'jurisdiction' = merchant.jurisdiction and d ->> 'invoice_type' = i.invoice_type
-                        and d ->> 'invoice_ref' is not distinct from i.invoice_ref
+                        and d ->> 'invoice_ref' is not distinct from i.invoice_ref and d ->> 'cashier_id' = i.cashier_id
                         and d #>> '{totals,currency}' = i.currency
                         and replace(d #>> '{totals,total}', '.', '')::bigint = i.total_minor
                         and replace(d #>> '{totals,total_tax}', '.', '')::bigint = i.tax_minor

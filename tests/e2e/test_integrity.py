@@ -43,6 +43,7 @@ TAMPERINGS = [
     ("fiscal.invoices", "status", "'signing_error'", 3, "document"),
     ("fiscal.invoices", "invoice_type", "'export'", 3, "document"),
     ("fiscal.invoices", "invoice_ref", "'R-99'", 3, "document"),
+    ("fiscal.invoices", "cashier_id", "'cashier-99'", 3, "document"),
     ("fiscal.invoices", "fiscal_number", "'TST-X-000003'", 3, "document"),
     ("fiscal.invoices", "sequence", "30", 3, "document"),
     ("fiscal.invoices", "payload", "replace(payload, '1160.00', '1.00')", 3, "payload_hash"),
