@@ -21,8 +21,8 @@ from typing import IO, Any
 from zipfile import BadZipFile, ZipFile
 
 from scripts.verify_invoice import Unreadable, keys_in, once
+from shared.canonical import canonical_bytes
 from shared.fiscal import audit
-from shared.fiscal.canonical import canonical_bytes
 from shared.fiscal.proof import Keys, read_keys
 
 SHOWN = 50

@@ -12,10 +12,10 @@ from tempfile import SpooledTemporaryFile
 from typing import IO, Any, Final
 
 from shared import log
+from shared.canonical import canonical_bytes
 from shared.clock import to_wire
 from shared.db import Database
 from shared.errors import DependencyUnavailable, InternalError
-from shared.fiscal.canonical import canonical_bytes
 from shared.http.caller import Caller
 from shared.objects import NotTheSame, Objects, Refused, StoreUnavailable
 

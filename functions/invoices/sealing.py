@@ -4,8 +4,8 @@ from hashlib import sha256
 from typing import Any
 
 from functions.invoices.signatures import Signatures, Work
+from shared.canonical import canonical_bytes
 from shared.db import Answer, Database
-from shared.fiscal.canonical import canonical_bytes
 from shared.fiscal.document import Document
 from shared.fiscal.engine import price
 from shared.http.caller import Caller

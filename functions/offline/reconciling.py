@@ -5,6 +5,7 @@ from typing import Any
 
 from functions.offline.models import LocalSeal, Policy
 from shared import log
+from shared.canonical import canonical_bytes, canonical_hash
 from shared.db import Answer, Database
 from shared.errors import (
     InvalidParameter,
@@ -13,7 +14,6 @@ from shared.errors import (
     NumberConflict,
     Unprocessable,
 )
-from shared.fiscal.canonical import canonical_bytes, canonical_hash
 from shared.fiscal.engine import Priced, price
 from shared.fiscal.seal import Seal, auth_code
 from shared.http.caller import Caller

@@ -12,9 +12,9 @@ from fastapi.responses import Response
 
 from functions.reports import models
 from functions.reports.pages import PAGE, in_turn, streamed
+from shared.canonical import canonical_bytes
 from shared.db import Database
 from shared.fiscal import audit
-from shared.fiscal.canonical import canonical_bytes
 from shared.http.caller import ApiCaller, Caller
 from shared.http.problem import problem_responses
 

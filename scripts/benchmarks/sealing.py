@@ -19,7 +19,7 @@ from scripts.benchmarks.table import Figure, Target, figure
 from scripts.benchmarks.transactions import COMMIT, prepare
 from scripts.benchmarks.wire import request
 from scripts.stack.kms.testing import Kms, keeping_keys
-from shared.fiscal.canonical import canonical_bytes
+from shared.canonical import canonical_bytes
 from shared.fiscal.document import Document
 from shared.fiscal.engine import price
 

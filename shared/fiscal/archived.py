@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from hashlib import sha256
 from typing import Any
 
-from shared.fiscal.canonical import canonical_bytes
+from shared.canonical import canonical_bytes
 from shared.fiscal.chain import GENESIS
 from shared.fiscal.proof import Keys, SignedEntry, check_entry, prove, read_keys
 from shared.fiscal.seal import Seal

@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from shared.fiscal.canonical import NotCanonical, canonical_hash
+from shared.canonical import NotCanonical, canonical_hash
 from shared.fiscal.chain import GENESIS
 from shared.fiscal.proof import Keys, SignedEntry, check_entry
 from shared.fiscal.rules import jurisdiction

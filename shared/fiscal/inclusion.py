@@ -10,7 +10,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from shared.fiscal.canonical import canonical_bytes
+from shared.canonical import canonical_bytes
 from shared.fiscal.chain import entry_hash
 from shared.fiscal.merkle import root_along
 from shared.fiscal.proof import PublishedKey

@@ -14,7 +14,7 @@ from typing import Annotated, Any, Final, Literal
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
-from shared.fiscal.canonical import NotCanonical, canonical_hash
+from shared.canonical import NotCanonical, canonical_hash
 from shared.fiscal.chain import entry_hash
 from shared.fiscal.decimals import ZERO, money_text
 from shared.fiscal.document import Instant

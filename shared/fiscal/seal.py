@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass
 from hashlib import sha256
 from typing import Final
 
-from shared.fiscal.canonical import canonical_bytes
+from shared.canonical import canonical_bytes
 
 _CROCKFORD: Final = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 _RFC4648: Final = "ABCDEFGHIJKLMNOPQRSTUVWXYZ234567"

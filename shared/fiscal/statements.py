@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from hashlib import sha256
 from typing import Any
 
-from shared.fiscal.canonical import canonical_bytes
+from shared.canonical import canonical_bytes
 from shared.signing.verification import is_signed
 
 

@@ -1,12 +1,11 @@
 """The Idempotency-Key header, and the hash that tells a repetition from another request."""
 
-from hashlib import sha256
 from typing import Annotated, Final
 
 from fastapi import Header
 from pydantic import BaseModel
-from rfc8785 import CanonicalizationError, dumps
 
+from shared.canonical import NotCanonical, canonical_hash
 from shared.errors import InvalidRequest
 
 HEADER: Final = "Idempotency-Key"
@@ -34,6 +33,6 @@ def body_hash(model: BaseModel | None) -> str:
     """
     sent = {} if model is None else model.model_dump(mode="json", exclude_unset=True)
     try:
-        return sha256(dumps(sent)).hexdigest()
-    except (CanonicalizationError, UnicodeEncodeError) as inexact:
+        return canonical_hash(sent)
+    except NotCanonical as inexact:
         raise InvalidRequest("the body holds a number or text that JSON cannot carry") from inexact

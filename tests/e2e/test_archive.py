@@ -13,7 +13,7 @@ import pytest
 from scripts import restore_archive
 from scripts.stack.oss.app import BUCKET, REGION
 from scripts.stack.oss.testing import Vaulted
-from shared.fiscal.canonical import canonical_bytes
+from shared.canonical import canonical_bytes
 from tests.support.house import House, own_house
 from tests.support.outlets import Outlet
 from tests.support.simulator import Json, until

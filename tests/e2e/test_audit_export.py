@@ -11,8 +11,8 @@ from zipfile import ZipFile
 import pytest
 
 from scripts import verify_audit
+from shared.canonical import canonical_bytes
 from shared.fiscal.audit import ENTRIES, KEYS, MANIFEST, Contents, Place, read_entry
-from shared.fiscal.canonical import canonical_bytes
 from shared.fiscal.proof import read_keys
 from tests.e2e.test_reports import closed, house, outlet
 from tests.support.house import House

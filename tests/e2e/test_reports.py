@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from shared.fiscal.canonical import canonical_hash
+from shared.canonical import canonical_hash
 from tests.support.house import House, own_house
 from tests.support.outlets import Outlet
 from tests.support.simulator import until

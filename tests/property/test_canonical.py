@@ -6,7 +6,7 @@ import rfc8785
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shared.fiscal.canonical import NotCanonical, canonical_bytes
+from shared.canonical import NotCanonical, canonical_bytes
 
 VALUES = st.recursive(
     st.none()

@@ -11,7 +11,7 @@ from cryptography.hazmat.primitives.asymmetric.utils import Prehashed
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
-from shared.fiscal.canonical import canonical_bytes, canonical_hash
+from shared.canonical import canonical_bytes, canonical_hash
 from shared.fiscal.chain import entry_hash
 from shared.fiscal.document import Document
 from shared.fiscal.engine import price

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from psycopg import sql
 
-from shared.fiscal.canonical import canonical_bytes, canonical_hash
+from shared.canonical import canonical_bytes, canonical_hash
 from shared.fiscal.document import Document
 from shared.fiscal.engine import price
 from tests.sql.reports.till import Till

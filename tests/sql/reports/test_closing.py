@@ -8,7 +8,7 @@ from hashlib import sha256
 import pytest
 
 from scripts.stack.database import Database
-from shared.fiscal.canonical import canonical_bytes
+from shared.canonical import canonical_bytes
 from tests.sql.reports.till import Till, line
 from tests.support.sql import Api, Books, Refused, at_once, connections
 

@@ -8,7 +8,7 @@ from decimal import Decimal
 from itertools import count
 from typing import Any, Final
 
-from shared.fiscal.canonical import canonical_bytes, canonical_hash
+from shared.canonical import canonical_bytes, canonical_hash
 from shared.fiscal.document import Document
 from shared.fiscal.engine import price
 from tests.support.sql import Api, Books, Headers, Row, digest

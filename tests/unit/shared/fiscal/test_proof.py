@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from scripts.verify_invoice import main
-from shared.fiscal.canonical import canonical_hash
+from shared.canonical import canonical_hash
 from shared.fiscal.chain import GENESIS, entry_hash
 from shared.fiscal.document import Document
 from shared.fiscal.engine import price

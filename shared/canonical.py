@@ -33,7 +33,7 @@ def canonical_hash(value: Mapping[str, Any]) -> str:
 def _is_plain(value: Any) -> bool:
     """Whether Python's own JSON is canonical: no float, and no name that sorts otherwise in UTF-16.
 
-    All we seal is, and it is written ten times faster.
+    Nearly all we hash is, and it is written ten times faster.
     """
     kind = type(value)
     if kind is str or kind is bool or value is None:

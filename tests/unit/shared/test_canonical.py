@@ -6,7 +6,7 @@ from hashlib import sha256
 import pytest
 
 from scripts.stack.places import ROOT
-from shared.fiscal.canonical import NotCanonical, canonical_bytes, canonical_hash
+from shared.canonical import NotCanonical, canonical_bytes, canonical_hash
 from shared.fiscal.chain import GENESIS, entry_hash
 from shared.fiscal.document import Document
 from shared.fiscal.engine import price
