@@ -2,10 +2,12 @@
 
 import gc
 import logging
+import sys
 from typing import Any
 
 import pytest
 from fastapi import FastAPI
+from pydantic import BaseModel
 
 from shared.config import Settings
 from shared.http import server
@@ -29,7 +31,11 @@ def started(monkeypatch: pytest.MonkeyPatch) -> list[tuple[FastAPI, Settings]]:
 
 
 @pytest.fixture(autouse=True)
-def collector() -> Any:
+def alone(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """What a start changes for its whole process ends with the test."""
+    monkeypatch.setenv("PYDANTIC_DISABLE_PLUGINS", "__all__")
+    monkeypatch.setitem(sys.modules, "pydantic.v1", None)
+    monkeypatch.setitem(BaseModel.model_config, "defer_build", False)
     yield
     gc.enable()
     gc.unfreeze()
