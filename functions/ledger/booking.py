@@ -12,8 +12,8 @@ from shared.http.caller import Caller
 # events that cannot be booked is slow, in the end too slow for the database's patience. So batches
 # grow while they are done in time, and shrink when they are not.
 FEWEST: Final = 250
-MOST: Final = 4000
-IN_TIME_S: Final = 0.25
+MOST: Final = 10_000
+IN_TIME_S: Final = 0.6
 
 
 class Booker:

@@ -16,7 +16,7 @@ from scripts.benchmarks.place import Place
 from scripts.benchmarks.rounds import Rounds
 from scripts.benchmarks.table import Figure, Target, figure
 
-BATCH: Final = 4000  # events, as functions/ledger takes them at most
+BATCH: Final = 10_000  # events, as functions/ledger takes them at most
 CLIENTS: Final = 8  # that book one by one
 TENANT: Final = "tn_bench"
 
@@ -121,7 +121,7 @@ def measure_booking(place: Place, rounds: Rounds, seconds: float) -> list[Figure
 
 def _rates(place: Place, connection: psycopg.Connection, seconds: float) -> Rates:
     one_by_one = per_s(place, _ONE, clients=CLIENTS, seconds=seconds)
-    count = int(seconds * 2.5) * BATCH
+    count = int(seconds) * BATCH
     connection.execute(_DELIVERIES.format(count=count).encode())
     connection.execute(b"create index on deliveries (n); analyze deliveries")
     began = perf_counter()

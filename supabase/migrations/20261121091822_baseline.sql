@@ -14331,6 +14331,7 @@ set timezone = 'UTC'
 set datestyle = 'ISO'
 set plan_cache_mode = 'auto' -- and what is chosen below ends with the function
 set jit = off -- joins of sets without statistics look expensive, and compiling the plan is
+set work_mem = '64MB' -- the words of thousands of journals, which would go to disk between the steps
 as $$
 #variable_conflict use_column
 declare
