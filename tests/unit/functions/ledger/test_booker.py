@@ -53,7 +53,7 @@ def test_batches_shrink_while_they_are_slow_and_grow_again(
         database.takes_s = takes_s
         asyncio.run(booker.step())
 
-    assert database.asked == [4000, 2000, 1000, 500, 250, FEWEST, FEWEST, 500]
+    assert database.asked == [10_000, 5000, 2500, 1250, 625, 312, FEWEST, 2 * FEWEST]
 
 
 def test_a_batch_the_database_gave_up_on_is_followed_by_a_smaller_one(
