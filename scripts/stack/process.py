@@ -14,6 +14,7 @@ Log = Callable[[str, str], None]  # (process name, line)
 
 PAUSE_FIRST_S, PAUSE_MAX_S = 0.05, 2.0  # before starting a program again that died at once
 LIVED_S = 2.0  # after this long a program counts as having started well
+ORPHANS_S = 5.0  # for those below a program that died to notice; then they are ended
 
 
 class Child:
@@ -65,9 +66,7 @@ class Child:
         running = self._running
         if running is None:
             return
-        for pid in (running.pid, *descendants(running.pid)):
-            with suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
+        _end(running.pid, *descendants(running.pid))
         running.wait()
 
     @property
@@ -104,10 +103,14 @@ class Child:
                 self._changed.notify_all()
             if self._stopping.is_set():
                 self._signal(self.stop_signal)
+            assert running.stdout is not None, "it is a pipe"
+            pipe, silent = os.fstat(running.stdout.fileno()).st_ino, threading.Event()
+            threading.Thread(target=_end_orphans, args=(running, pipe, silent), daemon=True).start()
             # The pipe ends when the last process holding it ended: also orphaned backends.
-            for line in running.stdout or ():
+            for line in running.stdout:
                 self.last_lines.append(line.rstrip("\n"))
                 self.log(self.name, self.last_lines[-1])
+            silent.set()
             return running.wait()
 
     def _signal(self, number: signal.Signals) -> None:
@@ -115,6 +118,34 @@ class Child:
         if running is not None and running.poll() is None:
             with suppress(ProcessLookupError):
                 running.send_signal(number)
+
+
+def _end_orphans(running: "subprocess.Popen[str]", pipe: int, silent: threading.Event) -> None:
+    """End whoever still holds the pipe of a program that is dead.
+
+    A backend that waits for a lock of one that was killed never hears that its postmaster is gone,
+    and no new postmaster may start beside it.
+    """
+    running.wait()
+    while not silent.wait(ORPHANS_S):
+        _end(*writers(pipe))
+
+
+def writers(pipe: int) -> list[int]:
+    """Process ids whose standard output is the pipe of this inode."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            with suppress(OSError):
+                if str((entry / "fd/1").readlink()) == f"pipe:[{pipe}]":
+                    found.append(int(entry.name))
+    return found
+
+
+def _end(*pids: int) -> None:
+    for pid in pids:
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
 
 
 def descendants(pid: int) -> list[int]:

@@ -45,6 +45,25 @@ def test_program_that_ignores_the_request_to_end_is_killed() -> None:
     assert child.pid is None
 
 
+def test_orphans_that_hear_nothing_do_not_hold_up_the_next_start(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("scripts.stack.process.ORPHANS_S", 0.2)
+    log = Lines()
+    sleeper = "[sys.executable, '-c', 'import time; time.sleep(60)']"
+    code = (
+        "import os, subprocess, sys; "
+        f"p = subprocess.Popen({sleeper}, start_new_session=True); print(p.pid); os._exit(3)"
+    )
+    child = python(code, log)
+
+    child.start()
+    wait_until("a second start", lambda: sum(line.isdigit() for line in log.all) > 1)
+    child.stop()
+
+    wait_until("its end", lambda: not is_running(int(log.all[0])), timeout_s=5)
+
+
 def test_kill_reaches_grandchildren_in_other_sessions() -> None:
     log = Lines()
     sleeper = "[sys.executable, '-c', 'import time; time.sleep(60)']"
