@@ -6464,7 +6464,7 @@ begin
         -- Somebody else is poking this very moment: theirs will do, and nobody waits.
         continue when not pg_try_advisory_xact_lock(hashtext('public.poke'), hashtext(function_name));
         begin
-            perform public.send_poke(function_name);
+            perform public.send_poke(function_name, pause);
         exception when others then
             -- A wake-up call is a courtesy; the business it follows must not fail because of it. The cron lanes are
             -- the safety net.
@@ -6476,7 +6476,7 @@ $$;
 comment on function public.poke_all is
 'Pokes these functions, each only if nobody did within the pause. Never waits, never fails, and costs one look when all were poked a moment ago.';
 
-create function public.send_poke(function_name text)
+create function public.send_poke(function_name text, pause interval)
 returns void
 language plpgsql
 volatile
@@ -6488,7 +6488,11 @@ declare
     token text;
 begin
     insert into public.pokes (function_name, poked_at) values (send_poke.function_name, clock_timestamp())
-    on conflict on constraint pokes_pkey do update set poked_at = excluded.poked_at;
+    on conflict on constraint pokes_pkey do update set poked_at = excluded.poked_at
+    where pokes.poked_at <= excluded.poked_at - pause;
+    if not found then
+        return; -- somebody poked between our look and our lock
+    end if;
     select s.decrypted_secret into base_url from vault.decrypted_secrets as s where s.name = 'functions_base_url';
     select s.decrypted_secret into token from vault.decrypted_secrets as s where s.name = 'internal_token';
     if base_url is null or token is null then
@@ -6502,7 +6506,7 @@ begin
     );
 end
 $$;
-comment on function public.send_poke is 'Queues the request that wakes a function and notes when; nothing leaves before this transaction commits.';
+comment on function public.send_poke is 'Queues the request that wakes a function and notes when, unless somebody did within the pause; nothing leaves before this transaction commits.';
 
 reset role;
 

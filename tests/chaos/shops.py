@@ -1,5 +1,6 @@
 """Merchants' servers under fire: each writes down what it is about to do, and what it was told."""
 
+import logging
 import threading
 import time
 from collections import Counter
@@ -14,8 +15,11 @@ from tests.support.house import House, Merchant, new_key
 from tests.support.receiver import Receiver
 from tests.support.simulator import Json, new_phone
 
+logger = logging.getLogger(__name__)
+
 CLIENTS = 8
 PATIENCE_S = 60.0
+PROGRESS = 512  # payments; a multiple of a batch
 # The simulator's scenarios by the payer's last two digits. Most payers behave, or the breaker of
 # the rail would stay open. Not 17, another amount: a query tells none, so when the callback found
 # nobody, only the rail's statement can tell (tests/e2e/test_recon.py).
@@ -88,6 +92,8 @@ class Shops:
                 batch = [self._order() for _ in range(CLIENTS * 2)]
                 list(pool.map(lambda phone: self._sell(phone, twice=twice), batch))
                 sold += len(batch)
+                if sold % PROGRESS == 0:  # the long form takes half an hour: --log-cli-level=info
+                    logger.info("%d payments, answers %s", sold, dict(sorted(self._codes.items())))
 
     def unfinished(self) -> list[str]:
         """What is under way: transfers neither over nor before a person, events not passed on."""

@@ -1,7 +1,8 @@
 """kill -9 at random while merchants sell and rails lie: afterwards every book says the same.
 
-Short here; STALELA_CHAOS=long is the whole proof (300 kills, 10,000 payments). STALELA_SEED repeats
-a run. The last tests break the house on purpose: the same checks must then complain.
+Short here; STALELA_CHAOS=long is the whole proof (300 kills, 10,000 payments), which shows its
+progress with --log-cli-level=info. STALELA_SEED repeats a run. The last tests break the house on
+purpose: the same checks must then complain.
 """
 
 import os

@@ -1,11 +1,13 @@
 """Audit, alerts and pokes: what is written beside the work."""
 
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import psycopg
 import pytest
 
 from tests.sql.public.house import House, at_once, run_in
+from tests.support.simulator import until
 
 ALERT = "select public.raise_alert('rail_down', 'critical', %s, null, null, %s)"
 
@@ -112,12 +114,39 @@ def test_a_poke_goes_to_the_url_of_the_function_with_our_token(poked_house: Hous
     ]
 
 
-def test_a_busy_second_is_one_poke_for_each_function(poked_house: House) -> None:
-    at_once(lambda _: poked_house.run("select public.poke('reconcile')"), 20)
-    poked_house.run("select public.poke('reconcile')")
-    poked_house.run("select public.poke('webhooks')")
+def test_a_busy_pause_is_one_poke_for_each_function(poked_house: House) -> None:
+    # An hour, and `poke` itself a second (the next test): twenty connections may take longer.
+    poke = "select public.poke_all(array[%s], interval '1 hour')"
+    at_once(lambda _: poked_house.run(poke, "reconcile"), 20)
+    poked_house.run(poke, "reconcile")
+    poked_house.run(poke, "webhooks")
 
     assert [url.rpartition("/")[2] for url, _ in queued(poked_house)] == ["reconcile", "webhooks"]
+
+
+def test_somebody_pokes_between_our_look_and_our_turn(poked_house: House) -> None:
+    waiting = (
+        "select count(*) from pg_catalog.pg_stat_activity"
+        " where datname = current_database() and wait_event_type = 'Lock'"
+    )
+    with poked_house.database.connect(autocommit=False) as holder, ThreadPoolExecutor(1) as pool:
+        run_in(holder, "insert into public.pokes values ('reconcile', now()) returning 1")
+        ours = pool.submit(
+            poked_house.run, "select public.poke_all('{reconcile,webhooks}', interval '1 hour')"
+        )
+        until(
+            lambda: poked_house.one(waiting, role="postgres") == 1,
+            "our poke at its first function",
+            5,
+        )
+        poked_house.run("select public.poke('webhooks')")
+        holder.rollback()
+        ours.result()
+
+    assert sorted(url.rpartition("/")[2] for url, _ in queued(poked_house)) == [
+        "reconcile",
+        "webhooks",
+    ]
 
 
 def test_the_next_second_pokes_again(poked_house: House) -> None:
