@@ -173,12 +173,12 @@ def install_python_packages() -> None:
 
 
 def apt(command: str, *packages: str) -> None:
-    """One apt-get run as root; shows what it does, asks nothing."""
+    """One apt-get run as root; shows what it does, asks nothing, adds no mail server beside it."""
     if not shutil.which("apt-get"):
         raise Missing(f"Postgres {POSTGRES_MIN}+ is missing and this machine has no apt-get.")
     say(f"apt-get {command} {' '.join(packages)}".rstrip())
     environment = ["env", "DEBIAN_FRONTEND=noninteractive"]
-    options = ["-q", "--yes"] if command == "install" else ["-qq"]
+    options = ["-q", "--yes", "--no-install-recommends"] if command == "install" else ["-qq"]
     run(*as_root(), *environment, "apt-get", command, *options, *packages)
 
 
