@@ -85,10 +85,15 @@ def install_postgres() -> None:
 
 
 def install_browser() -> None:
-    """Debian's Chromium, which the tests of pages drive."""
-    if not shutil.which("chromium"):
+    """Debian's Chromium, which the tests of pages drive, and what their driver is linked with."""
+    present = {
+        "chromium": shutil.which("chromium") is not None,
+        "libatomic1": any(Path("/usr/lib").glob("*/libatomic.so.1")),
+    }
+    missing = [package for package, is_there in present.items() if not is_there]
+    if missing:
         apt("update")
-        apt("install", "chromium")
+        apt("install", *missing)
 
 
 def install_nats_server() -> None:
