@@ -4,6 +4,7 @@ What the caller sent is never repeated, only where it stood: a value may be a se
 """
 
 import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
@@ -83,9 +84,11 @@ async def nothing_in_vain(request: Request) -> None:
     if route.body_field is None:
         return
     try:
-        json.loads(await request.body(), object_pairs_hook=_once)
+        path = _repeated(await request.body())
     except ValueError:
         return  # no JSON: the model says so, in its own words
+    if path:
+        raise _invalid([{"pointer": pointer(path), "detail": "is there twice, send it once"}])
 
 
 def _asks(dependant: Any) -> bool:
@@ -93,12 +96,37 @@ def _asks(dependant: Any) -> bool:
     return bool(dependant.query_params) or any(map(_asks, dependant.dependencies))
 
 
-def _once(members: list[tuple[str, Any]]) -> None:
-    names = set()
-    for name, _ in members:
-        if name in names:
-            raise InvalidRequest(f"'{name[:_NAME_LIMIT]}' is there twice")
-        names.add(name)
+def _repeated(content: bytes) -> list[str | int]:
+    """The path of a member that its object has twice, the outermost; [] when there is none."""
+    repeated: list[tuple[object, str]] = []
+
+    def read(members: list[tuple[str, Any]]) -> dict[str, Any]:
+        found = dict(members)
+        if len(found) < len(members):
+            names = Counter(name for name, _ in members)
+            repeated.append((found, names.most_common(1)[0][0]))
+        return found
+
+    body = json.loads(content, object_pairs_hook=read)
+    if not repeated:
+        return []
+    holder, name = repeated[-1]  # objects are read from the inside out
+    return [*_path(holder, body), name]
+
+
+def _path(wanted: object, body: object) -> list[str | int]:
+    """The steps from `body` to `wanted`, which is in it, maybe deeper than calls can nest."""
+    waiting: list[tuple[Any, Any]] = [((), body)]  # how it was reached: (from where, step)
+    way, node = waiting.pop()
+    while node is not wanted:
+        inside = node.items() if isinstance(node, dict) else enumerate(node)
+        waiting += [((way, step), part) for step, part in inside if isinstance(part, dict | list)]
+        way, node = waiting.pop()
+    path: list[str | int] = []
+    while way:
+        way, step = way
+        path.append(step)
+    return path[::-1]
 
 
 def error_from_validation(
@@ -127,6 +155,10 @@ def _fields(problems: Sequence[Mapping[str, Any]], body: object) -> StalelaError
     errors = [_field_error(problem, body) for problem in shown]
     if unknown:
         return FieldNotSupported(errors[0]["detail"], errors=errors)
+    return _invalid(errors)
+
+
+def _invalid(errors: Sequence[FieldError]) -> InvalidRequest:
     name = errors[0]["pointer"].removeprefix("/") or "body"
     return InvalidRequest(f"{name}: {errors[0]['detail']}", errors=errors)
 

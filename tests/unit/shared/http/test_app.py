@@ -165,19 +165,35 @@ async def test_body_that_is_no_json_is_refused(content: bytes, client: httpx.Asy
 
 
 @pytest.mark.parametrize(
-    ("content", "member"),
+    ("content", "pointer"),
     [
-        (b'{"amount": "1.00", "amount": "100.00"}', "amount"),
-        (b'{"amount": "1.00", "metadata": {"till": "4", "till": "5"}}', "till"),
-        (b'{"amount": "1.00", "am\\u006funt": "1.00"}', "amount"),
+        (b'{"amount": "1.00", "amount": "100.00"}', "/amount"),
+        (b'{"amount": "1.00", "metadata": {"till": "4", "till": "5"}}', "/metadata/till"),
+        (b'{"amount": "1.00", "am\\u006funt": "1.00"}', "/amount"),
+        (b'{"amount": "1.00", "tags": ["a", {"b/c": 1, "b/c": 2}]}', "/tags/1/b~1c"),
+        (b'{"metadata": {"till": 4, "till": 5}, "metadata": {}}', "/metadata"),
     ],
 )
-async def test_member_that_is_there_twice_is_refused_by_name(
-    content: bytes, member: str, client: httpx.AsyncClient
+async def test_member_that_is_there_twice_is_refused_by_pointer(
+    content: bytes, pointer: str, client: httpx.AsyncClient
 ) -> None:
     body = problem(await client.post("/", content=content, headers=JSON))
 
-    assert (body["code"], body["detail"]) == ("40001", f"'{member}' is there twice")
+    assert (body["code"], body["detail"]) == (
+        "40001",
+        f"{pointer[1:]}: is there twice, send it once",
+    )
+    assert fields(body) == {pointer: "is there twice, send it once"}
+
+
+async def test_member_that_is_there_twice_is_found_however_deep_it_stands(
+    client: httpx.AsyncClient,
+) -> None:
+    content = b'{"a":' * 800 + b'{"b":1,"b":2}' + b"}" * 800
+
+    body = problem(await client.post("/", content=content, headers=JSON))
+
+    assert list(fields(body)) == ["/a" * 800 + "/b"]
 
 
 @pytest.mark.parametrize("kind", ["text/plain", "application/x-www-form-urlencoded", ""])
