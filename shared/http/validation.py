@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from fastapi import Request
+from pydantic import BaseModel
 
 from shared.errors import (
     FieldError,
@@ -76,11 +77,8 @@ async def nothing_in_vain(request: Request) -> None:
     a link, without a credential, may have parameters that others added on the way.
     """
     route = request.scope["route"]
-    if request.url.query and "authorization" in request.headers and not _asks(route.dependant):
-        name = next(iter(request.query_params), "")[:_NAME_LIMIT]
-        rule = f"parameter '{name}' is not supported yet"
-        errors: list[FieldError] = [{"pointer": pointer([name]), "detail": rule, "in": "query"}]
-        raise FieldNotSupported(rule, errors=errors)
+    if request.url.query and "authorization" in request.headers:
+        _refuse_unknown_parameters(request, _query_fields(route.dependant))
     if route.body_field is None:
         return
     try:
@@ -91,9 +89,26 @@ async def nothing_in_vain(request: Request) -> None:
         raise _invalid([{"pointer": pointer(path), "detail": "is there twice, send it once"}])
 
 
-def _asks(dependant: Any) -> bool:
-    """Whether a route, or what it depends on, takes query parameters."""
-    return bool(dependant.query_params) or any(map(_asks, dependant.dependencies))
+def _query_fields(dependant: Any) -> list[Any]:
+    """The query parameters that a route, or what it depends on, takes."""
+    inner = (field for below in dependant.dependencies for field in _query_fields(below))
+    return [*dependant.query_params, *inner]
+
+
+def _refuse_unknown_parameters(request: Request, fields: Sequence[Any]) -> None:
+    if any(_is_model(field.field_info.annotation) for field in fields):
+        return  # the model does it
+    known = [field.alias for field in fields]
+    for name in request.query_params:
+        if name not in known:
+            only = f"only {', '.join(known)}" if known else "none is"
+            rule = f"parameter '{name[:_NAME_LIMIT]}' is not supported, {only}"
+            error: FieldError = {"pointer": pointer([name]), "detail": rule, "in": "query"}
+            raise FieldNotSupported(rule, errors=[error])
+
+
+def _is_model(kind: object) -> bool:
+    return isinstance(kind, type) and issubclass(kind, BaseModel)
 
 
 def _repeated(content: bytes) -> list[str | int]:
@@ -181,8 +196,9 @@ def pointer(path: Sequence[str | int]) -> str:
 def _rule(problem: Mapping[str, Any]) -> str:
     kind, name = problem["type"], str(problem["loc"][-1])[:_NAME_LIMIT]
     if kind == "extra_forbidden":
-        what = "field" if problem["loc"][0] == "body" else "parameter"
-        return f"{what} '{name}' is not supported yet"
+        if problem["loc"][0] == "body":
+            return f"field '{name}' is not supported yet"
+        return f"parameter '{name}' is not supported"
     if kind in _LENGTHS:
         return _length(problem)
     template = _RULES.get(kind)
