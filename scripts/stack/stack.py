@@ -66,9 +66,7 @@ class Stack:
             self.cluster.start(self.log)
             self.children["postgres"] = self.cluster.child
             self.migrate()
-            # With room for a few requests' garbage it collects less often: a thirtieth of a call.
-            quiet = ["env", "GHCRTS=-A16m"]
-            self._spawn("postgrest", [*quiet, str(postgrest()), str(self._postgrest_config())])
+            self._spawn("postgrest", [str(postgrest()), str(self._postgrest_config())])
             worker = [sys.executable, "-m", "scripts.stack.pgnet", self._conninfo("supabase_admin")]
             self._spawn("pg_net", worker)
             self.wait_ready()
