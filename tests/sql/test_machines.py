@@ -8,11 +8,8 @@ import psycopg
 import pytest
 
 from scripts.stack.places import ROOT
-from tests.sql.payments.conftest import api, books, shop
 from tests.sql.payments.shop import Shop
 from tests.support.sql import Books, Refused, Row, translated
-
-__all__ = ["api", "books", "shop"]  # the fixtures of the payments tests serve here too
 
 
 def rows(name: str) -> list[Row]:

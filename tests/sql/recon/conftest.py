@@ -1,13 +1,10 @@
-"""The shops of the payments tests, and a desk that compares their books with statements."""
+"""A desk that compares the books of a shop with statements."""
 
 import pytest
 
-from tests.sql.payments.conftest import api, books, rail, shop
 from tests.sql.payments.shop import Shop
 from tests.sql.rails.rail import Rail
 from tests.sql.recon.desk import Desk
-
-__all__ = ["api", "books", "desk", "rail", "shop"]
 
 
 @pytest.fixture

@@ -19,12 +19,6 @@ def books(module_database: Database) -> Iterator[Books]:
 
 
 @pytest.fixture
-def api(module_database: Database) -> Iterator[Api]:
-    with Api(module_database) as found:
-        yield found
-
-
-@pytest.fixture
 def free(books: Books, api: Api) -> Reporting:
     """An outlet whose authority takes several documents at once, in any order."""
     return Reporting(books, api, "CD")

@@ -1,4 +1,4 @@
-"""Shops with a tier, for the tests of the `compliance` schema."""
+"""What tests of several schemas share: one database per module, a tenant per test."""
 
 from collections.abc import Iterator
 
@@ -6,6 +6,8 @@ import pytest
 
 from scripts.stack.database import Database
 from tests.sql.payments.shop import Shop
+from tests.sql.rails.rail import Rail
+from tests.sql.reports.till import Till
 from tests.support.sql import Api, Books
 
 
@@ -27,3 +29,15 @@ def books(module_database: Database) -> Iterator[Books]:
 def shop(api: Api, books: Books) -> Shop:
     """A new tenant in the sandbox."""
     return Shop(api, books).open()
+
+
+@pytest.fixture
+def rail(api: Api) -> Rail:
+    """M-Pesa as the callback function and the reconciler see it."""
+    return Rail(api)
+
+
+@pytest.fixture
+def till(api: Api, books: Books) -> Till:
+    """An outlet in Kinshasa of a new taxpayer."""
+    return Till(api, books).open()
