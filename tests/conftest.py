@@ -1,5 +1,6 @@
 """What tests share: a cluster, fresh databases, a whole stack. Each stops what it started."""
 
+import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -10,6 +11,10 @@ from scripts.stack.postgres import Cluster
 from scripts.stack.stack import Stack
 from scripts.stack.testing import free_block, session_state
 from tests.support.clusters import start
+
+# A line per request would bury the progress that a long test logs.
+for _client in ("httpx", "httpcore"):
+    logging.getLogger(_client).setLevel(logging.WARNING)
 
 
 @pytest.fixture(scope="session")

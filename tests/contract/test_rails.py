@@ -289,7 +289,8 @@ def test_forged_or_malformed_callback_is_refused(path: Path) -> None:
 async def test_nothing_secret_or_personal_is_printed_or_logged(
     setup: Setup, caplog: pytest.LogCaptureFixture
 ) -> None:
-    caplog.set_level(logging.INFO)
+    for logger in ("", "httpx", "httpcore"):
+        caplog.set_level(logging.INFO, logger)
 
     event = await setup.ask("submit")
     await setup.ask("query")
