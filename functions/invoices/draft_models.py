@@ -101,7 +101,7 @@ class DraftFilters(BaseModel):
     cursor: Annotated[
         str | None,
         Field(
-            max_length=64,
+            pattern=pattern("drf"),
             description="`next_cursor` of the page before.",
             examples=["drf_01kaj3vq1nfr5r3e2n9v4d8yzx"],
         ),

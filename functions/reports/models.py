@@ -301,7 +301,11 @@ class ReportFilters(_Query):
     ] = 20
     cursor: Annotated[
         str | None,
-        Field(max_length=64, description="`next_cursor` of the page before.", examples=[REPORT_ID]),
+        Field(
+            pattern=pattern("rep"),
+            description="`next_cursor` of the page before.",
+            examples=[REPORT_ID],
+        ),
     ] = None
 
     def arguments(self) -> dict[str, Any]:

@@ -201,6 +201,13 @@ def test_period_adds_up_the_outlets_of_a_taxpayer(outlet: Outlet, house: House) 
     assert taxed["net"] == {"base": "2000.00", "tax": "320.00"}
 
 
+@pytest.mark.parametrize("path", ["/reports", "/invoices/drafts"])
+def test_a_cursor_that_is_none_does_not_look_like_a_page(outlet: Outlet, path: str) -> None:
+    answer = outlet.merchant.api.get(path, params={"cursor": "-1"})
+
+    assert (answer.status_code, answer.json()["errors"][0]["pointer"]) == (400, "/cursor")
+
+
 def test_articles_come_by_pages_and_whole_as_csv(outlet: Outlet) -> None:
     numbers = [outlet.sealed()["fiscal_number"] for _ in range(3)]
     closed(outlet)
