@@ -6,7 +6,7 @@ from typing import Annotated
 from fastapi import APIRouter, Path, Query, Request
 from fastapi.responses import Response
 
-from functions.reports import models
+from functions.reports import day_models
 from functions.reports.files import FileFormat, file_answers, written
 from shared.db import Database
 from shared.http.caller import ApiCaller
@@ -17,17 +17,17 @@ from shared.ids import pattern
 router = APIRouter(tags=["Z reports"])
 
 ReportId = Annotated[
-    str, Path(pattern=pattern("rep"), description="The report.", examples=[models.REPORT_ID])
+    str, Path(pattern=pattern("rep"), description="The report.", examples=[day_models.REPORT_ID])
 ]
 
 
 @router.post(
     "/",
     status_code=201,
-    responses=answers(models.ZReport, 400, 401, 403, 404, 409, 422, 429, 500, 503, status=201),
+    responses=answers(day_models.ZReport, 400, 401, 403, 404, 409, 422, 429, 500, 503, status=201),
 )
 async def close_day(
-    body: models.CloseDay, key: IdempotencyKey, caller: ApiCaller, request: Request
+    body: day_models.CloseDay, key: IdempotencyKey, caller: ApiCaller, request: Request
 ) -> Response:
     """Close the business day an outlet is in. Documents sealed from now on belong to the next.
 
@@ -42,9 +42,9 @@ async def close_day(
     return (await db.answer("fiscal.close_business_day", arguments, caller)).response()
 
 
-@router.get("/", responses=answers(models.ZReportPage, 400, 401, 403, 422, 429, 503))
+@router.get("/", responses=answers(day_models.ZReportPage, 400, 401, 403, 422, 429, 503))
 async def list_reports(
-    filters: Annotated[models.ReportFilters, Query()], caller: ApiCaller, request: Request
+    filters: Annotated[day_models.ReportFilters, Query()], caller: ApiCaller, request: Request
 ) -> Response:
     """List Z reports, newest first, page by page."""
     db: Database = request.app.state.database
@@ -53,7 +53,7 @@ async def list_reports(
     ).response()
 
 
-@router.get("/{report_id}", responses=answers(models.ZReport, 400, 401, 403, 404, 429, 503))
+@router.get("/{report_id}", responses=answers(day_models.ZReport, 400, 401, 403, 404, 429, 503))
 async def get_report(report_id: ReportId, caller: ApiCaller, request: Request) -> Response:
     """Read one Z report and its seal."""
     db: Database = request.app.state.database
@@ -64,7 +64,7 @@ async def get_report(report_id: ReportId, caller: ApiCaller, request: Request) -
 
 @router.get(
     "/{report_id}/download",
-    responses=file_answers(answers(models.ZReport, 400, 401, 403, 404, 429, 503)),
+    responses=file_answers(answers(day_models.ZReport, 400, 401, 403, 404, 429, 503)),
 )
 async def download_report(
     report_id: ReportId,

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Final
 from fastapi import APIRouter, Query, Request
 from fastapi.responses import Response
 
-from functions.reports import models, tables
+from functions.reports import day_models, models, tables
 from functions.reports.files import as_csv, file_answers, written
 from functions.reports.pages import pages, streamed
 from shared.db import Database
@@ -29,10 +29,11 @@ _CSV: Final[dict[int | str, dict[str, Any]]] = {
 
 
 @router.get(
-    "/x", responses=file_answers(answers(models.XReport, 400, 401, 403, 404, 422, 429, 500, 503))
+    "/x",
+    responses=file_answers(answers(day_models.XReport, 400, 401, 403, 404, 422, 429, 500, 503)),
 )
 async def get_x_report(
-    asked: Annotated[models.AskedX, Query()], caller: ApiCaller, request: Request
+    asked: Annotated[day_models.AskedX, Query()], caller: ApiCaller, request: Request
 ) -> Response:
     """Read the business day so far, of one cashier or terminal if asked. Nothing is closed."""
     db: Database = request.app.state.database
