@@ -112,9 +112,11 @@ as $$
 declare
     -- A long queue goes in parts, so that no transaction is long.
     part constant integer := 1000;
+    -- One time for all of them: row by row it would order a stream as its rows lie in the table.
+    released_at constant timestamptz := clock_timestamp();
 begin
     update payments.outbox_exceptions as e
-    set state = 'retry', next_attempt_at = clock_timestamp(), changed_at = clock_timestamp()
+    set state = 'retry', next_attempt_at = released_at, changed_at = released_at
     where
         e.destination = release_streams.destination
         and e.outbox_id = any(array(

@@ -144,6 +144,27 @@ def test_an_event_of_another_transaction_cannot_be_failed(log: Log, consumer: Se
         consumer.fail(row)
 
 
+def test_a_queue_leaves_in_its_order_however_it_lies_in_the_table(
+    log: Log, consumer: Session, books: Books
+) -> None:
+    for seq in range(60):
+        log.write("tr_1", seq)
+    fail_first(consumer)
+    # The later half is behind the earlier in the index, and before it in the table.
+    books.run(
+        "update payments.outbox_exceptions set last_error = 'moved' where destination = %s"
+        " and seq between 1 and 30",
+        log.destination,
+    )
+    consumer.books.run("set enable_indexscan = off")
+    consumer.books.run("set enable_bitmapscan = off")
+    log.make_due()
+
+    taken = [consumer.taken(1)[0] for _ in range(60)]
+
+    assert taken == [("tr_1", seq) for seq in range(60)]
+
+
 def test_a_long_queue_behind_one_event_leaves_in_order(log: Log, consumer: Session) -> None:
     log.write("tr_1", 0)
     fail_first(consumer)
