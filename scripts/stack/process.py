@@ -161,7 +161,7 @@ def descendants(pid: int) -> list[int]:
     return found + [below for child in found for below in descendants(child)]
 
 
-def wait_until(what: str, probe: Callable[[], bool], *, timeout_s: float = 30) -> None:
+def wait_until(what: str, probe: Callable[[], bool], *, timeout_s: float = 60) -> None:
     """Poll `probe` every 10 ms until it is true. Raises TimeoutError naming `what`."""
     deadline = time.monotonic() + timeout_s
     while not probe():

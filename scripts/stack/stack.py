@@ -92,7 +92,7 @@ class Stack:
         """SIGKILL for one process with all below it; the supervisor starts it again at once."""
         self.children[name].kill()
 
-    def wait_ready(self, timeout_s: float = 30) -> None:
+    def wait_ready(self, timeout_s: float = 60) -> None:
         """Wait until every process answers, for example after kill()."""
         self.cluster.wait_ready()
         for name, probe in self._probes().items():

@@ -13,12 +13,18 @@ BLOCK = 10  # ports of one stack
 FIRST, LAST = 20_000, 32_000  # below the range the kernel gives to outgoing connections
 
 
+_ours: list[socket.socket] = []  # a seat per block, kept as long as this process lives
+
+
 def free_block() -> int:
-    """The first port of a free block; where the search begins depends on the process."""
+    """The first port of a free block; where the search begins depends on the process.
+
+    Nobody is given the block again, though what is to listen there may start seconds later.
+    """
     blocks = (LAST - FIRST) // BLOCK
     for step in range(blocks):
         base = FIRST + (os.getpid() * 7 + step) % blocks * BLOCK
-        if all(_is_free(port) for port in range(base, base + BLOCK)):
+        if _is_ours(base) and all(_is_free(port) for port in range(base, base + BLOCK)):
             return base
     raise OSError(f"no {BLOCK} free ports in a row between {FIRST} and {LAST}")
 
@@ -32,6 +38,17 @@ def session_state(name: str) -> Iterator[Path]:
         yield path
     finally:
         shutil.rmtree(path, ignore_errors=True)
+
+
+def _is_ours(base: int) -> bool:
+    seat = socket.socket(socket.AF_UNIX)
+    try:
+        seat.bind(f"\0stalela-ports-{base}")  # abstract: no file, gone with the process
+    except OSError:
+        seat.close()
+        return False
+    _ours.append(seat)
+    return True
 
 
 def _is_free(port: int) -> bool:

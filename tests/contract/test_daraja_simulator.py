@@ -224,12 +224,15 @@ def test_push_accepts_numbers_as_text_and_phones_with_1(customer: Customer) -> N
 
 
 def test_push_answers_ids_in_east_african_time_and_both_shapes(customer: Customer) -> None:
+    days = [datetime.now(EAT)]
     answers = [customer.push(MANUAL).json() for _ in range(12)]
+    days.append(datetime.now(EAT))  # another one at midnight
 
-    day = f"{datetime.now(EAT):%d%m%Y}"
     checkouts = {answer["CheckoutRequestID"] for answer in answers}
     assert len(checkouts) == 12
-    assert all(each.startswith(f"ws_CO_{day}") for each in checkouts)
+    assert {each[: len("ws_CO_ddMMyyyy")] for each in checkouts} <= {
+        f"ws_CO_{day:%d%m%Y}" for day in days
+    }
     merchants = [answer["MerchantRequestID"] for answer in answers]
     assert {bool(re.fullmatch(r"\d+-\d+-\d", each)) for each in merchants} == {True, False}
 
@@ -299,6 +302,7 @@ def test_callback_is_delivered_once_even_when_it_is_refused(
     customer: Customer, receiver: Receiver
 ) -> None:
     receiver.status = 500
+    began = time.monotonic()
     customer.push(scenario("00"))
     receiver.wait()
 
@@ -307,7 +311,7 @@ def test_callback_is_delivered_once_even_when_it_is_refused(
     (sent,) = settled(customer.simulator, 1)
     assert len(receiver.received) == 1
     assert sent["status"] == 500
-    assert 0 < sent["latency_ms"] < 1000
+    assert 0 < sent["latency_ms"] < 1000 * (time.monotonic() - began)
 
 
 def test_callback_to_nobody_is_recorded_and_the_payment_stays(customer: Customer) -> None:
@@ -412,13 +416,14 @@ def test_scenario_12_loses_the_callback_and_the_query_finds_it(
 
 
 def test_scenario_13_calls_back_ten_minutes_later(customer: Customer, receiver: Receiver) -> None:
+    pushed_at = time.monotonic()
     customer.push(scenario("13"))
-    customer.simulator.closed(scenario("13"))
-    paid_at = time.monotonic()
+    paid = customer.simulator.closed(scenario("13"))
 
     (callback,) = receiver.wait()
 
-    assert callback.at - paid_at > 0.9 * 600 / SPEED
+    assert paid["state"] == "paid"
+    assert callback.at - pushed_at > 600 / SPEED
 
 
 def test_scenario_14_cancels_and_then_pays(customer: Customer, receiver: Receiver) -> None:
@@ -560,15 +565,16 @@ def test_fault_slow_answers_late_and_processes_at_once(
     customer: Customer, receiver: Receiver
 ) -> None:
     customer.simulator.settings(speed=1)
-    customer.simulator.arm("slow", seconds=0.6)
+    customer.simulator.arm("slow", seconds=2)
     customer.simulator.arm("pays", after_s=0)
     started = time.monotonic()
 
     answer = customer.push(MANUAL)
 
-    assert time.monotonic() - started > 0.6
+    answered_at = time.monotonic()
+    assert answered_at - started > 2
     assert answer.status_code == 200
-    assert receiver.received[0].at - started < 0.5
+    assert receiver.received[0].at < answered_at
 
 
 @pytest.mark.parametrize(("how", "status"), [("502", 502), ("empty", 200)])
@@ -625,12 +631,14 @@ def test_fault_duplicate_callback_sends_twenty_at_once(
     customer: Customer, receiver: Receiver
 ) -> None:
     customer.simulator.arm("duplicate_callback", copies=20)
+    receiver.slow_s = 0.5
 
     customer.push(scenario("00"))
 
     callbacks = receiver.wait(20)
     assert len({callback.body for callback in callbacks}) == 1
-    assert callbacks[-1].at - callbacks[0].at < 1
+    # One after the other, each would wait for the answer to the one before.
+    assert callbacks[-1].at - callbacks[0].at < 19 * receiver.slow_s
 
 
 def test_fault_duplicate_callback_can_space_its_copies(
@@ -649,12 +657,13 @@ def test_fault_duplicate_callback_can_space_its_copies(
 def test_fault_late_callback_keeps_the_payment_in_the_books_meanwhile(
     customer: Customer, receiver: Receiver
 ) -> None:
-    customer.simulator.arm("late_callback", after_s=120)
+    customer.simulator.arm("late_callback", after_s=12_000)
 
     customer.push(scenario("00"))
 
     assert customer.simulator.closed(scenario("00"))["state"] == "paid"
     assert receiver.received == []
+    customer.simulator.settings(speed=10_000)
     assert codes(receiver.wait()) == ["0"]
 
 
@@ -682,10 +691,10 @@ def test_fault_forged_token_knocks_at_another_path(customer: Customer, receiver:
 def test_fault_token_expires_after_a_moment_although_it_promised_an_hour(
     customer: Customer,
 ) -> None:
-    customer.simulator.arm("token_expires", ttl_s=0.2, code="401.002.01")
+    customer.simulator.arm("token_expires", ttl_s=2, code="401.002.01")
     promised = customer.authenticate().json()["expires_in"]
     early = customer.push(MANUAL)
-    time.sleep(0.25)
+    time.sleep(2)
 
     late = customer.push(MANUAL)
 

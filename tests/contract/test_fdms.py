@@ -52,6 +52,7 @@ from shared.transport import Budgets, HttpTransport
 Json = dict[str, Any]
 TIN = "2000123456"
 OUTLET = Outlet("out_1", "HRE01", "First Street", None, "Africa/Harare", TIN, "Acacia Stores")
+STALL_S = 2.5  # longer than we wait for an answer
 _devices = count(37000)
 
 
@@ -70,7 +71,7 @@ def fdms(process: Simulator) -> Simulator:
 
 @pytest.fixture
 async def authority(fdms: Simulator) -> AsyncIterator[Fdms]:
-    connections = Wire(HttpTransport(Budgets(read_s=0.5, total_s=2)))
+    connections = Wire(HttpTransport(Budgets(read_s=STALL_S - 0.5, total_s=6)))
     one = Gateway(fdms.url, connections, Identities(str(fdms.root_file)))
     made = Fdms({"sandbox": one, "production": one})
     yield made
@@ -444,7 +445,7 @@ async def test_silence_outlives_what_the_daily_look_finds_meanwhile(
 
 
 async def test_late_answer_is_a_silence_too(fdms: Simulator, desk: Desk) -> None:
-    fdms.arm("stall", "SubmitReceipt", seconds=0.6)
+    fdms.arm("stall", "SubmitReceipt", seconds=STALL_S)
     document = desk.sale()
     with pytest.raises(Unknown):
         await desk.attempt(document)

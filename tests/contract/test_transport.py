@@ -13,7 +13,7 @@ from shared.transport import Answer, Budgets, HttpTransport, NothingSent, Reques
 from tests.support import peer as wire
 from tests.support.peer import HOST, Behaviour, Line, Peer, saying
 
-QUICK = Budgets(connect_s=0.3, read_s=0.3, total_s=2.0)
+PATIENT = Budgets(connect_s=10.0, read_s=10.0, total_s=30.0)
 CHARGE = "/charge"
 
 
@@ -26,7 +26,15 @@ async def peer() -> AsyncIterator[Peer]:
 
 @pytest.fixture
 async def http() -> AsyncIterator[HttpTransport]:
-    made = HttpTransport(QUICK)
+    made = HttpTransport(PATIENT)
+    yield made
+    await made.aclose()
+
+
+@pytest.fixture
+async def hasty() -> AsyncIterator[HttpTransport]:
+    """For those who answer nothing, late, or never to the end."""
+    made = HttpTransport(Budgets(connect_s=2.0, read_s=0.3, total_s=2.0))
     yield made
     await made.aclose()
 
@@ -77,11 +85,11 @@ async def test_an_address_that_is_none_was_sent_nothing(http: HttpTransport) -> 
         await http.send(charge("ftp://127.0.0.1"))
 
 
-async def test_a_connection_that_is_not_completed_in_time_sent_nothing(
-    http: HttpTransport,
-) -> None:
+async def test_a_connection_that_is_not_completed_in_time_sent_nothing() -> None:
+    hasty = HttpTransport(Budgets(connect_s=0.3, read_s=0.3, total_s=2.0))
     with full_backlog() as url, pytest.raises(NothingSent):
-        await http.send(charge(url))
+        await hasty.send(charge(url))
+    await hasty.aclose()
 
 
 async def test_a_host_that_speaks_no_tls_was_sent_nothing(peer: Peer, http: HttpTransport) -> None:
@@ -97,11 +105,11 @@ async def test_a_host_that_speaks_no_tls_was_sent_nothing(peer: Peer, http: Http
 
 
 async def test_no_free_connection_in_time_sent_nothing(
-    peer: Peer, http: HttpTransport, monkeypatch: pytest.MonkeyPatch
+    peer: Peer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(transport, "_CONNECTIONS", 1)
     peer.otherwise = wire.silence
-    held = HttpTransport(Budgets(connect_s=0.2, read_s=5.0, total_s=6.0))
+    held = HttpTransport(Budgets(connect_s=0.2, read_s=60.0, total_s=70.0))
     first = asyncio.create_task(held.send(charge(peer.url)))
     while not peer.heard:
         await asyncio.sleep(0.01)
@@ -128,11 +136,11 @@ async def test_no_free_connection_in_time_sent_nothing(
     ],
 )
 async def test_whatever_goes_wrong_after_sending_is_silence_and_not_repeated(
-    peer: Peer, http: HttpTransport, behaviour: Behaviour
+    peer: Peer, hasty: HttpTransport, behaviour: Behaviour
 ) -> None:
     peer.otherwise = behaviour
 
-    answer = await http.send(charge(peer.url))
+    answer = await hasty.send(charge(peer.url))
 
     assert answer is None
     assert len(peer.heard) == 1

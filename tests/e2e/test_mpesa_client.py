@@ -33,8 +33,8 @@ from shared.rails.mpesa.rail import MpesaRail
 from shared.rails.registry import Rails
 from shared.transport import Budgets, HttpTransport
 
-START_S = 15.0
-PATIENCE_S = 10.0
+PATIENCE_S = 60.0
+SILENCE_S = 3.0  # after which the rail stops waiting for an answer
 FAST = 100.0  # virtual seconds per second
 ANYBODY = "+254712345699"  # no scenario: a person, or an armed fault, decides
 
@@ -47,7 +47,7 @@ class Daraja:
     control: httpx.Client = field(init=False)
 
     def __post_init__(self) -> None:
-        self.control = httpx.Client(base_url=self.url, trust_env=False, timeout=5)
+        self.control = httpx.Client(base_url=self.url, trust_env=False, timeout=15)
 
     def arm(self, fault: str, **fields: Any) -> None:
         self.control.post("/control/faults", json={"fault": fault, **fields}).raise_for_status()
@@ -99,7 +99,7 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daraja]:
     finally:
         daraja.control.close()
         process.terminate()
-        process.wait(10)
+        process.wait(PATIENCE_S)
 
 
 @pytest.fixture
@@ -110,14 +110,14 @@ def daraja(running: Daraja) -> Daraja:
 
 @pytest.fixture
 async def rail(daraja: Daraja) -> AsyncIterator[MpesaRail]:
-    transport = HttpTransport(Budgets(connect_s=1.0, read_s=1.0))
+    transport = HttpTransport(Budgets(connect_s=SILENCE_S, read_s=SILENCE_S))
     client = DarajaClient({"sandbox": daraja.url}, transport=transport)
     yield MpesaRail(client)
     await client.aclose()
 
 
 def wait_until_healthy(daraja: Daraja, console: Path) -> None:
-    deadline = time.monotonic() + START_S
+    deadline = time.monotonic() + PATIENCE_S
     while time.monotonic() < deadline:
         try:
             daraja.control.get("/control/health").raise_for_status()
@@ -283,7 +283,7 @@ async def test_a_token_that_dies_under_twenty_is_refreshed_once_for_all(
 
 
 SILENCES = [
-    ("slow", {"seconds": 1.5, "wall": True}),
+    ("slow", {"seconds": SILENCE_S + 0.5, "wall": True}),
     ("lost_sync", {"how": "502"}),
     ("lost_sync", {"how": "empty"}),
     ("lost_sync", {"how": "reset"}),

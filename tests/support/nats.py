@@ -13,7 +13,7 @@ import nats
 
 from scripts.stack.daraja.testing import free_port
 from scripts.stack.install import NATS_SERVER
-from tests.support.simulator import until
+from tests.support.simulator import PATIENCE_S, until
 
 
 @dataclass
@@ -39,7 +39,7 @@ class Nats:
     def stop(self) -> None:
         if self.process is not None:
             self.process.kill()
-            self.process.wait(10)
+            self.process.wait(PATIENCE_S)
             self.process = None
 
     def _answers(self) -> bool | None:
@@ -63,7 +63,7 @@ class Nats:
             while not found or found[-1].metadata.num_pending:
                 if not state.messages:
                     break
-                found.append(await reader.next_msg(timeout=5))
+                found.append(await reader.next_msg(timeout=PATIENCE_S))
             return found
         finally:
             await client.close()

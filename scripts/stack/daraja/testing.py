@@ -1,7 +1,6 @@
 """A simulator of its own for a test, a merchant who speaks to it, and somebody to call back."""
 
 import os
-import socket
 import subprocess
 import sys
 import threading
@@ -19,8 +18,9 @@ import httpx
 from scripts.stack.daraja.clock import EAT
 from scripts.stack.daraja.credentials import PAY_BILL, Merchant
 from scripts.stack.daraja.wire import password
+from scripts.stack.testing import free_block
 
-PATIENCE_S = 10.0  # for anything a test waits for
+PATIENCE_S = 60.0  # for anything a test waits for: ten times what a busy machine takes
 ROOT = Path(__file__).parents[3]
 
 T = TypeVar("T")
@@ -179,12 +179,13 @@ class Receiver:
 def until(look: Callable[[], T | bool], patience_s: float = PATIENCE_S) -> T:
     """The first true thing `look` returns. Raises TimeoutError."""
     deadline = time.monotonic() + patience_s
-    while time.monotonic() < deadline:
+    while True:
         seen = look()
         if seen and seen is not True:
             return seen
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"it did not happen within {patience_s:.0f} s, but {seen!r}")
         time.sleep(0.01)
-    raise TimeoutError("it did not happen")
 
 
 @contextmanager
@@ -257,7 +258,5 @@ def _answers(client: httpx.Client) -> bool:
 
 
 def free_port() -> int:
-    """A port that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """A port that nobody listens on, nor will: the kernel might give one of its own to others."""
+    return free_block()

@@ -1,5 +1,6 @@
 """Partitions of the outbox: there in time, dropped when everybody is past them, never before."""
 
+import uuid
 from collections.abc import Iterator
 
 import pytest
@@ -14,7 +15,9 @@ EDGES = ("from_at", "to_at")
 
 @pytest.fixture
 def books(database: Database) -> Iterator[Books]:
+    """As if it were noon: no day ended since the database was made, and none ends meanwhile."""
     with Books(database) as opened:
+        move(opened, "now() - interval '12 hours' - min(from_at) over ()")
         yield opened
 
 
@@ -29,15 +32,22 @@ def partitions(books: Books) -> list[str]:
 
 def let_days_pass(books: Books, days: int) -> None:
     """As if everything there is had been written so many days ago."""
-    for number, row in enumerate(books.rows("select * from payments.outbox_partitions()")):
-        old, moved = row["partition"], f"payments.moved_{number}"
-        books.run(f"alter table payments.outbox detach partition {old}")
-        books.run(f"alter table {old} rename to moved_{number}")
-        books.run(f"update {moved} set created_at = created_at - interval '{days} days'")
-        bounds = [f"'{row[edge]}'::timestamptz - interval '{days} days'" for edge in EDGES]
+    move(books, f"interval '-{days} days'")
+
+
+def move(books: Books, by: str) -> None:
+    """Move all partitions with what is in them, in time."""
+    rows = books.rows(f"select *, {by} as by from payments.outbox_partitions()")
+    for row in rows:
+        books.run(f"alter table payments.outbox detach partition {row['partition']}")
+    for row in rows:
+        moved = f"payments.moved_{uuid.uuid4().hex}"
+        books.run(f"alter table {row['partition']} rename to {moved.partition('.')[2]}")
+        books.run(f"update {moved} set created_at = created_at + %s", row["by"])
+        from_at, to_at = (row[edge] + row["by"] for edge in EDGES)
         books.run(
             f"alter table payments.outbox attach partition {moved}"
-            f" for values from ({bounds[0]}) to ({bounds[1]})"
+            f" for values from ('{from_at}') to ('{to_at}')"
         )
 
 

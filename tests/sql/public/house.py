@@ -187,7 +187,7 @@ def run_in(
         with connection.cursor(row_factory=dict_row) as cursor:
             cursor.execute("select set_config('role', %s, true)", (role,))
             # Roles of functions have two seconds; a test that waits for itself fails, not hangs.
-            cursor.execute("set local lock_timeout = '5s'")
+            cursor.execute("set local lock_timeout = '60s'")
             cursor.execute(
                 "select set_config('request.headers', %s, true)", (json.dumps(headers or {}),)
             )

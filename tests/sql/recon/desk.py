@@ -13,12 +13,11 @@ from tests.support.sql import Headers, Row
 
 FUNCTION = "fn_recon"
 NAIROBI = ZoneInfo("Africa/Nairobi")
-TODAY = datetime.now(UTC).astimezone(NAIROBI).date()
 
 
 def days_ago(days: int) -> date:
     """A business day of the shop."""
-    return TODAY - timedelta(days=days)
+    return datetime.now(UTC).astimezone(NAIROBI).date() - timedelta(days=days)
 
 
 @dataclass(frozen=True)
