@@ -65,6 +65,10 @@ class Ports:
     def last(self) -> int:
         return self.fdms
 
+    @property
+    def all(self) -> range:
+        return range(self.base, self.last + 1)
+
 
 def base_port() -> int:
     """STALELA_PORT, or the default."""

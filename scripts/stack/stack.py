@@ -2,24 +2,24 @@
 
 import json
 import os
-import ssl
 import sys
+import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any, Self
 
-import httpx
-
 from scripts.stack.database import Database, apply_migrations, exposed_schemas
 from scripts.stack.keys import Keys
 from scripts.stack.places import ROOT, Ports, StackError
 from scripts.stack.postgres import Cluster
+from scripts.stack.probe import answers, taken
 from scripts.stack.process import Child, Log, wait_until
 
 DATABASE = "postgres"  # the one pg_cron runs in, as on a hosted project
 TEN_YEARS_D = 3653  # of the local bucket's retention policy
 AUTHORITIES = ("emcf", "etims", "fdms")  # simulators of tax authorities, by module and port
+PORTS_FREE_S = 5
 DEATHS_MAX = 4  # a program that died so often while we waited for it will not come up
 
 
@@ -54,6 +54,7 @@ class Stack:
 
     def start(self) -> Self:
         """Start everything and wait until all of it answers. On failure stop what was started."""
+        self._wait_for_ports()
         try:
             # These two take longest to import and need no database to do so.
             self._spawn("gateway", [sys.executable, "-m", "scripts.stack.gateway"])
@@ -75,6 +76,17 @@ class Stack:
             self.stop()
             raise
         return self
+
+    def _wait_for_ports(self) -> None:
+        # A stack that was killed a moment ago is still letting go of them.
+        deadline = time.monotonic() + PORTS_FREE_S
+        while busy := taken(self.ports.all):
+            if time.monotonic() > deadline:
+                raise StackError(
+                    f"port {busy[0]} is in use by another program. Stop that, or choose other"
+                    f" ports: STALELA_PORT={self.ports.base + 100} ./scripts/up"
+                )
+            time.sleep(0.1)
 
     def stop(self) -> None:
         """Stop everything, the callers of the database before the database."""
@@ -277,10 +289,10 @@ class Stack:
     def _probes(self) -> dict[str, Callable[[], bool]]:
         admin = f"http://127.0.0.1:{self.ports.postgrest_admin}/ready"
         return {
-            "postgrest": lambda: self._answers(admin),
-            "gateway": lambda: self._answers(f"{self.url}/healthz"),
-            "daraja": lambda: self._answers(f"{self.daraja_url}/control/health"),
-            "resend": lambda: self._answers(f"{self.mailbox_url}/control/health"),
+            "postgrest": lambda: answers(admin),
+            "gateway": lambda: answers(f"{self.url}/healthz"),
+            "daraja": lambda: answers(f"{self.daraja_url}/control/health"),
+            "resend": lambda: answers(f"{self.mailbox_url}/control/health"),
             "pg_net": self._worker_is_up,
         } | self._probes_of_some()
 
@@ -292,16 +304,8 @@ class Stack:
     def _is_healthy(self, name: str) -> bool:
         if name == "fdms":
             root = self.fdms_root_file
-            return root.exists() and self._answers(f"{self.fdms_url}/control/health", root)
-        return self._answers(f"http://127.0.0.1:{getattr(self.ports, name)}/control/health")
-
-    def _answers(self, url: str, trust: Path | None = None) -> bool:
-        # Every other probe is plain HTTP: reading all the world's roots would be most of its cost.
-        tls = ssl.create_default_context(cafile=str(trust)) if trust else False
-        try:
-            return httpx.get(url, timeout=2, trust_env=False, verify=tls).is_success
-        except httpx.TransportError:
-            return False
+            return root.exists() and answers(f"{self.fdms_url}/control/health", root)
+        return answers(f"http://127.0.0.1:{getattr(self.ports, name)}/control/health")
 
     def _worker_is_up(self) -> bool:
         with self.database.connect() as connection:

@@ -4,10 +4,11 @@ import os
 import shutil
 import socket
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 
 from scripts.stack.places import ROOT
+from scripts.stack.probe import taken
 
 BLOCK = 10  # ports of one stack
 FIRST, LAST = 20_000, 32_000  # below the range the kernel gives to outgoing connections
@@ -24,7 +25,7 @@ def free_block() -> int:
     blocks = (LAST - FIRST) // BLOCK
     for step in range(blocks):
         base = FIRST + (os.getpid() * 7 + step) % blocks * BLOCK
-        if _is_ours(base) and all(_is_free(port) for port in range(base, base + BLOCK)):
+        if _is_ours(base) and not taken(range(base, base + BLOCK)):
             return base
     raise OSError(f"no {BLOCK} free ports in a row between {FIRST} and {LAST}")
 
@@ -49,10 +50,3 @@ def _is_ours(base: int) -> bool:
         return False
     _ours.append(seat)
     return True
-
-
-def _is_free(port: int) -> bool:
-    with socket.socket() as probe, suppress(OSError):
-        probe.bind(("127.0.0.1", port))
-        return True
-    return False
