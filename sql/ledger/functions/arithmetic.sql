@@ -63,29 +63,25 @@ end
 $$;
 comment on function ledger.link is 'The hash of a journal: SHA-256 of the hash before it and of its own content.';
 
-create function ledger.link_all(journal_nos bigint[], heads bytea[], contents text[])
-returns table (journal_no bigint, hash bytea)
+create function ledger.link_all(head bytea, contents text[])
+returns bytea[]
 language plpgsql
 immutable
 set search_path = ''
 as $$
-#variable_conflict use_column
 declare
-    one record;
+    content text;
+    hashes bytea[] := '{}'::bytea[];
 begin
-    for one in
-        select c.journal_no, c.head, c.content
-        from unnest(journal_nos, heads, contents) as c (journal_no, head, content)
-    loop
+    foreach content in array contents loop
         -- As ledger.link, without the call.
-        hash := sha256(coalesce(one.head, hash) || convert_to(one.content, 'utf8'));
-        journal_no := one.journal_no;
-        return next;
+        head := sha256(head || convert_to(content, 'utf8'));
+        hashes := hashes || head;
     end loop;
+    return hashes;
 end
 $$;
-comment on function ledger.link_all is
-'The hashes of a batch, one chain after the other, each in its order; heads holds what the first of each chain is linked to, and null for the others.';
+comment on function ledger.link_all is 'The hashes of journals that follow one another, the first of them linked to head.';
 
 create function ledger.journal_content(journal ledger.journals, lines text)
 returns text

@@ -33,6 +33,7 @@ language plpgsql
 volatile
 security definer -- callers may not write the books
 set search_path = ''
+set work_mem = '64MB' -- thousands of events, which would go to disk between the steps
 as $$
 #variable_conflict use_column
 declare
