@@ -13168,29 +13168,25 @@ end
 $$;
 comment on function ledger.link is 'The hash of a journal: SHA-256 of the hash before it and of its own content.';
 
-create function ledger.link_all(journal_nos bigint[], heads bytea[], contents text[])
-returns table (journal_no bigint, hash bytea)
+create function ledger.link_all(head bytea, contents text[])
+returns bytea[]
 language plpgsql
 immutable
 set search_path = ''
 as $$
-#variable_conflict use_column
 declare
-    one record;
+    content text;
+    hashes bytea[] := '{}'::bytea[];
 begin
-    for one in
-        select c.journal_no, c.head, c.content
-        from unnest(journal_nos, heads, contents) as c (journal_no, head, content)
-    loop
+    foreach content in array contents loop
         -- As ledger.link, without the call.
-        hash := sha256(coalesce(one.head, hash) || convert_to(one.content, 'utf8'));
-        journal_no := one.journal_no;
-        return next;
+        head := sha256(head || convert_to(content, 'utf8'));
+        hashes := hashes || head;
     end loop;
+    return hashes;
 end
 $$;
-comment on function ledger.link_all is
-'The hashes of a batch, one chain after the other, each in its order; heads holds what the first of each chain is linked to, and null for the others.';
+comment on function ledger.link_all is 'The hashes of journals that follow one another, the first of them linked to head.';
 
 create function ledger.journal_content(journal ledger.journals, lines text)
 returns text
@@ -13252,6 +13248,7 @@ language plpgsql
 volatile
 security definer -- callers may not write the books
 set search_path = ''
+set work_mem = '64MB' -- thousands of events, which would go to disk between the steps
 as $$
 #variable_conflict use_column
 declare
@@ -14337,7 +14334,6 @@ set timezone = 'UTC'
 set datestyle = 'ISO'
 set plan_cache_mode = 'auto' -- and what is chosen below ends with the function
 set jit = off -- joins of sets without statistics look expensive, and compiling the plan is
-set work_mem = '64MB' -- the words of thousands of journals, which would go to disk between the steps
 as $$
 #variable_conflict use_column
 declare
@@ -14346,7 +14342,13 @@ declare
 begin
     perform ledger.choose_plans(cardinality(bookings));
     for crossed in
-        with charted as materialized (
+        with chains as materialized (
+            select
+                row_number() over (order by c.tenant_id, c.environment) as chain_no, c.tenant_id, c.environment,
+                c.head_number, c.head_hash, greatest(moment, c.posted_at) as posted_at
+            from ledger.chains as c
+            where (c.tenant_id, c.environment) in (select k.tenant_id, k.environment from unnest(kinds) as k)
+        ), charted as materialized (
             -- Once per kind: its chain, and the words that all its journals begin with.
             select
                 k.*, coalesce(k.fx_currency, k.currency) as fee_currency,
@@ -14354,11 +14356,10 @@ begin
                     E'\n', 'stalela.journal.v1', k.tenant_id, k.environment, k.event_type, k.period_id, k.rules_version,
                     k.memo
                 ) as head,
-                row_number() over () as kind_no, dense_rank() over (order by k.tenant_id, k.environment) as chain_no,
-                c.head_hash, c.head_number, greatest(moment, c.posted_at) as posted_at
+                row_number() over () as kind_no, c.chain_no, c.head_number, c.posted_at, c.posted_at || E'\n' as posted
             from unnest(kinds) as k
             -- Outer joins that always match: the planner then expects what is there, not one row.
-            left join ledger.chains as c on c.tenant_id = k.tenant_id and c.environment = k.environment
+            left join chains as c on c.tenant_id = k.tenant_id and c.environment = k.environment
         ), legged as materialized (
             select
                 k.kind_no, k.chain_no, l.*,
@@ -14431,23 +14432,31 @@ begin
                 b.journal_no, b.journal_id, b.journal_key, k.tenant_id, k.environment, k.head_number + n.place as number,
                 b.event_id, k.event_type, b.transfer_id, b.occurred_at, k.posted_at, k.period_id, k.rules_version,
                 b.related_journal_id, n.is_memo, k.memo || b.memo as words,
-                case n.place when 1 then k.head_hash end as head_hash,
+                n.chain_no, n.place,
                 -- As ledger.journal_content, with which verification compares every word of this.
                 k.head || b.memo || E'\n' || (k.head_number + n.place) || E'\n' || b.journal_id || E'\n'
                 || b.journal_key || E'\n' || coalesce(b.event_id, '') || E'\n' || coalesce(b.transfer_id, '') || E'\n'
-                || b.occurred_at || E'\n' || k.posted_at || E'\n' || coalesce(b.related_journal_id, '') || E'\n'
+                || b.occurred_at || E'\n' || k.posted || coalesce(b.related_journal_id, '') || E'\n'
                 || n.is_memo::text || E'\n' || n.lines as content
             from booked as b
             inner join numbered as n on n.journal_no = b.journal_no
             left join charted as k on k.kind_no = b.kind_no
+        ), linked as materialized (
+            select c.*, ledger.link_all(c.head_hash, o.contents) as hashes
+            from (
+                select o.chain_no, array_agg(o.content) as contents
+                from (select t.chain_no, t.content from told as t order by t.chain_no, t.place) as o
+                group by o.chain_no
+            ) as o
+            inner join chains as c on c.chain_no = o.chain_no
         ), chained as (
             select t.*, h.hash
-            from (
-                select array_agg(o.journal_no) as numbers, array_agg(o.head_hash) as heads, array_agg(o.content) as contents
-                from (select t.journal_no, t.head_hash, t.content from told as t order by t.journal_no) as o
-            ) as a
-            cross join lateral ledger.link_all(a.numbers, a.heads, a.contents) as h
-            inner join told as t on t.journal_no = h.journal_no
+            from told as t
+            left join (
+                select l.chain_no, u.hash, u.place
+                from linked as l
+                cross join lateral unnest(l.hashes) with ordinality as u (hash, place)
+            ) as h on h.chain_no = t.chain_no and h.place = t.place
         ), journals_written as (
             insert into ledger.journals (
                 journal_no, journal_id, journal_key, tenant_id, environment, number, event_id, event_type, transfer_id,
@@ -14459,16 +14468,13 @@ begin
                 c.words, c.hash
             from chained as c
             order by c.journal_no
-            returning tenant_id, environment, number, hash, posted_at
-        ), linked as (
+        ), chains_written as (
             update ledger.chains as c
-            set head_number = w.number, head_hash = w.hash, posted_at = w.posted_at
-            from (
-                select distinct on (w.tenant_id, w.environment) w.*
-                from journals_written as w
-                order by w.tenant_id, w.environment, w.number desc
-            ) as w
-            where c.tenant_id = w.tenant_id and c.environment = w.environment
+            set
+                head_number = l.head_number + cardinality(l.hashes), head_hash = l.hashes[cardinality(l.hashes)],
+                posted_at = l.posted_at
+            from linked as l
+            where c.tenant_id = l.tenant_id and c.environment = l.environment
         ), held as (
             insert into ledger.holds (
                 transfer_id, tenant_id, environment, rail, currency, amount_minor, placed_at, expires_at
