@@ -193,20 +193,44 @@ async def desk(fdms: Simulator, authority: Fdms) -> Desk:
 async def new_desk(fdms: Simulator, authority: Fdms, **facts: Any) -> Desk:
     number = next(_devices)
     fdms.sell(number, **facts)
-    given = {"device_id": str(number), "serial_no": f"SN{number}", "activation_key": "12AXC178"}
-    made = await authority.register(given, OUTLET, "sandbox")
-    return Desk(
-        authority,
-        Device(
-            device_id=str(number),
-            outlet_id="out_1",
-            jurisdiction="ZW",
-            environment="sandbox",
-            outlet=OUTLET,
-            credentials=made.credentials,
-            state=json.loads(json.dumps(made.state)),
-        ),
+    unknown = Device(
+        device_id=str(number),
+        outlet_id="out_1",
+        jurisdiction="ZW",
+        environment="sandbox",
+        outlet=OUTLET,
+        credentials=b"",
+        state={},
     )
+    return Desk(authority, await registered(authority, unknown))
+
+
+async def registered(authority: Fdms, device: Device) -> Device:
+    """What was known of the device stays, unless the registration knows better."""
+    number = device.device_id
+    given = {"device_id": number, "serial_no": f"SN{number}", "activation_key": "12AXC178"}
+    made = await authority.register(given, OUTLET, "sandbox")
+    state = json.loads(json.dumps({**device.state, **made.state}))
+    return replace(device, credentials=made.credentials, state=state)
+
+
+async def retire(desk: Desk) -> Device:
+    """The device as we know it when its first day is over."""
+    await desk.deliver(desk.sale())
+    await desk.close()
+    return desk.device
+
+
+async def used_elsewhere(desk: Desk) -> None:
+    """A day of another system, of which our side hears nothing."""
+    await desk.deliver(desk.sale())
+    await desk.close()
+
+
+def a_minute_later(document: SealedDocument) -> SealedDocument:
+    """After receipts of which we do not know when they were made."""
+    moment = datetime.fromisoformat(document.sealed_at) + timedelta(minutes=1)
+    return replace(document, sealed_at=f"{moment:%Y-%m-%dT%H:%M:%SZ}")
 
 
 def at_authority(fdms: Simulator, desk: Desk) -> Json:
@@ -235,6 +259,32 @@ async def test_certificate_is_kept_when_fdms_fails_right_after_it(
     desk = await new_desk(fdms, authority)
 
     assert (await desk.deliver(desk.sale())).authority_number == "1"
+    assert await closes(fdms, desk)
+
+
+async def test_device_that_comes_back_goes_on_where_fdms_is(fdms: Simulator, desk: Desk) -> None:
+    retired = await retire(desk)
+    await used_elsewhere(desk)
+
+    desk.device = await registered(desk.authority, retired)
+
+    assert (await desk.deliver(a_minute_later(desk.sale()))).authority_number == "3"
+    assert await closes(fdms, desk)
+
+
+@pytest.mark.parametrize("call", ["GetConfig", "GetStatus"])
+async def test_device_that_comes_back_while_fdms_fails_waits_for_its_numbers(
+    fdms: Simulator, desk: Desk, call: str
+) -> None:
+    retired = await retire(desk)
+    await used_elsewhere(desk)
+    fdms.arm("down", call, times=2)
+
+    desk.device = await registered(desk.authority, retired)
+
+    with pytest.raises(NotNow):
+        await desk.attempt(desk.sale())
+    assert (await desk.deliver(a_minute_later(desk.sale()))).authority_number == "3"
     assert await closes(fdms, desk)
 
 

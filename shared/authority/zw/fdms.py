@@ -94,7 +94,7 @@ class Fdms:
         self, document: SealedDocument, device: Device, journal: Journal
     ) -> Acceptance:
         identity = Identity.open(device.credentials)
-        if "known" not in device.state:
+        if device.state.get("known") is None:
             learned = await _learned(identity, self._gateways[device.environment], journal)
             await journal.note({}, learned)
             device = replace(device, state={**device.state, **learned})
@@ -212,8 +212,9 @@ class Fdms:
         try:
             state = await _learned(identity, gateway)
         except NotAccepted:
-            # The certificate must not be lost, for the activation key may be good no more.
-            state = {}
+            # The certificate must not be lost, for the activation key may be good no more. The
+            # first document asks again: what we knew when the device was retired may be too old.
+            state = {"known": None}
         return Registration(
             authority_ref=str(facts.device_id),
             credentials=identity.seal(),

@@ -38,12 +38,17 @@ class Book:
 
     @classmethod
     def read(cls, state: Mapping[str, Any]) -> Self:
-        """Our own book; before the first document, what FDMS said at the registration."""
-        kept = state.get("book") or {**state["known"], "last_date": "", "day": None}
+        """Our own book; between days, what FDMS said at the registration where that is ahead.
+
+        While a device was retired here, another system may have used it.
+        """
+        known = state["known"]
+        kept = state.get("book") or {**known, "last_date": "", "day": None}
         day = kept["day"]
+        ahead = known if known and day is None else kept
         return cls(
-            int(kept["last_global_no"]),
-            int(kept["last_day_no"]),
+            max(int(kept["last_global_no"]), int(ahead["last_global_no"])),
+            max(int(kept["last_day_no"]), int(ahead["last_day_no"])),
             str(kept["last_date"]),
             Day(**{**day, "counters": read_counters(day["counters"])}) if day else None,
         )
