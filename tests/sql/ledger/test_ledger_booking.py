@@ -3,6 +3,7 @@
 # ruff: noqa: S608 -- statements are put together from constants of this file
 
 import re
+from dataclasses import replace
 
 import psycopg
 import pytest
@@ -319,6 +320,20 @@ def test_spoilt_events_among_many_cost_the_others_nothing(ledger: Ledger) -> Non
     assert ledger.balances() == {"SETTLEMENT:mpesa": 39_600, "MERCHANT:me": -39_600}
     assert len(ledger.journals()) == 1 + 297 + 1
     assert ledger.verify() == {"verified": 299, "bad": None}
+
+
+def test_what_stands_before_a_spoilt_event_of_its_transfer_is_booked(ledger: Ledger) -> None:
+    paid = ledger.event()
+    ledger.book(paid)
+    returned = ledger.event("returned", paid.transfer_id)
+    # Later in the stream, and yet it goes first: money is booked before what undoes it.
+    spoilt = replace(ledger.event(transfer_id=paid.transfer_id, rail="no such"), seq=6)
+
+    refused = ledger.book(returned, spoilt)
+
+    assert [is_final for _, is_final in refused] == [True]
+    assert ledger.balances() == {}
+    assert [row["event_id"] for row in ledger.journals()] == [paid.event_id, returned.event_id]
 
 
 def test_a_spoilt_batch_is_booked_in_a_few_parts(ledger: Ledger, books: Books) -> None:
