@@ -5,7 +5,7 @@ rates, prices and quantities are decimal strings; a JSON number for one of them 
 """
 
 from datetime import UTC, datetime
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import (
     AfterValidator,
@@ -211,43 +211,41 @@ class Order(_Part):
     ] = {}
 
 
+def _describe(schema: dict[str, Any]) -> None:
+    # An example of a fixed day would be refused a year later: documents have a greatest age.
+    today = f"{datetime.now(UTC):%Y-%m-%dT00:00:00Z}"
+    example = {
+        "schema_version": "1.0",
+        "jurisdiction": "CD",
+        "merchant_tin": "308123456",
+        "outlet_id": "out_01kaj3vq1nfr5r3e2n9v4d8yzx",
+        "pos_terminal_id": "pos-02",
+        "cashier_id": "cashier-07",
+        "invoice_type": "sale",
+        "timestamp": today,
+        "tax_group_manifest_version": "CD-2026-01",
+        "price_mode": "exclusive",
+        "client": {"classification": "company", "name": "Acme Ltd", "tin": "123456789"},
+        "items": [
+            {
+                "line_no": 1,
+                "code": "CONS-001",
+                "description": "Consulting hours",
+                "kind": "service",
+                "quantity": "2",
+                "unit_price": "500.00",
+            }
+        ],
+        "totals": {"currency": "CDF"},
+        "payments": [{"method": "cash", "amount": "1160.00", "currency": "CDF"}],
+    }
+    schema["examples"] = [example]
+
+
 class Document(Order):
     """The whole invoice before the engine computed anything."""
 
-    model_config = ConfigDict(
-        extra="forbid",
-        strict=True,
-        frozen=True,
-        json_schema_extra={
-            "examples": [
-                {
-                    "schema_version": "1.0",
-                    "jurisdiction": "CD",
-                    "merchant_tin": "308123456",
-                    "outlet_id": "out_01kaj3vq1nfr5r3e2n9v4d8yzx",
-                    "pos_terminal_id": "pos-02",
-                    "cashier_id": "cashier-07",
-                    "invoice_type": "sale",
-                    "timestamp": "2026-02-17T04:00:00Z",
-                    "tax_group_manifest_version": "CD-2026-01",
-                    "price_mode": "exclusive",
-                    "client": {"classification": "company", "name": "Acme Ltd", "tin": "123456789"},
-                    "items": [
-                        {
-                            "line_no": 1,
-                            "code": "CONS-001",
-                            "description": "Consulting hours",
-                            "kind": "service",
-                            "quantity": "2",
-                            "unit_price": "500.00",
-                        }
-                    ],
-                    "totals": {"currency": "CDF"},
-                    "payments": [{"method": "cash", "amount": "1160.00", "currency": "CDF"}],
-                }
-            ]
-        },
-    )
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, json_schema_extra=_describe)
 
     timestamp: Instant
     payments: Annotated[list[Payment], Field(min_length=1, max_length=20)]

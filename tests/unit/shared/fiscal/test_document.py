@@ -1,4 +1,5 @@
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -62,3 +63,11 @@ def test_time_is_utc_in_whole_seconds(timestamp: str, invoice: Make) -> None:
 
 def test_notes_may_have_lines(invoice: Make) -> None:
     assert Document.model_validate(invoice(notes="one\ntwo")).notes == "one\ntwo"
+
+
+def test_example_is_of_a_day_on_which_it_can_be_sealed() -> None:
+    (example,) = Document.model_json_schema()["examples"]
+
+    age = datetime.now(UTC) - Document.model_validate(example).at
+
+    assert timedelta() <= age < timedelta(days=2)
