@@ -1,16 +1,17 @@
 """Serves /payouts: send money to a phone, see what became of it, ask what is there."""
 
-from typing import Annotated, Literal
+from typing import Annotated
 
 from fastapi import APIRouter, FastAPI, Path, Query, Request
 from fastapi.responses import Response
 
 from functions.payouts import models
 from functions.payouts.balances import Balances
+from shared.approving import Decision, decide
 from shared.config import Settings
 from shared.db import Database
 from shared.http.app import create_app
-from shared.http.caller import ApiCaller, Caller, UserCaller
+from shared.http.caller import ApiCaller, UserCaller
 from shared.http.idempotency import IdempotencyKey, body_hash
 from shared.http.problem import answers
 from shared.ids import pattern
@@ -145,7 +146,9 @@ async def approve_payout(
     request: Request,
 ) -> Response:
     """Send a payout that somebody else asked for. Audited with the reason."""
-    return await _decide(payout_id, body, key, caller, request, "approve")
+    decision = Decision(payout_id, "payout", "approve", body.reason, body_hash(body))
+    state = request.app.state
+    return (await decide(state.database, state.sender, decision, key, caller)).response()
 
 
 @router.post(
@@ -162,29 +165,6 @@ async def reject_payout(
     request: Request,
 ) -> Response:
     """Say no to a payout that somebody else asked for. Audited with the reason."""
-    return await _decide(payout_id, body, key, caller, request, "reject")
-
-
-async def _decide(
-    payout_id: str,
-    body: models.Decide,
-    key: str,
-    caller: Caller,
-    request: Request,
-    decision: Literal["approve", "reject"],
-) -> Response:
-    db: Database = request.app.state.database
-    begun = await db.call(
-        "payments.decide_approval",
-        {
-            "transfer_id": payout_id,
-            "idempotency_key": key,
-            "body_hash": body_hash(body),
-            "purpose": "payout",
-            "decision": decision,
-            "reason": body.reason,
-        },
-        caller,
-    )
-    sender: Sender = request.app.state.sender
-    return (await sender.send(begun, key, caller)).response()
+    decision = Decision(payout_id, "payout", "reject", body.reason, body_hash(body))
+    state = request.app.state
+    return (await decide(state.database, state.sender, decision, key, caller)).response()

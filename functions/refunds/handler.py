@@ -1,15 +1,16 @@
 """Serves /refunds: give back a payment, or part of it; see what became of it."""
 
-from typing import Annotated, Literal
+from typing import Annotated
 
 from fastapi import APIRouter, FastAPI, Path, Query, Request
 from fastapi.responses import Response
 
 from functions.refunds import models
+from shared.approving import Decision, decide
 from shared.config import Settings
 from shared.db import Database
 from shared.http.app import create_app
-from shared.http.caller import ApiCaller, Caller, UserCaller
+from shared.http.caller import ApiCaller, UserCaller
 from shared.http.idempotency import IdempotencyKey, body_hash
 from shared.http.problem import answers
 from shared.ids import pattern
@@ -105,7 +106,9 @@ async def approve_refund(
     request: Request,
 ) -> Response:
     """Send a refund that somebody else asked for. Audited with the reason."""
-    return await _decide(refund_id, body, key, caller, request, "approve")
+    decision = Decision(refund_id, "refund", "approve", body.reason, body_hash(body))
+    state = request.app.state
+    return (await decide(state.database, state.sender, decision, key, caller)).response()
 
 
 @router.post(
@@ -122,29 +125,6 @@ async def reject_refund(
     request: Request,
 ) -> Response:
     """Say no to a refund that somebody else asked for. Audited with the reason."""
-    return await _decide(refund_id, body, key, caller, request, "reject")
-
-
-async def _decide(
-    refund_id: str,
-    body: models.Decide,
-    key: str,
-    caller: Caller,
-    request: Request,
-    decision: Literal["approve", "reject"],
-) -> Response:
-    db: Database = request.app.state.database
-    begun = await db.call(
-        "payments.decide_approval",
-        {
-            "transfer_id": refund_id,
-            "idempotency_key": key,
-            "body_hash": body_hash(body),
-            "purpose": "refund",
-            "decision": decision,
-            "reason": body.reason,
-        },
-        caller,
-    )
-    sender: Sender = request.app.state.sender
-    return (await sender.send(begun, key, caller)).response()
+    decision = Decision(refund_id, "refund", "reject", body.reason, body_hash(body))
+    state = request.app.state
+    return (await decide(state.database, state.sender, decision, key, caller)).response()

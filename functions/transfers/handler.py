@@ -1,6 +1,6 @@
 """Serves /transfers: move money without an intent around it, and see every movement there was."""
 
-from typing import Annotated, Final, Literal
+from typing import Annotated, Final
 
 from fastapi import APIRouter, FastAPI, Path, Query, Request
 from fastapi.responses import Response
@@ -8,10 +8,11 @@ from fastapi.responses import Response
 from functions.transfers import models
 from functions.transfers.canonical import canonical
 from functions.transfers.deposits import Deposits
+from shared.approving import Decision, decide
 from shared.config import Settings
 from shared.db import Database
 from shared.http.app import create_app
-from shared.http.caller import ApiCaller, Caller, UserCaller
+from shared.http.caller import ApiCaller, UserCaller
 from shared.http.idempotency import IdempotencyKey, body_hash
 from shared.http.problem import answers
 from shared.ids import pattern
@@ -162,7 +163,9 @@ async def approve_transfer(
     request: Request,
 ) -> Response:
     """Send a transfer that somebody else asked for. Audited with the reason."""
-    return await _decide(transfer_id, body, key, caller, request, "approve")
+    decision = Decision(transfer_id, "direct", "approve", body.reason, body_hash(body))
+    state = request.app.state
+    return (await decide(state.database, state.sender, decision, key, caller)).response()
 
 
 @router.post(
@@ -179,7 +182,9 @@ async def reject_transfer(
     request: Request,
 ) -> Response:
     """Say no to a transfer that somebody else asked for. Audited with the reason."""
-    return await _decide(transfer_id, body, key, caller, request, "reject")
+    decision = Decision(transfer_id, "direct", "reject", body.reason, body_hash(body))
+    state = request.app.state
+    return (await decide(state.database, state.sender, decision, key, caller)).response()
 
 
 @router.post(
@@ -210,28 +215,3 @@ async def assign_deposit(
             caller,
         )
     ).response()
-
-
-async def _decide(
-    transfer_id: str,
-    body: models.Decide,
-    key: str,
-    caller: Caller,
-    request: Request,
-    decision: Literal["approve", "reject"],
-) -> Response:
-    db: Database = request.app.state.database
-    begun = await db.call(
-        "payments.decide_approval",
-        {
-            "transfer_id": transfer_id,
-            "idempotency_key": key,
-            "body_hash": body_hash(body),
-            "purpose": "direct",
-            "decision": decision,
-            "reason": body.reason,
-        },
-        caller,
-    )
-    sender: Sender = request.app.state.sender
-    return (await sender.send(begun, key, caller)).response()
