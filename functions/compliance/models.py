@@ -3,26 +3,24 @@
 (The reference's ALLOW, REVIEW and DENY; `hold` waits for a person.)
 """
 
-import re
-from datetime import date, datetime
+from datetime import datetime
 from typing import Annotated, Any, Final, Literal
 
 from pydantic import (
-    AfterValidator,
     BaseModel,
-    BeforeValidator,
     ConfigDict,
     Field,
     StringConstraints,
 )
 
+from shared.http.instants import Day
+from shared.http.texts import Storable
 from shared.ids import pattern
 
 Decision = Literal["clear", "hold", "deny"]
 Environment = Literal["sandbox", "production"]
 Direction = Literal["in", "out"]
 
-_DAY: Final = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}", re.ASCII)
 _PARTY_ID = "pty_01kaj3v7wvf4fr8mnp5sye2s6k"
 _TRANSFER_ID = "tr_01kaj3vq1nfr5r3e2n9v4d8yzx"
 _TENANT_ID = "tn_01kaj3v7wvf4fr8mnp5sye2s6k"
@@ -41,34 +39,20 @@ XML_BODY: Final[dict[str, Any]] = {
 }
 
 
-def _storable(text: str) -> str:
-    if "\0" in text:
-        raise ValueError("may not contain the NUL character")
-    return text
-
-
-def _written_out(value: object) -> object:
-    """Give `value` back. ValueError for a number, which pydantic would take for seconds."""
-    if isinstance(value, str) and _DAY.fullmatch(value):
-        return value
-    raise ValueError("must be a day such as 1990-05-17")
-
-
-_Storable = AfterValidator(_storable)
 Name = Annotated[
     str,
     StringConstraints(strip_whitespace=True, min_length=1, max_length=200),
-    _Storable,
+    Storable,
     Field(examples=["Wanjiru Kamau"]),
 ]
 Reason = Annotated[
     str,
     StringConstraints(strip_whitespace=True, min_length=3, max_length=500),
-    _Storable,
+    Storable,
 ]
 Country = Annotated[str, Field(pattern=r"^[A-Z]{2}$", examples=["KE"])]
-Document = Annotated[str, StringConstraints(min_length=3, max_length=64), _Storable]
-Birth = Annotated[date, BeforeValidator(_written_out), Field(strict=False, examples=["1990-05-17"])]
+Document = Annotated[str, StringConstraints(min_length=3, max_length=64), Storable]
+Birth = Annotated[Day, Field(examples=["1990-05-17"])]
 
 
 class _Body(BaseModel):
@@ -132,7 +116,7 @@ class RegisterParty(_Body):
     date_of_birth: Birth | None = None
     country: Country | None = None
     document: Annotated[Document | None, Field(examples=["A1234567"])] = None
-    reference: Annotated[str, StringConstraints(min_length=1, max_length=128), _Storable] | None = (
+    reference: Annotated[str, StringConstraints(min_length=1, max_length=128), Storable] | None = (
         None
     )
 
@@ -158,8 +142,8 @@ class Party(BaseModel):
 class ClearedEntry(_Body):
     """An entry that the party is not."""
 
-    source: Annotated[str, StringConstraints(min_length=1, max_length=20), _Storable]
-    ref: Annotated[str, StringConstraints(min_length=1, max_length=64), _Storable]
+    source: Annotated[str, StringConstraints(min_length=1, max_length=20), Storable]
+    ref: Annotated[str, StringConstraints(min_length=1, max_length=64), Storable]
 
 
 class ClearParty(_Body):

@@ -12,6 +12,7 @@ from shared.db import Database
 from shared.http.app import create_app
 from shared.http.caller import ApiCaller, InternalCaller, UserCaller
 from shared.http.idempotency import body_hash
+from shared.http.instants import Day
 from shared.http.problem import answers, problem_responses
 from shared.ids import pattern
 from shared.money import Money
@@ -145,8 +146,8 @@ async def get_calendar(
     calendar: CalendarName,
     caller: ApiCaller,
     request: Request,
-    from_day: Annotated[models.Day, Query(description="The first day.", examples=["2026-01-01"])],
-    to_day: Annotated[models.Day, Query(description="The last day.", examples=["2026-12-31"])],
+    from_day: Annotated[Day, Query(description="The first day.", examples=["2026-01-01"])],
+    to_day: Annotated[Day, Query(description="The last day.", examples=["2026-12-31"])],
 ) -> Response:
     """List the public holidays of a country between two days."""
     db: Database = request.app.state.database

@@ -1,21 +1,18 @@
 """The wire shapes of /directory."""
 
-import re
-from datetime import UTC, date, datetime
+from datetime import date, datetime
 from typing import Annotated, Any, Final, Literal
 
 from pydantic import (
-    AfterValidator,
-    AwareDatetime,
     BaseModel,
-    BeforeValidator,
     ConfigDict,
     Field,
     StringConstraints,
 )
 
-_DAY: Final = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}", re.ASCII)
-_DATE_AND_TIME: Final = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt ]", re.ASCII)
+from shared.http.instants import Instant
+from shared.http.texts import Storable
+
 _TRANSFER_ID = "tr_01kaj3vq1nfr5r3e2n9v4d8yzx"
 _CANDIDATE: Final[dict[str, Any]] = {
     "rail": "mpesa",
@@ -28,52 +25,17 @@ _CANDIDATE: Final[dict[str, Any]] = {
 }
 
 
-def storable(text: str) -> str:
-    """Give `text` back. ValueError for the one character that Postgres cannot keep."""
-    if "\0" in text:
-        raise ValueError("may not contain the NUL character")
-    return text
-
-
-_Storable = AfterValidator(storable)
 Dimension = Literal["cost", "speed", "reliability"]
-RailName = Annotated[str, StringConstraints(min_length=1, max_length=32), _Storable]
+RailName = Annotated[str, StringConstraints(min_length=1, max_length=32), Storable]
 AliasType = Annotated[
-    str, StringConstraints(min_length=1, max_length=20), _Storable, Field(examples=["msisdn"])
+    str, StringConstraints(min_length=1, max_length=20), Storable, Field(examples=["msisdn"])
 ]
 Alias = Annotated[
     str,
     StringConstraints(min_length=1, max_length=64),
-    _Storable,
+    Storable,
     Field(examples=["+254712345678"]),
 ]
-
-
-def _spelled_out(value: object) -> object:
-    """Give `value` back. ValueError for a number, which pydantic would take for seconds."""
-    if isinstance(value, str) and _DATE_AND_TIME.match(value):
-        return value
-    raise ValueError("must be a time such as 2026-11-21T07:10:00Z")
-
-
-def _in_utc(at: datetime) -> datetime:
-    """Give `at` in UTC. ValueError when that is no date any more: Postgres would not read it."""
-    try:
-        return at.astimezone(UTC)
-    except OverflowError:
-        raise ValueError("is out of range") from None
-
-
-def _a_day(value: object) -> object:
-    if isinstance(value, str) and _DAY.fullmatch(value):
-        return value
-    raise ValueError("must be a day such as 2026-12-12")
-
-
-Instant = Annotated[
-    AwareDatetime, BeforeValidator(_spelled_out), AfterValidator(_in_utc), Field(strict=False)
-]
-Day = Annotated[date, BeforeValidator(_a_day)]
 
 
 class _Body(BaseModel):
@@ -158,7 +120,7 @@ class RankRoutes(_Body):
 
     intent: Literal["PULL", "PUSH"]
     amount: Annotated[str, StringConstraints(max_length=32)]
-    currency: Annotated[str, StringConstraints(max_length=8), _Storable]
+    currency: Annotated[str, StringConstraints(max_length=8), Storable]
     rail_hints: Annotated[list[RailName], Field(max_length=3)] = []
     alias_type: AliasType | None = None
     alias: Alias | None = None
@@ -237,7 +199,7 @@ class Entry(_Body):
 
     alias_type: AliasType
     alias: Alias
-    institution_id: Annotated[str, StringConstraints(min_length=2, max_length=40), _Storable]
+    institution_id: Annotated[str, StringConstraints(min_length=2, max_length=40), Storable]
     rail: RailName | None = None
 
 
@@ -265,7 +227,7 @@ class Publish(_Body):
     )
 
     source: Annotated[
-        str, StringConstraints(strip_whitespace=True, min_length=3, max_length=200), _Storable
+        str, StringConstraints(strip_whitespace=True, min_length=3, max_length=200), Storable
     ]
     effective_from: Instant | None = None
     entries: Annotated[list[Entry], Field(min_length=1, max_length=500)]

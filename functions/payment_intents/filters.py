@@ -6,15 +6,14 @@ from typing import Annotated, Any, Final, Literal
 
 from fastapi import Query
 from pydantic import (
-    AfterValidator,
     BaseModel,
     ConfigDict,
     Field,
 )
 
-from functions.payment_intents.models import storable
 from shared.errors import FieldNotSupported, InvalidParameter, InvalidRequest
 from shared.http.instants import Instant
+from shared.http.texts import Storable, storable
 from shared.money import Money
 
 _METADATA = re.compile(r"metadata\[([^\[\]\0]{1,40})\]")
@@ -37,7 +36,7 @@ class Filters(BaseModel):
     ] = None
     status: Annotated[Status | None, Field(description="Only intents in this state.")] = None
     currency: Annotated[
-        Annotated[str, Field(max_length=8), AfterValidator(storable)] | None,
+        Annotated[str, Field(max_length=8), Storable] | None,
         Field(description="Only intents in this currency.", examples=["KES"]),
     ] = None
     created_after: Annotated[Instant | None, Field(description="Created at or after this.")] = None

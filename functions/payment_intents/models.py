@@ -4,7 +4,6 @@ from datetime import datetime
 from typing import Annotated, Any, Literal
 
 from pydantic import (
-    AfterValidator,
     AnyUrl,
     BaseModel,
     ConfigDict,
@@ -17,6 +16,7 @@ from pydantic import (
 from functions.payment_intents import examples
 from shared.errors import PatchFieldNotAllowed
 from shared.fiscal.document import Order
+from shared.http.texts import Metadata, MetadataKey, MetadataValue, Storable
 
 _FIXED = (
     "amount",
@@ -29,20 +29,9 @@ _FIXED = (
 )
 
 
-def storable(text: str) -> str:
-    """Give `text` back. ValueError for the one character that Postgres cannot keep."""
-    if "\0" in text:
-        raise ValueError("may not contain the NUL character")
-    return text
-
-
-_Storable = AfterValidator(storable)
-MetadataKey = Annotated[str, StringConstraints(min_length=1, max_length=40), _Storable]
-MetadataValue = Annotated[str, StringConstraints(max_length=500), _Storable]
-Metadata = Annotated[dict[MetadataKey, MetadataValue], Field(max_length=50)]
 Amount = Annotated[str, Field(examples=["100.00"], max_length=32)]
 Currency = Annotated[str, Field(examples=["KES"], max_length=8)]
-Description = Annotated[str, StringConstraints(strip_whitespace=True, max_length=500), _Storable]
+Description = Annotated[str, StringConstraints(strip_whitespace=True, max_length=500), Storable]
 # The payer's browser is sent there: nothing but a page, so no javascript: and no file.
 ReturnUrl = Annotated[
     AnyUrl,
@@ -58,10 +47,10 @@ class _Body(BaseModel):
 class Customer(_Body):
     """Who pays, as the merchant knows them. Personal values are stored sealed and shown masked."""
 
-    reference: Annotated[str, StringConstraints(max_length=128), _Storable] | None = None
-    name: Annotated[str, StringConstraints(max_length=200), _Storable] | None = None
+    reference: Annotated[str, StringConstraints(max_length=128), Storable] | None = None
+    name: Annotated[str, StringConstraints(max_length=200), Storable] | None = None
     email: (
-        Annotated[str, StringConstraints(max_length=254, pattern=r"^[^@\s]+@[^@\s]+$"), _Storable]
+        Annotated[str, StringConstraints(max_length=254, pattern=r"^[^@\s]+@[^@\s]+$"), Storable]
         | None
     ) = None
     language: Annotated[

@@ -3,7 +3,9 @@
 from datetime import datetime
 from typing import Annotated, Any, Final, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+
+from shared.http.texts import Metadata, Reason, Storable
 
 PAYOUT_ID: Final = "tr_01kaj5d4e9g1z0xys5q7r8t9v0"
 
@@ -57,23 +59,11 @@ REJECTED: Final = WAITING | {
 }
 
 
-def storable(text: str) -> str:
-    """Give `text` back. ValueError for the one character that Postgres cannot keep."""
-    if "\0" in text:
-        raise ValueError("may not contain the NUL character")
-    return text
-
-
-_Storable = AfterValidator(storable)
-MetadataKey = Annotated[str, StringConstraints(min_length=1, max_length=40), _Storable]
-MetadataValue = Annotated[str, StringConstraints(max_length=500), _Storable]
-
-
 Description = Annotated[
-    str, StringConstraints(strip_whitespace=True, min_length=1, max_length=100), _Storable
+    str, StringConstraints(strip_whitespace=True, min_length=1, max_length=100), Storable
 ]
 ExternalRef = Annotated[
-    str, StringConstraints(strip_whitespace=True, min_length=1, max_length=128), _Storable
+    str, StringConstraints(strip_whitespace=True, min_length=1, max_length=128), Storable
 ]
 
 
@@ -91,7 +81,7 @@ class Destination(BaseModel):
         Annotated[
             str,
             StringConstraints(strip_whitespace=True, min_length=1, max_length=200),
-            _Storable,
+            Storable,
         ]
         | None
     ) = None
@@ -122,7 +112,7 @@ class CreatePayout(BaseModel):
     destination: Destination
     description: Description | None = None
     external_ref: ExternalRef | None = None
-    metadata: Annotated[dict[MetadataKey, MetadataValue], Field(max_length=50)] = {}
+    metadata: Metadata = {}
 
 
 class Decide(BaseModel):
@@ -130,12 +120,7 @@ class Decide(BaseModel):
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
-    reason: Annotated[
-        str,
-        StringConstraints(strip_whitespace=True, min_length=3, max_length=500),
-        _Storable,
-        Field(examples=["Invoice 12 seen"]),
-    ]
+    reason: Annotated[Reason, Field(examples=["Invoice 12 seen"])]
 
 
 class Failure(BaseModel):

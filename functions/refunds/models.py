@@ -4,14 +4,13 @@ from datetime import datetime
 from typing import Annotated, Any, Final, Literal
 
 from pydantic import (
-    AfterValidator,
     BaseModel,
     ConfigDict,
     Field,
-    StringConstraints,
     model_validator,
 )
 
+from shared.http.texts import Metadata, Reason
 from shared.ids import pattern
 
 REFUND_ID: Final = "tr_01kaj4b2c7e9x8vwq3m5n6p7r8"
@@ -56,18 +55,6 @@ REJECTED: Final = WAITING | {
 }
 
 
-def storable(text: str) -> str:
-    """Give `text` back. ValueError for the one character that Postgres cannot keep."""
-    if "\0" in text:
-        raise ValueError("may not contain the NUL character")
-    return text
-
-
-_Storable = AfterValidator(storable)
-MetadataKey = Annotated[str, StringConstraints(min_length=1, max_length=40), _Storable]
-MetadataValue = Annotated[str, StringConstraints(max_length=500), _Storable]
-
-
 class CreateRefund(BaseModel):
     """What goes back: of a payment intent, or of one transfer; all that is left unless told."""
 
@@ -91,17 +78,12 @@ class CreateRefund(BaseModel):
     transfer: Annotated[str, Field(pattern=pattern("tr"))] | None = None
     amount: Annotated[str, Field(max_length=32)] | None = None
     currency: Annotated[str, Field(max_length=8)] | None = None
-    reason: (
-        Annotated[
-            str, StringConstraints(strip_whitespace=True, min_length=3, max_length=500), _Storable
-        ]
-        | None
-    ) = None
+    reason: Reason | None = None
     method: Annotated[
         Literal["reversal", "payout"] | None,
         Field(description="How; by default a reversal where the rail allows it, else a payout."),
     ] = None
-    metadata: Annotated[dict[MetadataKey, MetadataValue], Field(max_length=50)] = {}
+    metadata: Metadata = {}
 
     @model_validator(mode="after")
     def _one_payment_and_whole_money(self) -> "CreateRefund":
@@ -117,12 +99,7 @@ class Decide(BaseModel):
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
-    reason: Annotated[
-        str,
-        StringConstraints(strip_whitespace=True, min_length=3, max_length=500),
-        _Storable,
-        Field(examples=["Seen the returned goods"]),
-    ]
+    reason: Annotated[Reason, Field(examples=["Seen the returned goods"])]
 
 
 class Failure(BaseModel):

@@ -1,14 +1,10 @@
 """The wire shapes of /transfers. Money is a decimal string beside its currency."""
 
-import re
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Annotated, Any, Final, Literal
 
 from pydantic import (
-    AfterValidator,
-    AwareDatetime,
     BaseModel,
-    BeforeValidator,
     ConfigDict,
     Field,
     StringConstraints,
@@ -16,6 +12,8 @@ from pydantic import (
 )
 
 from shared.errors import InvalidRequest
+from shared.http.instants import Instant
+from shared.http.texts import Metadata, Reason, Storable
 from shared.ids import pattern
 
 TRANSFER_ID: Final = "tr_01kaj6f6g1h3j2az0v7s9w0x2y"
@@ -107,42 +105,13 @@ DEPOSIT: Final = SETTLED | {
     "body_hash": None,
 }
 
-_DATE_AND_TIME = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt ]", re.ASCII)
 
 Intent = Literal["AUTH", "CAPTURE", "PUSH", "PULL"]
 State = Literal["INITIATED", "SUBMITTED", "ACCEPTED", "SETTLED", "RETURNED", "FAILED"]
 
 
-def storable(text: str) -> str:
-    """Give `text` back. ValueError for the one character that Postgres cannot keep."""
-    if "\0" in text:
-        raise ValueError("may not contain the NUL character")
-    return text
-
-
-_Storable = AfterValidator(storable)
-MetadataKey = Annotated[str, StringConstraints(min_length=1, max_length=40), _Storable]
-MetadataValue = Annotated[str, StringConstraints(max_length=500), _Storable]
 # An empty string says as much as none: the canonical form drops it.
-Reference = Annotated[str, StringConstraints(strip_whitespace=True, max_length=128), _Storable]
-
-
-def _in_utc(at: datetime) -> datetime:
-    """Give `at` in UTC. ValueError when that is no date any more: Postgres would not read it."""
-    try:
-        return at.astimezone(UTC)
-    except OverflowError:
-        raise ValueError("is out of range") from None
-
-
-def _spelled_out(text: object) -> object:
-    """Give `text` back. ValueError for a bare number, which pydantic would take for an epoch."""
-    if isinstance(text, str) and not _DATE_AND_TIME.match(text):
-        raise ValueError("must be a time such as 2026-11-21T07:10:00Z")
-    return text
-
-
-Instant = Annotated[AwareDatetime, BeforeValidator(_spelled_out), AfterValidator(_in_utc)]
+Reference = Annotated[str, StringConstraints(strip_whitespace=True, max_length=128), Storable]
 
 
 class Party(BaseModel):
@@ -160,16 +129,16 @@ class Party(BaseModel):
     id: Annotated[
         str,
         StringConstraints(strip_whitespace=True, min_length=1, max_length=64),
-        _Storable,
+        Storable,
         Field(examples=["0712 345 678"]),
     ]
     provider: Annotated[str, Field(max_length=32, examples=["mpesa"])] | None = None
     name: (
-        Annotated[str, StringConstraints(strip_whitespace=True, max_length=200), _Storable] | None
+        Annotated[str, StringConstraints(strip_whitespace=True, max_length=200), Storable] | None
     ) = None
 
 
-RailName = Annotated[str, StringConstraints(min_length=1, max_length=32), _Storable]
+RailName = Annotated[str, StringConstraints(min_length=1, max_length=32), Storable]
 
 
 class RoutingPolicy(BaseModel):
@@ -229,9 +198,9 @@ class CreateTransfer(BaseModel):
     external_ref: Reference | None = None
     end_user_ref: Reference | None = None
     description: (
-        Annotated[str, StringConstraints(strip_whitespace=True, max_length=500), _Storable] | None
+        Annotated[str, StringConstraints(strip_whitespace=True, max_length=500), Storable] | None
     ) = None
-    metadata: Annotated[dict[MetadataKey, MetadataValue], Field(max_length=50)] = {}
+    metadata: Metadata = {}
 
     @model_validator(mode="after")
     def _who_and_in_what(self) -> "CreateTransfer":
@@ -375,7 +344,7 @@ class TransferFilters(BaseModel):
     state: Annotated[list[State] | None, Field(description="Only transfers in this state.")] = None
     intent: Annotated[list[Intent] | None, Field(description="Only transfers like this.")] = None
     rail: Annotated[
-        list[Annotated[str, StringConstraints(max_length=32), _Storable]] | None,
+        list[Annotated[str, StringConstraints(max_length=32), Storable]] | None,
         Field(description="Only transfers on this rail."),
     ] = None
     payment_intent: Annotated[
@@ -414,12 +383,7 @@ class Decide(BaseModel):
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
-    reason: Annotated[
-        str,
-        StringConstraints(strip_whitespace=True, min_length=3, max_length=500),
-        _Storable,
-        Field(examples=["Invoice 12 seen"]),
-    ]
+    reason: Annotated[Reason, Field(examples=["Invoice 12 seen"])]
 
 
 class Assign(BaseModel):
@@ -431,10 +395,7 @@ class Assign(BaseModel):
         str, Field(pattern=pattern("pi"), examples=["pi_01kaj3v7wvf4fr8mnp5sye2s6k"])
     ]
     reason: Annotated[
-        str,
-        StringConstraints(strip_whitespace=True, min_length=3, max_length=500),
-        _Storable,
-        Field(examples=["The payer called: order 20418, wrong account number"]),
+        Reason, Field(examples=["The payer called: order 20418, wrong account number"])
     ]
 
 

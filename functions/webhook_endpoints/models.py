@@ -4,7 +4,6 @@ from datetime import datetime
 from typing import Annotated, Literal
 
 from pydantic import (
-    AfterValidator,
     BaseModel,
     ConfigDict,
     Field,
@@ -13,6 +12,7 @@ from pydantic import (
 )
 
 from shared.http.instants import Instant
+from shared.http.texts import Storable
 
 ENDPOINT_ID = "whe_01kaj3v7wvf4fr8mnp5sye2s6k"
 EVENT_ID = "evt_01kaj3vxhbfeasgnw4k6x1c2pd"
@@ -27,12 +27,6 @@ _PAYLOAD = (
 
 
 DeliveryStatus = Literal["pending", "delivered", "failed", "missed"]
-
-
-def _storable(text: str) -> str:
-    if "\0" in text:
-        raise ValueError("may not contain the NUL character")
-    return text
 
 
 Url = Annotated[
@@ -50,7 +44,7 @@ EventFilters = Annotated[
 Description = Annotated[
     str,
     StringConstraints(strip_whitespace=True, max_length=500),
-    AfterValidator(_storable),
+    Storable,
     Field(examples=["Order system"]),
 ]
 
