@@ -1,7 +1,5 @@
 """A simulator of its own for a test, and how a test speaks to it."""
 
-import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -10,10 +8,8 @@ from typing import Any
 
 import httpx
 
-from scripts.stack.daraja.testing import PATIENCE_S, free_port, until
+from scripts.stack.simulators import client_of, process_of
 from shared.authority import exact_json
-
-ROOT = Path(__file__).parents[3]
 
 
 @dataclass
@@ -47,26 +43,5 @@ class TaxOffice:
 @contextmanager
 def tax_office(state: Path) -> Iterator[TaxOffice]:
     """A simulator process on a free port, ready to serve; stopped when the block ends."""
-    port = free_port()
-    command = [sys.executable, "-W", "error", "-m", "scripts.stack.etims"]
-    command += ["--port", str(port), "--state", str(state)]
-    url = f"http://127.0.0.1:{port}"
-    state.mkdir(parents=True, exist_ok=True)
-    with (
-        (state / "log").open("ab") as said,
-        httpx.Client(base_url=url, timeout=15, trust_env=False) as client,
-    ):
-        process = subprocess.Popen(command, cwd=ROOT, stdout=said, stderr=said)
-        try:
-            until(lambda: _answers(client))
-            yield TaxOffice(client)
-        finally:
-            process.terminate()
-            process.wait(PATIENCE_S)
-
-
-def _answers(client: httpx.Client) -> str | bool:
-    try:
-        return client.get("/control/health").is_success and "yes"
-    except httpx.TransportError:
-        return False
+    with process_of("etims", state) as (port, _), client_of(f"http://127.0.0.1:{port}") as client:
+        yield TaxOffice(client)

@@ -1,8 +1,6 @@
 """A simulator of its own for a test, and how a test speaks to it."""
 
 import ssl
-import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -11,9 +9,9 @@ from typing import Any
 
 import httpx
 
-from scripts.stack.daraja.testing import PATIENCE_S, free_port, until
+from scripts.stack.daraja.testing import until
+from scripts.stack.simulators import client_of, process_of
 
-ROOT = Path(__file__).parents[3]
 Json = dict[str, Any]
 
 
@@ -59,32 +57,15 @@ class Fdms:
 def speaking(url: str, root_file: Path) -> Iterator[Fdms]:
     """To a simulator that runs already."""
     trust = ssl.create_default_context(cafile=str(root_file))
-    with httpx.Client(base_url=url, timeout=15, trust_env=False, verify=trust) as client:
+    with client_of(url, verify=trust) as client:
         yield Fdms(url, root_file, client)
 
 
 @contextmanager
 def gateway(state: Path) -> Iterator[Fdms]:
     """A simulator process on a free port, ready to serve; stopped when the block ends."""
-    port = free_port()
-    command = [sys.executable, "-W", "error", "-m", "scripts.stack.fdms"]
-    command += ["--port", str(port), "--state", str(state)]
-    state.mkdir(parents=True, exist_ok=True)
     root = state / "ca" / "root.pem"
-    with (state / "log").open("ab") as log:
-        process = subprocess.Popen(command, cwd=ROOT, stdout=log, stderr=log)
-        try:
-            until(lambda: root.exists() and "yes")
-            with speaking(f"https://127.0.0.1:{port}", root) as running:
-                until(lambda: _answers(running.http))
-                yield running
-        finally:
-            process.terminate()
-            process.wait(PATIENCE_S)
-
-
-def _answers(client: httpx.Client) -> str | bool:
-    try:
-        return client.get("/control/health").is_success and "yes"
-    except httpx.TransportError:
-        return False
+    with process_of("fdms", state) as (port, _):
+        until(lambda: root.exists() and "yes")
+        with speaking(f"https://127.0.0.1:{port}", root) as running:
+            yield running

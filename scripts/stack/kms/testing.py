@@ -12,7 +12,8 @@ from typing import Any
 
 import httpx
 
-from scripts.stack.daraja.testing import PATIENCE_S, free_port, until
+from scripts.stack.daraja.testing import PATIENCE_S, free_port
+from scripts.stack.simulators import client_of
 
 ROOT = Path(__file__).parents[3]
 ACCESS_KEY_ID = "LTAI5tStalelaTests"
@@ -69,19 +70,11 @@ def keeping_keys() -> Iterator[Kms]:
         "KMS_ACCESS_KEY_SECRET": ACCESS_KEY_SECRET,
     }
     url = f"http://127.0.0.1:{port}"
-    with httpx.Client(base_url=url, timeout=15, trust_env=False) as client:
-        process = subprocess.Popen(command, cwd=ROOT, env=environment)
-        try:
-            until(lambda: _answers(client))
-            yield Kms(url, client, process)
-        finally:
-            process.send_signal(signal.SIGCONT)
-            process.terminate()
-            process.wait(PATIENCE_S)
-
-
-def _answers(client: httpx.Client) -> str | bool:
+    process = subprocess.Popen(command, cwd=ROOT, env=environment)
     try:
-        return client.get("/control/health").is_success and "yes"
-    except httpx.TransportError:
-        return False
+        with client_of(url) as client:
+            yield Kms(url, client, process)
+    finally:
+        process.send_signal(signal.SIGCONT)
+        process.terminate()
+        process.wait(PATIENCE_S)

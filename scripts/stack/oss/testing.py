@@ -1,8 +1,5 @@
 """An endpoint of its own for a test, and how a test speaks to it."""
 
-import os
-import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -11,9 +8,8 @@ from typing import Any
 
 import httpx
 
-from scripts.stack.daraja.testing import PATIENCE_S, free_port, until
+from scripts.stack.simulators import client_of, process_of
 
-ROOT = Path(__file__).parents[3]
 KEY, SECRET = "LTAI5tLocalArchive", "the-secret-of-the-tests"  # invented
 TEN_YEARS = 3653
 
@@ -49,28 +45,9 @@ class Vaulted:
 @contextmanager
 def keeping(state: Path, days: int | None = TEN_YEARS) -> Iterator[Vaulted]:
     """An endpoint on a free port, ready to serve; stopped when the block ends."""
-    port = free_port()
-    command = [sys.executable, "-W", "error", "-m", "scripts.stack.oss"]
-    command += ["--port", str(port), "--state", str(state)]
-    command += ["--days", str(days)] if days is not None else []
-    environment = os.environ | {"OSS_ACCESS_KEY_ID": KEY, "OSS_ACCESS_KEY_SECRET": SECRET}
-    url = f"http://127.0.0.1:{port}"
-    state.mkdir(parents=True, exist_ok=True)
-    with (
-        (state / "log").open("ab") as log,
-        httpx.Client(base_url=url, timeout=15, trust_env=False) as client,
-    ):
-        process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=log, stderr=log)
-        try:
-            until(lambda: _answers(client))
+    lock = ("--days", str(days)) if days is not None else ()
+    account = {"OSS_ACCESS_KEY_ID": KEY, "OSS_ACCESS_KEY_SECRET": SECRET}
+    with process_of("oss", state, *lock, **account) as (port, _):
+        url = f"http://127.0.0.1:{port}"
+        with client_of(url) as client:
             yield Vaulted(url, client)
-        finally:
-            process.terminate()
-            process.wait(PATIENCE_S)
-
-
-def _answers(client: httpx.Client) -> str | bool:
-    try:
-        return client.get("/control/health").is_success and "yes"
-    except httpx.TransportError:
-        return False

@@ -1,8 +1,5 @@
 """A simulator of its own for a test, and how a test speaks to it."""
 
-import os
-import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -11,9 +8,9 @@ from typing import Any
 
 import httpx
 
-from scripts.stack.daraja.testing import PATIENCE_S, free_port, until
+from scripts.stack.daraja.testing import until
+from scripts.stack.simulators import client_of, process_of
 
-ROOT = Path(__file__).parents[3]
 API_KEY = "re_test_key"
 SECRET = "whsec_c2VjcmV0IG9mIHRoZSB0ZXN0cw=="  # noqa: S105  invented
 
@@ -58,27 +55,8 @@ class Post:
 @contextmanager
 def posting(state: Path, webhook_url: str = "") -> Iterator[Post]:
     """A simulator process on a free port, ready to serve; stopped when the block ends."""
-    port = free_port()
-    command = [sys.executable, "-W", "error", "-m", "scripts.stack.resend"]
-    command += ["--port", str(port), "--state", str(state), "--webhook", webhook_url]
-    environment = os.environ | {"RESEND_API_KEY": API_KEY, "RESEND_WEBHOOK_SECRET": SECRET}
-    url = f"http://127.0.0.1:{port}"
-    state.mkdir(parents=True, exist_ok=True)
-    with (
-        (state / "log").open("ab") as log,
-        httpx.Client(base_url=url, timeout=15, trust_env=False) as client,
-    ):
-        process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=log, stderr=log)
-        try:
-            until(lambda: _answers(client))
+    secrets = {"RESEND_API_KEY": API_KEY, "RESEND_WEBHOOK_SECRET": SECRET}
+    with process_of("resend", state, "--webhook", webhook_url, **secrets) as (port, _):
+        url = f"http://127.0.0.1:{port}"
+        with client_of(url) as client:
             yield Post(url, client)
-        finally:
-            process.terminate()
-            process.wait(PATIENCE_S)
-
-
-def _answers(client: httpx.Client) -> str | bool:
-    try:
-        return client.get("/control/health").is_success and "yes"
-    except httpx.TransportError:
-        return False
