@@ -41,6 +41,7 @@ from shared.rails.mpesa.rail import MpesaRail
 from shared.transport import Budgets, HttpTransport
 
 SPEED = 100
+APART_S = 100  # between two results: a second, so that they arrive in this order
 PAYER = "254712345678"  # no scenario ends in 78
 FIXTURE = Path(__file__).parents[1] / "fixtures/rails/mpesa_statement.csv"
 numbers = iter(range(10_000))
@@ -178,6 +179,7 @@ async def test_scenarios_31_and_32_fail_and_move_nothing(
 
 async def test_scenario_33_times_out_and_is_paid_nevertheless(shop: Shop) -> None:
     instruction = shop.payout("254712345633")
+    shop.simulator.settings(speed=5)  # seconds apart stay apart, on a busy machine too
 
     await shop.rail.submit(instruction)
     events = await shop.told(2)
@@ -361,18 +363,18 @@ GRID: dict[str, tuple[list[Fault], list[str], int]] = {
         1,
     ),
     "failed, then paid": (
-        [("contradiction", {"first": "2040", "then": "0"})],
+        [("contradiction", {"first": "2040", "then": "0", "gap_s": APART_S})],
         ["failed_final", "succeeded"],
         1,
     ),
     "paid, then failed": (
-        [("contradiction", {"first": "0", "then": "1"})],
+        [("contradiction", {"first": "0", "then": "1", "gap_s": APART_S})],
         ["succeeded", "failed_retryable"],
         1,
     ),
     "unknown code": ([("unknown_code", {})], ["unknown"], 0),
     "no receipt": ([("no_receipt", {})], ["unknown"], 1),
-    "timeout, then paid": ([("queue_timeout", {})], ["unknown", "succeeded"], 1),
+    "timeout, then paid": ([("queue_timeout", {"gap_s": APART_S})], ["unknown", "succeeded"], 1),
     "timeout, then nothing": ([("queue_timeout", {"then": "nothing"})], ["unknown"], 0),
     "busy": ([("fails", {"code": "17"})], ["unknown"], 0),  # a limit of a prompt, unknown here
 }

@@ -22,7 +22,6 @@ __all__ = ["house", "outlet"]
 
 Json = dict[str, Any]
 Files = dict[str, bytes]
-DAYS = {"from": "2026-01-01", "to": "2026-12-31"}
 
 
 @pytest.fixture(scope="module")
@@ -49,10 +48,9 @@ def published(house: House) -> Json:
 
 
 def exported(outlet: Outlet, **asked: Any) -> bytes:
-    """The archive of this year that holds today."""
-    today = outlet.house.books.value("select current_date")
-    chunk = (today.timetuple().tm_yday - 1) // 31 + 1
-    params = {"outlet_id": outlet.outlet_id, "chunk_index": chunk} | DAYS | asked
+    """The archive of the year that holds the day on which it sold."""
+    chunk = (outlet.first_day().timetuple().tm_yday - 1) // 31 + 1
+    params = {"outlet_id": outlet.outlet_id, "chunk_index": chunk} | outlet.year() | asked
     answer = outlet.merchant.api.get("/reports/audit-export", params=params)
     assert answer.status_code == 200, answer.text
     return answer.content
@@ -223,7 +221,7 @@ def test_key_that_nobody_published_is_found(
 
 
 def test_export_is_for_those_who_may_read_the_audit_trail(sold: Outlet, house: House) -> None:
-    asked = {"outlet_id": sold.outlet_id} | DAYS
+    asked = {"outlet_id": sold.outlet_id} | sold.year()
     answers = {
         role: house.client(sold.merchant.token(role)).get("/reports/audit-export", params=asked)
         for role in ("cashier", "developer", "auditor")

@@ -125,6 +125,7 @@ def till(house: House, dgi: Dgi) -> Till:
 
 
 def test_sale_is_confirmed_and_its_authority_elements_are_kept(till: Till, dgi: Dgi) -> None:
+    began = datetime.now(UTC)
     sale = till.sealed()
 
     till.wait(sale, "SYNCED")
@@ -141,7 +142,7 @@ def test_sale_is_confirmed_and_its_authority_elements_are_kept(till: Till, dgi: 
     assert elements["code"].replace("-", "") == there["code"]
     assert elements["qr"] == there["answer"]["qrCode"]
     assert elements["counters"] == {"counters": "1/1 FV", "nim": till.nim}
-    assert abs((elements["authority_time"] - datetime.now(UTC)).total_seconds()) < 60
+    assert began.replace(microsecond=0) <= elements["authority_time"] <= datetime.now(UTC)
     assert till.outcomes(sale) == ["accepted"]
     resource = till.merchant.api.get(f"/invoices/{sale['id']}").json()
     assert resource["authority_sync_status"] == "SYNCED"
@@ -194,7 +195,7 @@ def test_a_day_of_500_is_there_exactly_once_whatever_is_lost(till: Till, dgi: Dg
             till.report()
         return not open_
 
-    until(everything_arrived, "all 500 there", 60)
+    until(everything_arrived, "all 500 there", 300)
     there = dgi.books(till.nim)
     ours = {row["fiscal_number"]: row["document"]["totals"]["total"] for row in sealed}
     assert {row["rn"]: row["total"] for row in there["confirmed"]} == ours

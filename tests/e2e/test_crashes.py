@@ -12,7 +12,7 @@ import httpx
 import pytest
 
 from tests.support.house import SPEED, House, Merchant, new_key, own_house
-from tests.support.simulator import Json, msisdn, new_phone, until
+from tests.support.simulator import PATIENCE_S, Json, msisdn, new_phone, until
 
 
 @pytest.fixture(scope="module")
@@ -275,7 +275,7 @@ def is_over(house: House, phone: str) -> bool:
 
 
 def insist(merchant: Merchant, phone: str) -> str:
-    """A good client: the same key until there is an answer, for ten seconds. The intent."""
+    """A good client: the same key until there is an answer, for a minute. The intent."""
     body, key = {"amount": "100.00", "currency": "KES"}, new_key()
     created = insistently(lambda: merchant.post("/payment-intents", body, key))
     assert created is not None
@@ -285,8 +285,8 @@ def insist(merchant: Merchant, phone: str) -> str:
 
 
 def insistently(send: Callable[[], httpx.Response]) -> Json | None:
-    """The answer; None when the house says for ten seconds that it is still at it."""
-    deadline = time.monotonic() + 10
+    """The answer; None when the house says that it is still at it."""
+    deadline = time.monotonic() + PATIENCE_S
     while time.monotonic() < deadline:
         try:
             answer = send()

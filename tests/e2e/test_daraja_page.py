@@ -4,15 +4,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import Browser, Page, expect
 
 from scripts.stack.daraja.testing import Customer, Receiver, Simulator, receiving, simulating
 
-CHROMIUM = "/usr/bin/chromium"
-FLAGS = [
-    "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
-    "--disable-background-networking", "--disable-component-update", "--disable-sync",
-]  # fmt: skip
 PHONE = "254712345678"  # no scenario ends in 78
 SHOWN = "254 712 345 678"
 
@@ -21,14 +16,6 @@ SHOWN = "254 712 345 678"
 def process(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Simulator]:
     with simulating(tmp_path_factory.mktemp("daraja")) as simulator:
         yield simulator
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with sync_playwright() as playwright:
-        running = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
-        yield running
-        running.close()
 
 
 @pytest.fixture

@@ -66,21 +66,22 @@ def test_an_event_wakes_its_function_at_once(
 
     merchant.create()
 
-    until(lambda: pokes(house) > before, "a poke", 5)
+    until(lambda: pokes(house) > before, "a poke")
     assert [row["event_type"] for row in take(house)] == ["payment_intent.created"]
 
 
+@pytest.mark.alone
 def test_a_poke_that_was_lost_is_healed_by_cron(
     house: House, merchant: Merchant, destination: str
 ) -> None:
-    until(lambda: beats(house) > 0, "the first beat of cron", 70)
+    until(lambda: beats(house) > 0, "the first beat of cron", 150)
     # Disabled while the event is written: what pg_net loses in a crash leaves the same behind.
     house.books.run("alter table payments.outbox disable trigger outbox_pokes")
     merchant.create()
     house.books.run("alter table payments.outbox enable trigger outbox_pokes")
     before, lost_at = pokes(house), time.monotonic()
 
-    until(lambda: pokes(house) > before, "a poke by cron", HEALED_S + 5)
+    until(lambda: pokes(house) > before, "a poke by cron")
 
     assert time.monotonic() - lost_at <= HEALED_S
     assert len(take(house)) == 1

@@ -13,7 +13,6 @@ from playwright.sync_api import (
     Locator,
     Page,
     expect,
-    sync_playwright,
 )
 
 from scripts.stack.openapi import operations
@@ -21,23 +20,7 @@ from scripts.stack.places import ROOT
 from scripts.stack.seed import SECRET_KEY, seed
 from scripts.stack.stack import Stack
 
-CHROMIUM = "/usr/bin/chromium"
-FLAGS = [
-    "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
-    "--disable-background-networking", "--disable-component-update", "--disable-sync",
-]  # fmt: skip
 CODES = ROOT / "shared/public.error_codes.csv"
-DRAWN_MS = 60_000  # generous: other tests may have the processor
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with sync_playwright() as playwright:
-        running = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
-        expect.set_options(timeout=20_000)
-        yield running
-        expect.set_options(timeout=5_000)
-        running.close()
 
 
 @pytest.fixture(scope="module")
@@ -63,7 +46,7 @@ def visit(browser: Browser, docs: str) -> Iterator[Visit]:
     made.page.on("pageerror", lambda error: made.complaints.append(str(error)))
     made.page.on("request", lambda request: made.hosts.add(urlsplit(request.url).netloc))
     made.page.goto(docs)
-    expect(made.page.locator(".opblock").first).to_be_visible(timeout=DRAWN_MS)
+    expect(made.page.locator(".opblock").first).to_be_visible()
     yield made
     made.page.close()
 
@@ -131,7 +114,7 @@ def test_refused_request_leads_to_the_row_of_its_code(page: Page, docs: str) -> 
     page.goto(f"{docs}#40401")
     page.reload()
 
-    expect(page.locator(".opblock").first).to_be_visible(timeout=DRAWN_MS)
+    expect(page.locator(".opblock").first).to_be_visible()
     row = page.locator("tr:target")
     expect(row).to_be_in_viewport()
     expect(row).to_contain_text("Check the id and the environment of the key.")

@@ -12,6 +12,7 @@ import pytest
 
 from scripts.stack.daraja.credentials import TILL
 from tests.support.house import (
+    SPEED,
     House,
     Merchant,
     at_once,
@@ -33,6 +34,7 @@ def fault(kind: str, /, **fields: Any) -> Fault:
 
 PAYS = fault("pays", after_s=1)
 PAYS_LATER = fault("pays", after_s=80)  # once a restarted simulator is back
+LATER_S = 4000  # virtual: not before a test lets it come, see `later`
 CANCELS = fault("fails", code="1032", after_s=1)
 MUTE = fault("lost_callback")
 NO_ANSWERS = (
@@ -259,13 +261,10 @@ def test_asking_too_early_changes_nothing(house: House, merchant: Merchant, open
     phone = new_phone()
     intent_id = merchant.start(phone)
 
-    house.make_due(merchant, code_age_s=600)
-    asked = house.reconcile()
-    house.make_due(merchant, code_age_s=600)
-    asked += house.reconcile()
+    house.ask(merchant, code_age_s=600)
+    house.ask(merchant, code_age_s=600)
 
     house.daraja.settings(query_open="mixed")
-    assert asked >= 2
     assert merchant.get(intent_id)["status"] == "processing"
     house.daraja.act(phone, "pay")
     merchant.wait(intent_id, "succeeded")
@@ -273,13 +272,13 @@ def test_asking_too_early_changes_nothing(house: House, merchant: Merchant, open
 
 
 def test_callback_after_the_query_brings_the_receipt(house: House, merchant: Merchant) -> None:
-    phone = arm(house, PAYS, fault("late_callback", after_s=40))
+    phone = arm(house, PAYS, fault("late_callback", after_s=LATER_S))
     intent_id = merchant.start(phone)
     until(lambda: house.daraja.prompts(phone)[0]["state"] == "paid", "the payment")
     found = house.ask_until(merchant, intent_id, "succeeded")
     assert found["latest_transfer"]["receipt"] is None
 
-    house.daraja.delivered(phone)
+    later(house, phone, 1)
 
     receipt = house.daraja.prompts(phone)[0]["receipt"]
     assert merchant.get(intent_id)["latest_transfer"]["receipt"] == receipt
@@ -361,10 +360,8 @@ def test_unreachable_phone_fails_only_when_told_so_twice_a_minute_apart(
     intent_id = merchant.start(phone)
     until(lambda: house.daraja.prompts(phone)[0]["state"] == "failed", "the end of the prompt")
 
-    house.make_due(merchant)
-    house.reconcile()
-    house.make_due(merchant, code_age_s=50)
-    house.reconcile()
+    house.ask(merchant)
+    house.ask(merchant, code_age_s=50)
     assert merchant.get(intent_id)["status"] == "processing"
 
     failed = house.ask_until(merchant, intent_id, "requires_payment_method")
@@ -473,10 +470,8 @@ def test_code_outside_all_tables_decides_nothing_and_alarms(
     intent_id = merchant.start(phone)
     house.daraja.delivered(phone)
 
-    house.make_due(merchant, code_age_s=600)
-    house.reconcile()
-    house.make_due(merchant, code_age_s=600)
-    house.reconcile()
+    house.ask(merchant, code_age_s=600)
+    house.ask(merchant, code_age_s=600)
 
     assert merchant.get(intent_id)["status"] == "processing"
     platform = "select kind from public.alerts where tenant_id is null and subject = 'mpesa:7719'"
@@ -508,8 +503,7 @@ def test_another_amount_is_parked_not_booked(
     intent_id = merchant.start(phone)
 
     assert answers(house.daraja.delivered(phone, 5)) == {200}
-    house.make_due(merchant)
-    house.reconcile()
+    house.ask(merchant)
     doubtful = merchant.get(intent_id)
     assert (doubtful["status"], doubtful["amount_received"]) == ("processing", "0.00")
     transfer = doubtful["latest_transfer"]
@@ -564,8 +558,7 @@ def test_forged_callback_from_a_strange_address_waits_for_the_rail(
     intent_id = merchant.start(phone)
     assert answers(house.daraja.delivered(phone)) == {200}
 
-    house.make_due(merchant)
-    house.reconcile()
+    house.ask(merchant)
 
     assert merchant.get(intent_id)["status"] == "processing"
     assert merchant.dispositions() == ["awaiting_query:untrusted_source"]
@@ -581,8 +574,7 @@ def test_forged_receipt_is_not_booked_when_the_payer_pays_after_all(
     phone = arm(house, fault("forged", how="source", source=STRANGER, after_s=0))
     intent_id = merchant.start(phone)
     house.daraja.delivered(phone)
-    house.make_due(merchant)
-    house.reconcile()
+    house.ask(merchant)
 
     house.daraja.act(phone, "pay")
 
@@ -650,11 +642,11 @@ def test_receipt_of_another_payment_pays_nothing(house: House, merchant: Merchan
 
 
 def test_success_after_failure_is_honoured_after_a_query(house: House, merchant: Merchant) -> None:
-    phone = arm(house, fault("contradiction", first="1032", then="0", after_s=1, gap_s=4))
+    phone = arm(house, fault("contradiction", first="1032", then="0", after_s=1, gap_s=LATER_S))
     intent_id = merchant.start(phone)
     merchant.wait(intent_id, "requires_payment_method")
 
-    house.daraja.delivered(phone, 2)
+    later(house, phone)
 
     paid = house.ask_until(merchant, intent_id, "succeeded")
     assert merchant.dispositions() == ["applied", "awaiting_query:success_after_failure"]
@@ -668,11 +660,11 @@ def test_success_after_failure_is_honoured_after_a_query(house: House, merchant:
 def test_failure_after_success_is_recorded_and_ignored(
     house: House, merchant: Merchant, then: str
 ) -> None:
-    phone = arm(house, fault("contradiction", first="0", then=then, after_s=1, gap_s=4))
+    phone = arm(house, fault("contradiction", first="0", then=then, after_s=1, gap_s=LATER_S))
     intent_id = merchant.start(phone)
     merchant.wait(intent_id, "succeeded")
 
-    assert answers(house.daraja.delivered(phone, 2)) == {200}
+    assert answers(later(house, phone)) == {200}
 
     house.make_due(merchant, code_age_s=600)
     house.reconcile()
@@ -683,9 +675,18 @@ def test_failure_after_success_is_recorded_and_ignored(
     assert merchant.differences() == []
 
 
+def later(house: House, phone: str, callbacks: int = 2) -> list[Json]:
+    """Let the time come of what the simulator does LATER_S after something else."""
+    house.daraja.settings(speed=100 * SPEED)
+    try:
+        return house.daraja.delivered(phone, callbacks)
+    finally:
+        house.daraja.settings(speed=SPEED)
+
+
 def late_success(house: House, merchant: Merchant) -> tuple[str, str]:
     """(intent, phone) of an attempt that failed and will be paid for all the same."""
-    phone = arm(house, fault("contradiction", first="1032", then="0", after_s=1, gap_s=30))
+    phone = arm(house, fault("contradiction", first="1032", then="0", after_s=1, gap_s=LATER_S))
     intent_id = merchant.start(phone)
     merchant.wait(intent_id, "requires_payment_method")
     return intent_id, phone
@@ -695,7 +696,7 @@ def test_late_success_of_a_canceled_intent_is_honoured(house: House, merchant: M
     intent_id, phone = late_success(house, merchant)
     merchant.post(f"/payment-intents/{intent_id}/cancel").raise_for_status()
 
-    house.daraja.delivered(phone, 2)
+    later(house, phone)
 
     paid = house.ask_until(merchant, intent_id, "succeeded")
     assert (paid["amount_received"], paid["latest_transfer"]["late"]) == ("100.00", True)
@@ -712,7 +713,7 @@ def test_late_success_of_an_expired_intent_is_honoured(house: House, merchant: M
     house.books.run("select payments.expire_intents()")
     assert merchant.get(intent_id)["status"] == "expired"
 
-    house.daraja.delivered(phone, 2)
+    later(house, phone)
 
     assert house.ask_until(merchant, intent_id, "succeeded")["latest_transfer"]["late"]
     assert merchant.differences() == []
@@ -726,7 +727,7 @@ def test_late_success_beside_a_second_payment_is_booked_and_alarms(
     merchant.confirm(intent_id, second).raise_for_status()
     merchant.wait(intent_id, "succeeded")
 
-    house.daraja.delivered(phone, 2)
+    later(house, phone)
 
     def received() -> str | None:
         house.make_due(merchant)
@@ -744,7 +745,7 @@ def test_late_success_during_a_second_attempt_is_booked(house: House, merchant: 
     second = new_phone()
     merchant.confirm(intent_id, second).raise_for_status()
 
-    house.daraja.delivered(phone, 2)
+    later(house, phone)
 
     house.ask_until(merchant, intent_id, "succeeded")
     house.daraja.act(second, "cancel")

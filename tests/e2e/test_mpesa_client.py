@@ -32,8 +32,8 @@ from shared.rails.mpesa.client import DarajaClient
 from shared.rails.mpesa.rail import MpesaRail
 from shared.rails.registry import Rails
 from shared.transport import Budgets, HttpTransport
+from tests.support.simulator import PATIENCE_S, until
 
-PATIENCE_S = 60.0
 SILENCE_S = 3.0  # after which the rail stops waiting for an answer
 FAST = 100.0  # virtual seconds per second
 ANYBODY = "+254712345699"  # no scenario: a person, or an armed fault, decides
@@ -44,6 +44,7 @@ class Daraja:
     """The simulator's control side; `url` is also the host that the rail is given."""
 
     url: str
+    console: Path
     control: httpx.Client = field(init=False)
 
     def __post_init__(self) -> None:
@@ -71,6 +72,9 @@ class Daraja:
     def receipts(self) -> set[str]:
         return {prompt["receipt"] for prompt in self.prompts() if prompt["receipt"]}
 
+    def starts(self) -> int:
+        return self.console.read_bytes().count(b"daraja_simulator_started")
+
     async def callback_bodies(self, count: int = 1) -> list[bytes]:
         """Wait for the callbacks it tried to deliver; nobody listens, so each failed."""
         for _ in range(int(PATIENCE_S / 0.05)):
@@ -92,9 +96,9 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daraja]:
             stdout=console,
             stderr=console,
         )
-    daraja = Daraja(f"http://127.0.0.1:{port}")
+    daraja = Daraja(f"http://127.0.0.1:{port}", state / "console")
     try:
-        wait_until_healthy(daraja, state / "console")
+        wait_until_healthy(daraja)
         yield daraja
     finally:
         daraja.control.close()
@@ -116,7 +120,7 @@ async def rail(daraja: Daraja) -> AsyncIterator[MpesaRail]:
     await client.aclose()
 
 
-def wait_until_healthy(daraja: Daraja, console: Path) -> None:
+def wait_until_healthy(daraja: Daraja) -> None:
     deadline = time.monotonic() + PATIENCE_S
     while time.monotonic() < deadline:
         try:
@@ -125,7 +129,7 @@ def wait_until_healthy(daraja: Daraja, console: Path) -> None:
             time.sleep(0.1)
         else:
             return
-    raise AssertionError(console.read_text())
+    raise AssertionError(daraja.console.read_text())
 
 
 def credentials(merchant: Merchant = PAY_BILL, **changes: str) -> bytes:
@@ -272,9 +276,9 @@ async def test_a_token_that_dies_mid_flight_is_refreshed_exactly_once(
 async def test_a_token_that_dies_under_twenty_is_refreshed_once_for_all(
     daraja: Daraja, rail: MpesaRail
 ) -> None:
-    daraja.arm("token_expires", ttl_s=0.2)
+    daraja.arm("token_expires", ttl_s=2)
     await rail.submit(charge())
-    await asyncio.sleep(0.3)
+    await asyncio.sleep(2)
 
     events = await asyncio.gather(*(rail.submit(charge(f"+2547123456{n}")) for n in range(40, 60)))
 
@@ -414,10 +418,11 @@ async def test_a_restart_around_the_answer_is_unknown_then_found_in_the_books(
 ) -> None:
     daraja.arm("pays")
     daraja.arm("restart", moment="before_answer")
+    before = daraja.starts()
 
     event = await rail.submit(charge())
-    await asyncio.sleep(0.3)  # it goes on answering for a moment before it starts anew
-    wait_until_healthy(daraja, Path("/dev/null"))
+    until(lambda: daraja.starts() > before, "a new start")  # it goes on answering for a moment
+    wait_until_healthy(daraja)
     [told] = rail.read_callback(CallbackRequest((await daraja.callback_bodies())[0]))
 
     assert event.outcome is Outcome.UNKNOWN

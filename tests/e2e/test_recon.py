@@ -12,6 +12,7 @@ import pytest
 
 from scripts.stack.daraja.credentials import PAY_BILL
 from scripts.stack.stack import Stack
+from tests.support.days import begin_in_one_day
 from tests.support.house import House, Merchant, living_in, new_key
 from tests.support.simulator import Json, new_phone, until
 
@@ -26,6 +27,7 @@ def house(stack: Stack) -> Iterator[House]:
 
 @pytest.fixture
 def merchant(house: House) -> Iterator[Merchant]:
+    begin_in_one_day("Africa/Nairobi")
     yield house.merchant()
     house.daraja.disarm()
 

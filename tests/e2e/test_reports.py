@@ -212,7 +212,7 @@ def test_articles_come_by_pages_and_whole_as_csv(outlet: Outlet) -> None:
     numbers = [outlet.sealed()["fiscal_number"] for _ in range(3)]
     closed(outlet)
     api = outlet.merchant.api
-    asked = {"outlet_id": outlet.outlet_id, "from": "2026-01-01", "to": "2026-12-31"}
+    asked = {"outlet_id": outlet.outlet_id} | outlet.year()
 
     first = api.get("/reports/articles", params=asked | {"limit": 2}).json()
     rest = api.get(
@@ -235,7 +235,7 @@ def test_declaration_has_the_security_elements_and_takes_credits_off(outlet: Out
         original_fiscal_number=sale["fiscal_number"],
         credit_reason="cancellation",
     )
-    asked = {"outlet_id": outlet.outlet_id, "from": "2026-01-01", "to": "2026-12-31"}
+    asked = {"outlet_id": outlet.outlet_id} | outlet.year()
 
     answer = outlet.merchant.api.get("/reports/declaration", params=asked)
 

@@ -127,7 +127,7 @@ def test_supervisor_killed_with_sigkill_leaves_no_process_behind(state: Path) ->
 
     try:
         assert len(below) > 5
-        wait_until("their end", lambda: not any(alive(pid) for pid in below), timeout_s=15)
+        wait_until("their end", lambda: not any(alive(pid) for pid in below))
     finally:
         Stack(state=state, port=port).erase()
 

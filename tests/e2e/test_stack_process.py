@@ -61,7 +61,7 @@ def test_orphans_that_hear_nothing_do_not_hold_up_the_next_start(
     wait_until("a second start", lambda: sum(line.isdigit() for line in log.all) > 1)
     child.stop()
 
-    wait_until("its end", lambda: not is_running(int(log.all[0])), timeout_s=5)
+    wait_until("its end", lambda: not is_running(int(log.all[0])))
 
 
 def test_kill_reaches_grandchildren_in_other_sessions() -> None:
@@ -79,7 +79,7 @@ def test_kill_reaches_grandchildren_in_other_sessions() -> None:
     child.kill()
     child.stop()
 
-    wait_until("its end", lambda: not is_running(grandchild), timeout_s=5)
+    wait_until("its end", lambda: not is_running(grandchild))
 
 
 def is_running(pid: int) -> bool:

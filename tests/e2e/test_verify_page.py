@@ -5,18 +5,13 @@ from urllib.parse import urlsplit
 
 import httpx
 import pytest
-from playwright.sync_api import Browser, BrowserContext, expect, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, expect
 
 from shared.fiscal.printing.elements import Elements
 from tests.support.house import House, own_house
 from tests.support.outlets import Outlet
 from tests.support.simulator import Json
 
-CHROMIUM = "/usr/bin/chromium"
-FLAGS = [
-    "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
-    "--disable-background-networking", "--disable-component-update", "--disable-sync",
-]  # fmt: skip
 PHONE = {"width": 360, "height": 740}
 SAID = {
     ("en", "test"): "Only a test, not an invoice",
@@ -52,14 +47,6 @@ def invoice(house: House) -> Json:
 def trial(house: House) -> Json:
     """A document of the sandbox."""
     return Outlet(house).sealed()
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with sync_playwright() as playwright:
-        running = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
-        yield running
-        running.close()
 
 
 @pytest.fixture

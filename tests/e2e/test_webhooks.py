@@ -63,7 +63,7 @@ class Shop:
             found = [event for event in events if event["type"] == kind]
             return found if len(found) >= times else None
 
-        return until(look, f"{times} {kind}", 30)
+        return until(look, f"{times} {kind}")
 
     def hurry(self) -> None:
         """Bring every attempt that waits forward to now."""
@@ -85,7 +85,7 @@ class Shop:
             found = self.get(f"/deliveries/{event_id}")
             return found if found["delivery"]["status"] == status else None
 
-        return until(look, f"{event_id} {status}", 30)
+        return until(look, f"{event_id} {status}")
 
 
 @pytest.fixture
@@ -193,7 +193,7 @@ def test_server_that_was_down_gets_everything_once_it_is_up(house: House, shop: 
     shop.receiver.down()
     intent_id = shop.merchant.create()["id"]
     event_id = shop.merchant.timeline(intent_id)[0]["id"]
-    until(lambda: attempts(shop, event_id), "a first attempt", 30)
+    until(lambda: attempts(shop, event_id), "a first attempt")
     assert shop.get(f"/deliveries/{event_id}")["delivery"]["status"] == "pending"
 
     shop.receiver.up()
@@ -209,7 +209,7 @@ def test_server_that_was_down_gets_everything_once_it_is_up(house: House, shop: 
 def test_server_that_says_try_later_is_tried_later_with_the_same_id(shop: Shop) -> None:
     shop.receiver.status, shop.receiver.answer = 503, b"we are \x00 tidying up"
     event_id = shop.post("/test")["event_id"]
-    until(lambda: attempts(shop, event_id), "a first attempt", 30)
+    until(lambda: attempts(shop, event_id), "a first attempt")
 
     shop.receiver.status = 200
     shop.hurry()
@@ -226,7 +226,7 @@ def test_redirect_is_not_followed(shop: Shop) -> None:
         shop.receiver.headers = {"Location": elsewhere.url}
         event_id = shop.post("/test")["event_id"]
 
-        until(lambda: attempts(shop, event_id), "a first attempt", 30)
+        until(lambda: attempts(shop, event_id), "a first attempt")
 
         (attempt,) = attempts(shop, event_id)
         assert attempt["status_code"] == 307
@@ -236,7 +236,7 @@ def test_redirect_is_not_followed(shop: Shop) -> None:
 def test_server_that_is_gone_is_disabled_and_catches_up_by_replay(house: House, shop: Shop) -> None:
     shop.receiver.status = 410
     shop.post("/test")
-    until(lambda: shop.get()["status"] == "disabled", "disabled", 30)
+    until(lambda: shop.get()["status"] == "disabled", "disabled")
     assert shop.get()["disabled_reason"] == "gone"
     assert ("webhook_endpoint_disabled", shop.endpoint_id) in shop.merchant.alerts()
     shop.receiver.status = 204
@@ -244,7 +244,7 @@ def test_server_that_is_gone_is_disabled_and_catches_up_by_replay(house: House, 
 
     intent_id = shop.merchant.create()["id"]
     event_id = shop.merchant.timeline(intent_id)[0]["id"]
-    until(lambda: shop.get("/deliveries?status=missed")["data"], "missed", 30)
+    until(lambda: shop.get("/deliveries?status=missed")["data"], "missed")
     assert shop.receiver.received == []
 
     shop.post("/enable")
@@ -261,11 +261,11 @@ def test_replay_of_one_event_keeps_its_id_and_bytes(shop: Shop) -> None:
     shop.post(f"/deliveries/{event_id}/replay")
 
     first, again = until(
-        lambda: shop.receiver.received if len(shop.receiver.received) == 2 else None, "again", 30
+        lambda: shop.receiver.received if len(shop.receiver.received) == 2 else None, "again"
     )
     assert (first.event_id, first.body) == (again.event_id, again.body) == (event_id, first.body)
     assert again.verified(shop.secret)["id"] == event_id
-    until(lambda: len(attempts(shop, event_id)) == 2, "both attempts are on record", 30)
+    until(lambda: len(attempts(shop, event_id)) == 2, "both attempts are on record")
 
 
 def test_both_secrets_sign_for_a_day_after_a_rotation(house: House, shop: Shop) -> None:

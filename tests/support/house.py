@@ -32,6 +32,7 @@ from tests.support.two_books import differences
 
 FUNCTIONS = ("momo_callback", "payment_intents", "reconcile")  # of a payment's way
 SPEED = 40.0  # virtual seconds per second: a payer who thinks for 2 s takes 0.05
+LIFETIME_S = 1_000_000  # of a prompt, in virtual seconds: none ends by itself while tests run
 
 
 def new_key() -> str:
@@ -259,6 +260,25 @@ class House:
             merchant.tenant_id,
         )
 
+    def ask(self, merchant: Merchant, code_age_s: int = 0) -> None:
+        """Reconcile, with the waits brought forward, and wait for the answers.
+
+        Cron asks too: what it was first at, our reconcile leaves to it.
+        """
+        asked = "select coalesce(sum(queries), 0) from rails.watches where tenant_id = %s"
+        watched = "select count(*) from rails.watches where tenant_id = %s"
+        before = self.books.value(asked, merchant.tenant_id)
+        expected = before + self.books.value(watched, merchant.tenant_id)
+        self.make_due(merchant, code_age_s)
+        self.reconcile()
+        until(
+            lambda: (
+                self.books.value(asked, merchant.tenant_id) >= expected
+                or self.books.value(watched, merchant.tenant_id) == 0
+            ),
+            "an answer about every open transfer",
+        )
+
     def ask_until(self, merchant: Merchant, intent_id: str, status: str) -> Json:
         """Reconcile, with the waits brought forward, until the intent has this status."""
         return self.asked(merchant, intent_id, lambda intent: intent["status"] == status, status)
@@ -302,7 +322,7 @@ def living_in(stack: Stack) -> Iterator[House]:
     before = daraja.control("GET", "settings")
     http = httpx.Client(base_url=stack.functions_url, timeout=60, trust_env=False)
     house = House(stack, Books(stack.database), daraja, http)
-    daraja.settings(speed=SPEED, query_noise=0, mode="manual", prompt_lifetime_s=4000)
+    daraja.settings(speed=SPEED, query_noise=0, mode="manual", prompt_lifetime_s=LIFETIME_S)
     try:
         yield house
     finally:

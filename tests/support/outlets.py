@@ -1,12 +1,13 @@
 """An outlet that seals invoices, speaking the public API as a till does."""
 
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from itertools import count
 from typing import Any
 
 import httpx
 import jwt
 
+from tests.support.days import begin_in_one_day
 from tests.support.house import House, Merchant
 from tests.support.simulator import Json
 
@@ -19,6 +20,7 @@ class Outlet:
     jurisdiction, tin, zone = "CD", "308123456", "Africa/Kinshasa"
 
     def __init__(self, house: House, merchant: Merchant | None = None) -> None:
+        begin_in_one_day(self.zone)
         self.house, self.merchant = house, merchant or house.merchant()
         self.code = f"T{next(_codes):05d}"
         taxpayer = {
@@ -30,6 +32,22 @@ class Outlet:
         place = {"outlet_code": self.code, "name": "Till", "time_zone": self.zone}
         made = self.merchant.api.post("/merchants/outlets", json=place).raise_for_status()
         self.outlet_id = made.json()["id"]
+
+    def year(self) -> Json:
+        """The year in which it sold first, as reports are asked for: from, to."""
+        year = self.first_day().year
+        return {"from": f"{year}-01-01", "to": f"{year}-12-31"}
+
+    def first_day(self) -> date:
+        """The business day of its first document; today when there is none."""
+        return date.fromisoformat(
+            self.house.books.value(
+                "select (coalesce(min(sealed_at::timestamptz), now()) at time zone %s)::date::text"
+                " from fiscal.fiscal_ledger where outlet_id = %s",
+                self.zone,
+                self.outlet_id,
+            )
+        )
 
     def document(self, total: str = "1160.00", price: str = "1000.00", **members: Any) -> Json:
         """A sale of one service."""

@@ -73,6 +73,7 @@ def test_the_random_letters_do_not_repeat_each_other(ids: list[str]) -> None:
     assert max(equal) < 0.05
 
 
+@pytest.mark.alone
 def test_an_id_takes_less_than_15_microseconds(house: House) -> None:
     elapsed = house.one(
         "with started as materialized (select clock_timestamp() as at),"

@@ -146,7 +146,7 @@ def test_request_that_waited_over_midnight_does_not_close_the_new_day(
     till: Till, books: Books, module_database: Database
 ) -> None:
     till.seal()
-    midnight = till.midnight_in(2)
+    midnight = till.midnight_in(5)  # by then the request waits
     books.run(
         "update fiscal.open_days as d set business_date = fiscal.business_date(o, now()),"
         " due_at = %s from fiscal.outlets as o"

@@ -11,6 +11,7 @@ from typing import Any, Final
 from shared.canonical import canonical_bytes, canonical_hash
 from shared.fiscal.document import Document
 from shared.fiscal.engine import price
+from tests.support.days import begin_in_one_day
 from tests.support.sql import Api, Books, Headers, Row, digest
 
 _codes: Final = count(1)
@@ -57,6 +58,7 @@ class Till:
             digest(self.tenant_id),
         )
         tin, zone, _, _ = COUNTRIES[self.country]
+        begin_in_one_day(zone)
         self.ask(
             "fiscal.put_merchant",
             "fn_merchants",
@@ -182,6 +184,8 @@ class Till:
 
     def end_day_now(self) -> None:
         """Wait for the next second, and let it be midnight where the outlet is."""
+        while self.close_due_days():
+            """Those of outlets whose day ended since their test."""
         self.wait_until(self.midnight_in(1))
         self.books.run(
             "update fiscal.open_days as d set business_date = z.today - 1,"
