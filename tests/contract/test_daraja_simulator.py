@@ -945,11 +945,11 @@ def test_restart_keeps_books_and_the_callbacks_still_to_come(
         customer = Customer(simulator, f"{receiver.url}/in/k/1")
         simulator.settings(query_noise=0)
         simulator.arm("late_callback", after_s=3)
-        simulator.arm("restart")
         simulator.arm("pays", after_s=0)
         asked = checkout(customer.push(MANUAL))
         waiting = checkout(customer.push("254712345699"))
         before = until(simulator.books)
+        simulator.control("POST", "restart")
         until(lambda: b"restarting" in (tmp_path / "log").read_bytes() and "seen")
         wait_ready(simulator)
 

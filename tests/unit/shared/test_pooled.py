@@ -138,7 +138,8 @@ async def test_no_connection_in_time_is_a_timeout_of_connecting(
     client = PooledClient()
 
     first = asyncio.create_task(client.request("POST", f"{server.url}/hangs", content=b"{}"))
-    await asyncio.sleep(0.05)
+    while not server.sent:
+        await asyncio.sleep(0.01)
     with pytest.raises(httpx.ConnectTimeout):
         await client.request("POST", f"{server.url}/", content=b"{}")
 

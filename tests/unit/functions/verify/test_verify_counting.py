@@ -33,9 +33,11 @@ async def test_views_of_a_while_are_one_call() -> None:
     views.note("STL-1", "page")
     views.note("STL-1", "page")
     views.note("STL-1", "qr")
-    await asyncio.sleep(0.05)
+    while len(books.written) < 1:
+        await asyncio.sleep(0.01)
     views.note("STL-2", "api")
-    await asyncio.sleep(0.05)
+    while len(books.written) < 2:
+        await asyncio.sleep(0.01)
 
     assert books.written == [
         [view("STL-1", "page", 2), view("STL-1", "qr", 1)],
