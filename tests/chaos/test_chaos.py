@@ -33,7 +33,7 @@ class Scale:
 SCALE = (
     Scale(payments=10_000, kills=300, patience_s=900)
     if os.environ.get("STALELA_CHAOS") == "long"
-    else Scale(payments=150, kills=20, patience_s=120)
+    else Scale(payments=150, kills=20, patience_s=300)
 )
 
 # Minutes become seconds; what is asked, and how often, stays.
