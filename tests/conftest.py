@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from scripts.stack.database import Database, Databases
 from scripts.stack.postgres import Cluster
@@ -15,6 +16,10 @@ from tests.support.clusters import start
 # A line per request would bury the progress that a long test logs.
 for _client in ("httpx", "httpcore"):
     logging.getLogger(_client).setLevel(logging.WARNING)
+
+# How long an example takes on a busy machine says nothing about what it shows.
+settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("untimed")
 
 
 @pytest.fixture(scope="session")

@@ -16,9 +16,10 @@ from typing import Final
 
 from scripts.bundling import image
 from scripts.stack.install import TOOLS
+from scripts.stack.testing import free_block
 
 _HEALTH: Final = b"GET /healthz HTTP/1.1\r\nHost: bundle\r\nConnection: close\r\n\r\n"
-_PATIENCE_S: Final = 20
+_PATIENCE_S: Final = 60
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +87,7 @@ def _install_packages(folder: Path, python: str) -> None:
 @contextmanager
 def started(installed: Installed, environment: Mapping[str, str]) -> Iterator[Running]:
     """The bundle running with exactly `environment` and a free port; stopped at the end."""
-    port = free_port()
+    port = free_block()
     own = {**environment, "HOST": "127.0.0.1", "PORT": str(port)}
     log = installed.folder / "log"
     begin = time.perf_counter()
@@ -120,13 +121,6 @@ def run_to_end(installed: Installed, environment: Mapping[str, str]) -> tuple[in
         timeout=_PATIENCE_S,
     )
     return ended.returncode, ended.stderr
-
-
-def free_port() -> int:
-    """A port nobody listens on at the moment."""
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        port: int = taken.getsockname()[1]
-    return port
 
 
 def _cpu_ms(pid: int) -> float:

@@ -167,7 +167,7 @@ class Till(Outlet):
             self.hurry()
             return False
 
-        until(is_there, "everything at FDMS", 60)
+        until(is_there, "everything at FDMS", 300)
 
     def there(self) -> Json:
         return self.fdms.device(self.number)

@@ -326,7 +326,7 @@ def test_twenty_terminals_number_without_gaps_while_the_signer_fails(
     if not LONG:
         restart(house)
         sign_all(house)
-    until(lambda: not house.books.rows("select 1 from signing.signing_queue"), "all signed", 90)
+    until(lambda: not house.books.rows("select 1 from signing.signing_queue"), "all signed", 300)
     signed_s = time.monotonic() - began
 
     statuses = [status for _, status, _ in sold]

@@ -1,5 +1,6 @@
 """A merchant's server: verifies what it is sent with the library its author would use."""
 
+import socket
 import sys
 import threading
 from collections.abc import Callable, Iterator
@@ -10,6 +11,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 from standardwebhooks import Webhook
+
+from tests.support.simulator import held_port
 
 Json = dict[str, Any]
 
@@ -54,6 +57,7 @@ class Receiver:
         self.answer = b""
         self.on_first: Callable[[], None] | None = None  # between the first request and its answer
         self._server: ThreadingHTTPServer | None = None
+        self._seat: socket.socket | None = None
         self.port = 0
         self.up()
 
@@ -83,17 +87,26 @@ class Receiver:
             def log_message(self, *_: object) -> None:
                 """Tests say what they need to say."""
 
+        if self._seat is not None:
+            self._seat.close()
         self._server = _Server(("127.0.0.1", self.port), Handler)
         self._server.daemon_threads = True
         self.port = self._server.server_port
         threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True).start()
 
     def down(self) -> None:
-        """Close the port: nobody is there."""
+        """Close the port: nobody is there, and nobody else gets it."""
         if self._server is not None:
             self._server.shutdown()
             self._server.server_close()
             self._server = None
+            self._seat = held_port(self.port)
+
+    def close(self) -> None:
+        """For good."""
+        self.down()
+        if self._seat is not None:
+            self._seat.close()
 
     def act_once(self) -> None:
         """Whatever a test wants to happen before the first answer."""
@@ -113,4 +126,4 @@ def listening() -> Iterator[Receiver]:
     try:
         yield receiver
     finally:
-        receiver.down()
+        receiver.close()

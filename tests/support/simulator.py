@@ -112,7 +112,7 @@ class Tap:
     """
 
     heard: list[tuple[str, dict[str, str]]] = field(default_factory=list)
-    seat: socket.socket = field(default_factory=lambda: _seat(0))
+    seat: socket.socket = field(default_factory=lambda: held_port(0))
     port: int = 0
 
     def __post_init__(self) -> None:
@@ -161,10 +161,10 @@ class Tap:
             finally:
                 server.shutdown()
                 thread.join()
-        self.seat = _seat(self.port)
+        self.seat = held_port(self.port)
 
 
-def _seat(port: int) -> socket.socket:
+def held_port(port: int) -> socket.socket:
     """A socket that holds a port without listening: whoever connects is refused."""
     seat = socket.socket()
     seat.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

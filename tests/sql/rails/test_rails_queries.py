@@ -34,9 +34,9 @@ def pass_time(books: Books, attempt: Attempt, seconds: int) -> None:
 
 
 def seconds_to_next_query(books: Books, attempt: Attempt) -> int:
-    """When the rail is asked next, in seconds from now."""
+    """When the rail is asked next, in seconds since it was planned, a moment ago: in tens."""
     seconds: int = books.value(
-        "select round(extract(epoch from due_at - now()))::integer"
+        "select 10 * ceil(extract(epoch from due_at - now()) / 10)::integer"
         " from rails.watches where transfer_id = %s",
         attempt.transfer_id,
     )

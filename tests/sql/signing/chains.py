@@ -156,8 +156,10 @@ class Chains:
     def queued(self, number: str) -> Row:
         return self.books.row(
             "select q.key_id, q.attempts, q.last_error, case when next_attempt_at = 'infinity'"
-            " then 'infinity' else round(extract(epoch from next_attempt_at - now()))"
+            " then 'infinity' else extract(epoch from next_attempt_at - greatest(waiting_since,"
+            "  (select max(signed_at) from signing.signing_log as l where l.fiscal_number = %s)))"
             " end::float as waits_s from signing.signing_queue as q where fiscal_number = %s",
+            number,
             number,
         )
 
