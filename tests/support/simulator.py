@@ -18,12 +18,12 @@ Json = dict[str, Any]
 T = TypeVar("T")
 
 PATIENCE_S = 60.0  # what a claim does not bound: a busy machine takes ten times as long
-_numbers = count(1)  # one phone per test, so that nobody meets another test's prompt
+_numbers = count(120_001)  # one phone per test, so that nobody meets another test's prompt
 
 
 def new_phone(suffix: str = "99") -> str:
     """A number of its own, 07…; the last two digits choose the simulator's scenario (99: none)."""
-    return f"0712{next(_numbers):04d}{suffix}"
+    return f"07{next(_numbers):06d}{suffix}"
 
 
 def msisdn(phone: str) -> str:
