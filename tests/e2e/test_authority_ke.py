@@ -1,5 +1,6 @@
 """Documents at KRA, from a till's request to the books of the simulator."""
 
+import os
 from collections.abc import Iterator
 from itertools import count
 from typing import Any
@@ -14,6 +15,9 @@ from tests.support.simulator import until
 
 Json = dict[str, Any]
 PIN = "P051234567Q"
+DOCUMENTS = int(os.environ.get("FISCAL_DAY_DOCUMENTS", "60"))  # 500: the proof; 60: the same, soon
+CREDITS = -(-DOCUMENTS // 12)  # of each of two branches, one to five sales
+SALES = 5 * CREDITS
 
 
 @pytest.fixture(scope="module")
@@ -158,9 +162,9 @@ def test_a_day_of_two_branches_is_at_kra_once_whatever_is_lost(
     head = Till(house, "07")
     branch = Till(house, "08", beside=head)
     documents = []
-    for number in range(1, 26):
+    for number in range(1, SALES + 1):
         for till in (head, branch):
-            documents.append(sold := till.sale(f"{100 + number}.{number:02d}"))
+            documents.append(sold := till.sale(f"{100 + number}.{number % 100:02d}"))
             if number % 5 == 0:
                 documents.append(till.credit(sold, "50.00"))
     for fault in ("lost_answer", "unanswered", "late", "busy", "down", "lost_answer"):
@@ -174,5 +178,8 @@ def test_a_day_of_two_branches_is_at_kra_once_whatever_is_lost(
         document["fiscal_number"] for document in documents
     )
     numbers = [one["invcNo"] for one in books]
-    assert numbers == [*range(700_000_001, 700_000_031), *range(800_000_001, 800_000_031)]
-    assert sum(one["totAmt"] for one in books if one["rcptTyCd"] == "R") == 10 * 50
+    each = SALES + CREDITS
+    assert numbers == [
+        first + number for first in (700_000_001, 800_000_001) for number in range(each)
+    ]
+    assert sum(one["totAmt"] for one in books if one["rcptTyCd"] == "R") == 2 * CREDITS * 50
