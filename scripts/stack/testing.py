@@ -14,9 +14,6 @@ BLOCK = 10  # ports of one stack
 FIRST, LAST = 20_000, 32_000  # below the range the kernel gives to outgoing connections
 
 
-_ours: list[socket.socket] = []  # a seat per block, kept as long as this process lives
-
-
 def free_block() -> int:
     """The first port of a free block; where the search begins depends on the process.
 
@@ -44,9 +41,9 @@ def session_state(name: str) -> Iterator[Path]:
 def _is_ours(base: int) -> bool:
     seat = socket.socket(socket.AF_UNIX)
     try:
-        seat.bind(f"\0stalela-ports-{base}")  # abstract: no file, gone with the process
+        seat.bind(f"\0stalela-ports-{base}")  # abstract: no file
     except OSError:
         seat.close()
         return False
-    _ours.append(seat)
+    seat.detach()  # open as long as this process lives
     return True
