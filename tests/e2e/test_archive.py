@@ -14,6 +14,7 @@ from scripts import restore_archive
 from scripts.stack.oss.app import BUCKET, REGION
 from scripts.stack.oss.testing import Vaulted
 from shared.canonical import canonical_bytes
+from tests.support.days import begin_in_one_day
 from tests.support.house import House, own_house
 from tests.support.outlets import Outlet
 from tests.support.simulator import Json, until
@@ -40,6 +41,7 @@ def store(house: House) -> Iterator[Vaulted]:
 
 @pytest.fixture
 def outlet(house: House) -> Outlet:
+    begin_in_one_day("UTC")  # what was sealed yesterday is archived by itself
     return Outlet(house)
 
 
