@@ -5,9 +5,10 @@ from itertools import cycle, islice
 from typing import Final
 
 from functions.payment_intents.models import CreatePaymentIntent
+from scripts.benchmarks.bare import KEY_HASH, bare
 from scripts.benchmarks.cpu import cpu_s
 from scripts.benchmarks.load import KEY, Load, Outcome, percentile, send
-from scripts.benchmarks.place import Place
+from scripts.benchmarks.place import Function, Place
 from scripts.benchmarks.recorder import record_create
 from scripts.benchmarks.rounds import Rounds
 from scripts.benchmarks.shop import Merchant
@@ -55,10 +56,11 @@ class Creates:
 
 @dataclass(frozen=True, slots=True)
 class Confirms:
-    """The function, and what the simulator spent on each confirm."""
+    """The function, what the simulator spent on each confirm, and what libraries alone would."""
 
     product: Measured
     rail_cpu_ms: float
+    bare_cpu_ms: float
 
 
 def ours_ms(outcome: Outcome) -> list[float]:
@@ -126,7 +128,8 @@ def measure_confirms(place: Place, rounds: Rounds, count: int) -> list[Figure]:
         wait_until_settled(place)
         return confirm_load(place, payers, count)
 
-    runs = rounds.prepared("confirm", prepare, lambda load: _confirms(place, load))
+    with bare(place.stack) as limit:
+        runs = rounds.prepared("confirm", prepare, lambda load: _confirms(place, limit, load))
     half = runs.median(lambda run: run.product.outcome.per_s) / 2
     calm = rounds.prepared(
         "confirm at half pace",
@@ -138,6 +141,13 @@ def measure_confirms(place: Place, rounds: Rounds, count: int) -> list[Figure]:
         figure("confirm: Data API calls", runs, lambda run: run.product.calls, "", Target("=", 2)),
         figure(
             "confirm: handler CPU", runs, lambda run: run.product.cpu_ms, "ms", Target("<", 1.5)
+        ),
+        figure(
+            "confirm: handler CPU; limit: the libraries with the same exchanges",
+            runs,
+            lambda run: run.product.cpu_ms,
+            "ms",
+            limit=lambda run: run.bare_cpu_ms,
         ),
         figure("confirm: handler CPU at half pace", calm, lambda run: run.cpu_ms, "ms"),
         figure("confirm: the simulator's CPU", runs, lambda run: run.rail_cpu_ms, "ms"),
@@ -211,6 +221,17 @@ def confirm_load(place: Place, payers: Payers, count: int) -> Load:
     return Load(place.intents.port, CLIENTS, requests)
 
 
+def bare_load(place: Place, port: int, count: int) -> Load:
+    """The same exchanges about intents that nobody has confirmed, for `bare`."""
+    shops = {shop.tenant_id: shop for shop in place.shops}
+    payers = Payers()
+    requests = [
+        request("POST", f"/{intent}", {KEY_HASH: shops[tenant].key_hash}, _method(payers))
+        for intent, tenant in _unconfirmed(place, count)
+    ]
+    return Load(port, CLIENTS, [one.decode("latin-1") for one in requests])
+
+
 def wait_until_settled(place: Place) -> None:
     """Until no payment of the shops is under way."""
     tenants = [shop.tenant_id for shop in place.shops]
@@ -234,12 +255,17 @@ def _generator_ms(run: Creates) -> float:
     return outcome.cpu_s * 1000 / outcome.count
 
 
-def _confirms(place: Place, load: Load) -> Confirms:
+def _confirms(place: Place, limit: Function, load: Load) -> Confirms:
+    exchanges = bare_load(place, limit.port, len(load.requests))
+    cpu = cpu_s(limit.pid)
+    send(exchanges, expect=200)
+    bare_cpu_ms = (cpu_s(limit.pid) - cpu) * 1000 / len(exchanges.requests)
     rail = place.stack.children["daraja"].pid
     assert rail is not None, "the simulator runs"
     before = cpu_s(rail)
     product = measure(place, load, expect=200)
-    return Confirms(product, (cpu_s(rail) - before) * 1000 / product.outcome.count)
+    rail_cpu_ms = (cpu_s(rail) - before) * 1000 / product.outcome.count
+    return Confirms(product, rail_cpu_ms, bare_cpu_ms)
 
 
 def _unconfirmed(place: Place, count: int) -> list[tuple[str, str]]:

@@ -84,7 +84,7 @@ def alone(stack: Stack, name: str, **more: str) -> Iterator[Function]:
     )
     child.start()
     try:
-        wait_until(name, lambda: _is_healthy(port))
+        wait_until_ready(name, port)
         yield Function(child, port)
     finally:
         child.stop()
@@ -106,9 +106,14 @@ def settings_of(stack: Stack, manifest: Manifest) -> dict[str, str]:
     }
 
 
-def _is_healthy(port: int) -> bool:
+def wait_until_ready(name: str, port: int) -> None:
+    """Until it would be sent requests: how long that takes is a figure of its own (starts)."""
+    wait_until(name, lambda: _is_ready(port))
+
+
+def _is_ready(port: int) -> bool:
     try:
-        return _get(port, "/healthz").is_success
+        return _get(port, "/readyz").is_success
     except httpx.TransportError:
         return False
 

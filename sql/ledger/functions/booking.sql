@@ -8,6 +8,7 @@ language plpgsql
 volatile
 security definer -- callers may not take events
 set search_path = ''
+set work_mem = '64MB' -- thousands of deliveries are handed on three times before they are read
 as $$
 #variable_conflict use_column
 declare

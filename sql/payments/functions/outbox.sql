@@ -280,8 +280,9 @@ begin
         where e.destination = deliveries_of.destination and e.outbox_id = any(parked)
     ) as r
     left join payments.transfer_events as t on t.event_id = r.event_id
-    left join payments.intent_events as i on i.event_id = r.event_id
-    left join fiscal.events as f on f.event_id = r.event_id
+    -- An event is of one kind: where it was found, nobody looks for nothing in the other indexes.
+    left join payments.intent_events as i on i.event_id = case when t.event_id is null then r.event_id end
+    left join fiscal.events as f on f.event_id = case when coalesce(t.event_id, i.event_id) is null then r.event_id end
     order by r.outbox_id;
 end
 $$;
