@@ -23,6 +23,7 @@ from scripts.benchmarks.scale import FULL, LONG, SHORT, Scale
 from scripts.benchmarks.sealing import measure_sealing
 from scripts.benchmarks.starts import measure_starts
 from scripts.benchmarks.table import Figure, table
+from scripts.benchmarks.taxes import measure_taxes
 from scripts.benchmarks.transactions import measure_transactions
 from scripts.benchmarks.verify import measure_verify
 from scripts.benchmarks.walk import measure_walk
@@ -48,6 +49,7 @@ PARTS: Final = (
     "walk",
     "verify",
     "sealing",
+    "tax",
 )
 
 
@@ -92,6 +94,7 @@ def measure(part: str, place: Place, scale: Scale, rounds: Rounds) -> list[Figur
         "booking": lambda: measure_booking(place, rounds, scale.seconds),
         "balance": lambda: measure_balances(place, rounds, 4 * scale.seconds, scale.events),
         "sealing": lambda: measure_sealing(place, rounds, scale.seconds),
+        "tax": lambda: measure_taxes(place, rounds),
         "start": lambda: measure_starts(place, rounds, scale.starts),
         "list": lambda: measure_lists(place.stack, rounds, (scale.few, scale.many), say),
         "outbox": lambda: measure_outbox(place, rounds, scale.events, scale.steady_s),
