@@ -144,9 +144,9 @@ async def _refused(request: Request, error: Exception) -> Response:
 
 async def _invalid(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
-    content_type = request.headers.get("content-type", "")
+    content_type, route = request.headers.get("content-type", ""), request.scope["route"]
     return _problem(
-        request, error_from_validation(error.errors(), error.body, content_type=content_type)
+        request, error_from_validation(error.errors(), error.body, route, content_type=content_type)
     )
 
 

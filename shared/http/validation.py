@@ -6,7 +6,7 @@ What the caller sent is never repeated, only where it stood: a value may be a se
 import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import Any, Final
+from typing import Any, Final, get_args
 
 from fastapi import Request
 from pydantic import BaseModel
@@ -101,10 +101,25 @@ def _refuse_unknown_parameters(request: Request, fields: Sequence[Any]) -> None:
     known = [field.alias for field in fields]
     for name in request.query_params:
         if name not in known:
-            only = f"only {', '.join(known)}" if known else "none is"
-            rule = f"parameter '{name[:_NAME_LIMIT]}' is not supported, {only}"
-            error: FieldError = {"pointer": pointer([name]), "detail": rule, "in": "query"}
-            raise FieldNotSupported(rule, errors=[error])
+            raise unknown_parameter(name, known)
+
+
+def unknown_parameter(name: str, known: Sequence[str]) -> FieldNotSupported:
+    """What a route that takes only `known` says to a query parameter that is none of them."""
+    error = _unknown_parameter(name, known)
+    return FieldNotSupported(error["detail"], errors=[error])
+
+
+def _unknown_parameter(name: str, known: Sequence[str]) -> FieldError:
+    only = f"only {', '.join(known)}" if known else "none is"
+    rule = f"parameter '{name[:_NAME_LIMIT]}' is not supported, {only}"
+    return {"pointer": pointer([name]), "detail": rule, "in": "query"}
+
+
+def _names(parameter: Any) -> list[str]:
+    """What a query parameter is called on the wire: a model is one for each of its fields."""
+    kind = parameter.field_info.annotation
+    return [*_fields(kind)] if _is_model(kind) else [parameter.alias]
 
 
 def _is_model(kind: object) -> bool:
@@ -145,11 +160,12 @@ def _path(wanted: object, body: object) -> list[str | int]:
 
 
 def error_from_validation(
-    problems: Sequence[Mapping[str, Any]], body: object, *, content_type: str
+    problems: Sequence[Mapping[str, Any]], body: object, route: Any, *, content_type: str
 ) -> StalelaError:
     """The error that `problems` (as `RequestValidationError.errors()`) amount to.
 
     body: what was parsed, to tell a field from the tag of a union in a location.
+    route: FastAPI's, which knows what could have been sent.
     """
     first = problems[0]
     if first["type"] == "json_invalid":
@@ -161,16 +177,47 @@ def error_from_validation(
         return IdempotencyKeyInvalid("Idempotency-Key: must be 1 to 128 visible ASCII characters")
     if _is_unparsed_body(first) and not _is_json(content_type):
         return UnsupportedMediaType("send the body as application/json")
-    return _fields(problems, body)
-
-
-def _fields(problems: Sequence[Mapping[str, Any]], body: object) -> StalelaError:
     unknown = [problem for problem in problems if problem["type"] == "extra_forbidden"]
-    shown = (unknown or list(problems))[:_ERRORS_LIMIT]
-    errors = [_field_error(problem, body) for problem in shown]
     if unknown:
+        errors = [_unknown(problem["loc"], body, route) for problem in unknown[:_ERRORS_LIMIT]]
         return FieldNotSupported(errors[0]["detail"], errors=errors)
-    return _invalid(errors)
+    return _invalid([_field_error(problem, body) for problem in problems[:_ERRORS_LIMIT]])
+
+
+def _unknown(location: Sequence[str | int], body: object, route: Any) -> FieldError:
+    """What is said of a field or parameter that the request does not have."""
+    place, *path = location
+    if place == "query":
+        known = [name for field in _query_fields(route.dependant) for name in _names(field)]
+        return _unknown_parameter(str(path[-1]), known)
+    path = _without_tags(path, body)
+    name = pointer(path)
+    rule = f"'{name[1:]}' is not a field of this request"
+    near = _nearest(str(path[-1]), _fields_at(route.body_field.field_info.annotation, path[:-1]))
+    return {"pointer": name, "detail": f"{rule}, did you mean '{near}'?" if near else rule}
+
+
+def _nearest(name: str, known: Mapping[str, Any]) -> str | None:
+    from difflib import get_close_matches  # who spells all names right does not need it
+
+    others = known.keys() - {name}  # another member of a union may have this very field
+    return next(iter(get_close_matches(name[:_NAME_LIMIT].lower(), others, 1, 0.7)), None)
+
+
+def _fields_at(kind: Any, path: Sequence[str | int]) -> dict[str, Any]:
+    """The fields that stand at `path` in a body of type `kind`, with their types."""
+    if _is_model(kind):
+        fields = _fields(kind)
+        return _fields_at(fields.get(str(path[0])), path[1:]) if path else fields
+    if path and isinstance(path[0], int):
+        path = path[1:]  # a place in a list, whose type is an argument below
+    inside = [_fields_at(part, path) for part in get_args(kind)]
+    return {name: field for fields in inside for name, field in fields.items()}
+
+
+def _fields(model: type[BaseModel]) -> dict[str, Any]:
+    """The fields of `model` as they are called on the wire, with their types."""
+    return {field.alias or name: field.annotation for name, field in model.model_fields.items()}
 
 
 def _invalid(errors: Sequence[FieldError]) -> InvalidRequest:
@@ -194,11 +241,7 @@ def pointer(path: Sequence[str | int]) -> str:
 
 
 def _rule(problem: Mapping[str, Any]) -> str:
-    kind, name = problem["type"], str(problem["loc"][-1])[:_NAME_LIMIT]
-    if kind == "extra_forbidden":
-        if problem["loc"][0] == "body":
-            return f"field '{name}' is not supported yet"
-        return f"parameter '{name}' is not supported"
+    kind = problem["type"]
     if kind in _LENGTHS:
         return _length(problem)
     template = _RULES.get(kind)

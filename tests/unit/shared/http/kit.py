@@ -43,6 +43,10 @@ class Card(Strict):
     number: str
 
 
+class Part(Strict):
+    quantity: int
+
+
 class Order(Strict):
     amount: str
     currency: str = "KES"
@@ -50,6 +54,7 @@ class Order(Strict):
     count: int = Field(default=1, ge=1)
     method: Annotated[Mpesa | Card, Field(discriminator="type")] | None = None
     tags: list[str] = []
+    parts: list[Part] = []
     metadata: dict[str, str] = {}
 
 

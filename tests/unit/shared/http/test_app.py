@@ -114,9 +114,36 @@ async def test_unknown_field_is_refused_by_name_before_anything_else(
 
     assert body["code"] == "40003"
     assert fields(body) == {
-        "/capture_method": "field 'capture_method' is not supported yet",
-        "/method/pin": "field 'pin' is not supported yet",
+        "/capture_method": "'capture_method' is not a field of this request",
+        "/method/pin": "'method/pin' is not a field of this request",
     }
+
+
+@pytest.mark.parametrize(
+    ("order", "name", "near"),
+    [
+        ({"Amount": "1"}, "Amount", "amount"),
+        ({"NOTE": "x"}, "NOTE", "note"),
+        ({"method": {"type": "mpesa", "phon": "0712"}}, "method/phon", "phone"),
+        ({"parts": [{}, {"quantiy": 1}]}, "parts/1/quantiy", "quantity"),
+        ({"méthode": {}}, "méthode", "method"),
+    ],
+)
+async def test_misspelt_field_is_answered_with_the_nearest_one(
+    order: object, name: str, near: str, client: httpx.AsyncClient
+) -> None:
+    body = problem(await client.post("/", json=order, headers=WRITE))
+
+    rule = f"'{name}' is not a field of this request, did you mean '{near}'?"
+    assert (body["detail"], fields(body)) == (rule, {f"/{name}": rule})
+
+
+async def test_field_of_another_method_is_not_its_own_nearest(client: httpx.AsyncClient) -> None:
+    order = {"amount": "1", "method": {"type": "mpesa", "phone": "0712", "number": "4"}}
+
+    body = problem(await client.post("/", json=order, headers=WRITE))
+
+    assert fields(body) == {"/method/number": "'method/number' is not a field of this request"}
 
 
 async def test_unknown_and_wrong_query_parameters_say_where_they_stand(
@@ -126,9 +153,8 @@ async def test_unknown_and_wrong_query_parameters_say_where_they_stand(
     wrong = problem(await client.get("/?page_size=500", headers=KEY))
 
     assert unknown["code"] == "40003"
-    assert unknown["errors"] == [
-        {"pointer": "/limit", "detail": "parameter 'limit' is not supported", "in": "query"}
-    ]
+    rule = "parameter 'limit' is not supported, only page_size"
+    assert unknown["errors"] == [{"pointer": "/limit", "detail": rule, "in": "query"}]
     assert wrong["errors"] == [
         {"pointer": "/page_size", "detail": "must be at most 100", "in": "query"}
     ]
