@@ -11,9 +11,10 @@ from pydantic import (
     Field,
 )
 
-from shared.errors import FieldNotSupported, InvalidParameter, InvalidRequest
+from shared.errors import InvalidParameter, InvalidRequest
 from shared.http.instants import Instant
 from shared.http.texts import Storable, storable
+from shared.http.validation import unknown_parameter
 from shared.money import Money
 
 _METADATA = re.compile(r"metadata\[([^\[\]\0]{1,40})\]")
@@ -91,10 +92,7 @@ class Filters(BaseModel):
         for name, value in (self.model_extra or {}).items():
             key = _METADATA.fullmatch(name)
             if key is None:
-                raise FieldNotSupported(
-                    f"The parameter {name} is not supported.",
-                    errors=[{"pointer": f"/{name}", "detail": "is not supported", "in": "query"}],
-                )
+                raise unknown_parameter(name, [*Filters.model_fields, "metadata[…]"])
             wanted[key[1]] = _storable(name, str(value))
         return wanted
 
