@@ -200,7 +200,7 @@ class InvoiceFilters(BaseModel):
     cursor: Annotated[
         str | None,
         Field(
-            max_length=64,
+            pattern=pattern("inv"),
             description="`next_cursor` of the page before.",
             examples=["inv_01kaj3vq1nfr5r3e2n9v4d8yzx"],
         ),

@@ -162,7 +162,8 @@ class Page(BaseModel):
 
     limit: Annotated[int, Field(ge=1, le=100, description="How many entries a page holds.")] = 20
     cursor: Annotated[
-        str | None, Field(max_length=40, description="`next_cursor` of the page before.")
+        str | None,
+        Field(pattern=r"^[0-9]{1,18}$", description="`next_cursor` of the page before."),
     ] = None
 
 

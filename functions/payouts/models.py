@@ -198,7 +198,10 @@ class PayoutFilters(BaseModel):
     limit: Annotated[int, Field(ge=1, le=100, description="How many payouts a page holds.")] = 20
     cursor: Annotated[
         str | None,
-        Field(pattern=r"^[0-9]{1,18}\.tr_[0-9a-z]{26}$", description="`next_cursor` of before."),
+        Field(
+            pattern=r"^[0-9]{1,18}\.tr_[0-9a-z]{26}$",
+            description="`next_cursor` of the page before.",
+        ),
     ] = None
     external_ref: Annotated[
         ExternalRef | None, Field(description="Only the payout with this reference of yours.")

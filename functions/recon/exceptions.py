@@ -6,7 +6,7 @@ from fastapi import APIRouter, Path, Query, Request
 from fastapi.responses import Response
 
 from functions.recon import models
-from functions.recon.sessions import Cursor, PageSize, RailFilter, page
+from functions.recon.sessions import PageSize, RailFilter, page
 from shared.db import Database
 from shared.http.caller import ApiCaller, UserCaller
 from shared.http.idempotency import IdempotencyKey, body_hash
@@ -43,13 +43,14 @@ async def list_recon_exceptions(
         ),
     ] = None,
     limit: PageSize = 20,
-    cursor: Cursor = None,
+    cursor: Annotated[
+        str | None,
+        Query(pattern=pattern("exc"), description="`next_cursor` of the page before."),
+    ] = None,
 ) -> Response:
     """List exceptions, oldest first, page by page."""
     filters = {"status": status, "kind": kind, "rail": rail, "session": session}
-    return await page(
-        request, caller, "recon.list_exceptions", filters, limit, cursor, pattern("exc")
-    )
+    return await page(request, caller, "recon.list_exceptions", filters, limit, cursor)
 
 
 @router.post(

@@ -162,7 +162,10 @@ class RefundFilters(BaseModel):
     limit: Annotated[int, Field(ge=1, le=100, description="How many refunds a page holds.")] = 20
     cursor: Annotated[
         str | None,
-        Field(pattern=r"^[0-9]{1,18}\.tr_[0-9a-z]{26}$", description="`next_cursor` of before."),
+        Field(
+            pattern=r"^[0-9]{1,18}\.tr_[0-9a-z]{26}$",
+            description="`next_cursor` of the page before.",
+        ),
     ] = None
     payment_intent: Annotated[
         str | None, Field(pattern=pattern("pi"), description="Only refunds of this intent.")

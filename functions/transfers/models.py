@@ -335,7 +335,10 @@ class TransferFilters(BaseModel):
     limit: Annotated[int, Field(ge=1, le=250, description="How many transfers a page holds.")] = 50
     cursor: Annotated[
         str | None,
-        Field(pattern=r"^[0-9]{1,18}\.tr_[0-9a-z]{26}$", description="`next_cursor` of before."),
+        Field(
+            pattern=r"^[0-9]{1,18}\.tr_[0-9a-z]{26}$",
+            description="`next_cursor` of the page before.",
+        ),
     ] = None
     purpose: Annotated[
         list[Literal["collection", "refund", "payout", "direct", "c2b"]] | None,

@@ -60,6 +60,8 @@ _RULES: Final[Mapping[str, str]] = {
     "url_scheme": "must be a URL with scheme {expected_schemes}",
     "uuid_parsing": "must be a UUID",
 }
+# Callers do not make a cursor: what is wrong with one is no use to them.
+_CURSOR: Final = "pass pagination.next_cursor of the page before, unchanged"
 # pydantic calls whatever has a length "items" once a validator of ours ran before it counted.
 _LENGTHS: Final[Mapping[str, tuple[str, str]]] = {
     "string_too_short": ("at least", "min_length"),
@@ -242,6 +244,8 @@ def pointer(path: Sequence[str | int]) -> str:
 
 def _rule(problem: Mapping[str, Any]) -> str:
     kind = problem["type"]
+    if tuple(problem["loc"]) == ("query", "cursor"):
+        return _CURSOR
     if kind in _LENGTHS:
         return _length(problem)
     template = _RULES.get(kind)

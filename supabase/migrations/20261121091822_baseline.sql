@@ -6557,6 +6557,16 @@ as $$
 $$;
 comment on function public.refuse_field is 'Refuses because of one field, named by its JSON pointer; message says what is wrong with it and what to do, and does not repeat its name. The sentence is shared/fiscal/document.py''s: a test keeps them equal.';
 
+create function public.refuse_cursor()
+returns void
+language sql
+volatile
+set search_path = ''
+as $$
+    select public.refuse_field('42262', '/cursor', 'pass pagination.next_cursor of the page before, unchanged');
+$$;
+comment on function public.refuse_cursor is 'Refuses a cursor that no list of ours gave, in the words of shared/http/validation.py.';
+
 reset role;
 
 -- sql/public/functions/settings.sql
@@ -7018,7 +7028,7 @@ declare
     entries json[];
 begin
     if page_after !~ '^[0-9]{1,18}$' then
-        perform public.refuse_field('42262', '/cursor', 'pass next_cursor of the previous page, unchanged.');
+        perform public.refuse_cursor();
     end if;
     entries := array(
         select row_to_json(shown)
@@ -7768,8 +7778,7 @@ begin
             after_at := to_timestamp(split_part(page_after, '.', 1)::numeric / 1000000);
             after_id := split_part(page_after, '.', 2);
         exception when others then
-            perform public.refuse('42262', 'cursor is not one of ours: pass next_cursor of the previous page.',
-                '{"errors": [{"pointer": "/cursor", "detail": "pass next_cursor of the previous page, unchanged"}]}');
+            perform public.refuse_cursor();
         end;
     end if;
     -- Only the filters that are present become conditions, so each combination gets its own index plan.
@@ -10811,8 +10820,7 @@ begin
             after_at := to_timestamp(split_part(page_after, '.', 1)::numeric / 1000000);
             after_id := split_part(page_after, '.', 2);
         exception when others then
-            perform public.refuse('42262', 'cursor is not one of ours: pass next_cursor of the previous page.',
-                '{"errors": [{"pointer": "/cursor", "detail": "pass next_cursor of the previous page, unchanged"}]}');
+            perform public.refuse_cursor();
         end;
     end if;
     as_resource := case
@@ -21699,7 +21707,7 @@ declare
     entries json[];
 begin
     if page_after !~ '^[0-9]{1,18}$' then
-        perform public.refuse_field('42262', '/cursor', 'pass next_cursor of the previous page, unchanged.');
+        perform public.refuse_cursor();
     end if;
     entries := array(
         select row_to_json(shown)
@@ -24862,7 +24870,7 @@ begin
         from fiscal.invoices as i
         where i.invoice_id = list_invoices.page_after and i.tenant_id = caller.tenant_id and i.environment = caller.environment;
         if not found then
-            perform public.refuse_field('42262', '/cursor', 'pass next_cursor of the page before, unchanged');
+            perform public.refuse_cursor();
         end if;
     end if;
     -- Beside what was asked for, and instead of another outlet.

@@ -87,6 +87,22 @@ def test_every_parameter_is_explained(document: Json, described: list[Operation]
     assert silent == []
 
 
+def test_every_cursor_has_a_form_so_a_wrong_one_is_answered_alike(
+    document: Json, described: list[Operation]
+) -> None:
+    cursors = {
+        place: json.dumps(parameter["schema"])
+        for place, operation in described
+        for parameter in parameters(document, operation)
+        if parameter["name"] == "cursor"
+    }
+
+    assert cursors
+    assert [
+        p for p, schema in cursors.items() if not re.search('"pattern"|"integer"', schema)
+    ] == []
+
+
 def test_every_operation_documents_what_the_frame_reads(
     document: Json, described: list[Operation]
 ) -> None:

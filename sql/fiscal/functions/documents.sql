@@ -218,7 +218,7 @@ begin
         from fiscal.invoices as i
         where i.invoice_id = list_invoices.page_after and i.tenant_id = caller.tenant_id and i.environment = caller.environment;
         if not found then
-            perform public.refuse_field('42262', '/cursor', 'pass next_cursor of the page before, unchanged');
+            perform public.refuse_cursor();
         end if;
     end if;
     -- Beside what was asked for, and instead of another outlet.

@@ -114,8 +114,7 @@ begin
             after_at := to_timestamp(split_part(page_after, '.', 1)::numeric / 1000000);
             after_id := split_part(page_after, '.', 2);
         exception when others then
-            perform public.refuse('42262', 'cursor is not one of ours: pass next_cursor of the previous page.',
-                '{"errors": [{"pointer": "/cursor", "detail": "pass next_cursor of the previous page, unchanged"}]}');
+            perform public.refuse_cursor();
         end;
     end if;
     as_resource := case

@@ -43,4 +43,14 @@ as $$
 $$;
 comment on function public.refuse_field is 'Refuses because of one field, named by its JSON pointer; message says what is wrong with it and what to do, and does not repeat its name. The sentence is shared/fiscal/document.py''s: a test keeps them equal.';
 
+create function public.refuse_cursor()
+returns void
+language sql
+volatile
+set search_path = ''
+as $$
+    select public.refuse_field('42262', '/cursor', 'pass pagination.next_cursor of the page before, unchanged');
+$$;
+comment on function public.refuse_cursor is 'Refuses a cursor that no list of ours gave, in the words of shared/http/validation.py.';
+
 reset role;

@@ -132,7 +132,7 @@ declare
     entries json[];
 begin
     if page_after !~ '^[0-9]{1,18}$' then
-        perform public.refuse_field('42262', '/cursor', 'pass next_cursor of the previous page, unchanged.');
+        perform public.refuse_cursor();
     end if;
     entries := array(
         select row_to_json(shown)

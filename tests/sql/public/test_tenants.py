@@ -163,7 +163,11 @@ def test_a_cursor_that_is_not_ours_is_refused(house: House, cursor: str) -> None
         lambda: house.call("list_audit", by=house.key(), page_size=3, page_after=cursor)
     )
 
-    assert (refusal.code, refusal.extras["errors"][0]["pointer"]) == ("42262", "/cursor")
+    rule = "pass pagination.next_cursor of the page before, unchanged"
+    assert (refusal.code, refusal.extras["errors"]) == (
+        "42262",
+        [{"pointer": "/cursor", "detail": rule}],
+    )
 
 
 def test_an_operator_activates_a_tenant_and_the_tenant_sees_it_in_its_audit(house: House) -> None:

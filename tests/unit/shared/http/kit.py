@@ -61,6 +61,7 @@ class Order(Strict):
 class Filters(BaseModel):
     model_config = ConfigDict(extra="forbid")
     page_size: int = Field(default=20, ge=1, le=100)
+    cursor: Annotated[str | None, Field(pattern=r"^row_[0-9a-z]{26}$")] = None
 
 
 async def create(order: Order, caller: ApiCaller, key: IdempotencyKey) -> Response:

@@ -153,11 +153,18 @@ async def test_unknown_and_wrong_query_parameters_say_where_they_stand(
     wrong = problem(await client.get("/?page_size=500", headers=KEY))
 
     assert unknown["code"] == "40003"
-    rule = "parameter 'limit' is not supported, only page_size"
+    rule = "parameter 'limit' is not supported, only page_size, cursor"
     assert unknown["errors"] == [{"pointer": "/limit", "detail": rule, "in": "query"}]
     assert wrong["errors"] == [
         {"pointer": "/page_size", "detail": "must be at most 100", "in": "query"}
     ]
+
+
+async def test_wrong_cursor_is_told_where_one_comes_from(client: httpx.AsyncClient) -> None:
+    body = problem(await client.get("/?cursor=zzz", headers=KEY))
+
+    rule = "pass pagination.next_cursor of the page before, unchanged"
+    assert body["errors"] == [{"pointer": "/cursor", "detail": rule, "in": "query"}]
 
 
 @pytest.mark.parametrize(
