@@ -9806,9 +9806,8 @@ as $$
 #variable_conflict use_column
 declare
     caller public.caller := public.authorize('payouts:approve', 'manage');
-    route constant text := format(
-        'POST /%s/{id}/%s', case purpose when 'direct' then 'transfers' else purpose || 's' end, decision
-    );
+    noun constant text := case purpose when 'direct' then 'transfer' else purpose end;
+    route constant text := format('POST /%ss/{id}/%s', noun, decision);
     answer public.answer;
     transfer payments.transfers;
 begin
@@ -9835,7 +9834,7 @@ begin
     for no key update;
     transfer := payments.visible_transfer(decide_approval.transfer_id, caller, array[purpose], true);
     if transfer.approval is distinct from 'pending' then
-        perform public.refuse('40911', format('This %s does not wait for approval.', purpose), jsonb_build_object(
+        perform public.refuse('40911', format('This %s does not wait for approval.', noun), jsonb_build_object(
             'current_state', payments.movement_status(transfer), 'allowed', '[]'::jsonb
         ));
     elsif caller.actor in (
@@ -9843,7 +9842,7 @@ begin
         -- A key acts for whoever made it.
         (select k.created_by from public.api_keys as k where k.key_id = transfer.created_by)
     ) then
-        perform public.refuse('40312', format('Another person must decide: you asked for this %s.', purpose));
+        perform public.refuse('40312', format('Another person must decide: you asked for this %s.', noun));
     end if;
 
     update payments.transfers as t

@@ -27,9 +27,9 @@ def merchant(house: House) -> Iterator[Merchant]:
     house.daraja.disarm()
 
 
-def paid(merchant: Merchant, amount: str = "100.00", suffix: str = "00") -> Json:
+def paid(merchant: Merchant, amount: str = "100.00", phone: str | None = None) -> Json:
     """An intent that was paid by a prompt, with its receipt known."""
-    intent_id = merchant.start(new_phone(suffix), amount)
+    intent_id = merchant.start(phone or new_phone("00"), amount)
     merchant.wait(intent_id, "succeeded")
     return until(
         lambda: (i := merchant.get(intent_id))["latest_transfer"]["receipt"] and i, "a receipt"
@@ -73,6 +73,19 @@ def ask_until(house: House, merchant: Merchant, kind: str, move_id: str, status:
     return until(look, f"{move_id} {status}")
 
 
+def people(house: House, merchant: Merchant) -> tuple[httpx.Client, httpx.Client]:
+    """Two persons of the merchant's finance: one who asks, another one who decides."""
+    return house.client(merchant.token("finance")), house.client(merchant.token("finance"))
+
+
+def ask(person: httpx.Client, kind: str, body: Json) -> httpx.Response:
+    return person.post(f"/{kind}", json=body, headers={"Idempotency-Key": new_key()})
+
+
+def approve(person: httpx.Client, kind: str, move_id: str) -> httpx.Response:
+    return ask(person, f"{kind}/{move_id}/approve", {"reason": "Seen with the customer"})
+
+
 def sent(house: House, phone: str, operation: str = "payout") -> list[Json]:
     """What the simulator was asked to pay to a phone, newest first."""
     asked = house.daraja.http.get("/control/conversations", params={"phone": msisdn(phone)})
@@ -113,6 +126,30 @@ def test_part_of_a_payment_is_paid_out_to_its_payer(house: House, merchant: Merc
     assert conversation["amount"] == 40
     after = merchant.get(intent_id)
     assert (after["amount_refunded"], after["latest_transfer"]["state"]) == ("40.00", "SETTLED")
+
+
+def test_a_large_refund_leaves_only_with_a_second_persons_word(
+    house: House, merchant: Merchant
+) -> None:
+    phone = new_phone("00")
+    intent = paid(merchant, LARGE, phone)
+    asker, other = people(house, merchant)
+    waiting = ask(asker, "refunds", {"payment_intent": intent["id"]})
+    refund_id = waiting.json()["id"]
+
+    by_asker = approve(asker, "refunds", refund_id)
+    before = sent(house, phone, "reversal")
+    approved = approve(other, "refunds", refund_id)
+    again = approve(other, "refunds", refund_id)
+    done = wait(merchant, "refunds", refund_id, "succeeded")
+
+    assert (waiting.status_code, waiting.json()["status"]) == (202, "pending_approval")
+    assert (by_asker.status_code, by_asker.json()["code"], before) == (403, "40312", [])
+    assert (approved.status_code, approved.json()["status"]) == (200, "pending")
+    assert (again.status_code, again.json()["code"]) == (409, "40911")
+    assert done["receipt"]
+    assert merchant.get(intent["id"])["amount_refunded"] == LARGE
+    assert [one["amount"] for one in sent(house, phone, "reversal")] == [60000]
 
 
 def test_more_than_was_paid_does_not_go_back(merchant: Merchant) -> None:
@@ -434,6 +471,16 @@ def test_a_prompt_whose_payment_is_also_told_as_a_deposit_is_one_payment(
 # Direct transfers
 
 
+def settled(merchant: Merchant, transfer_id: str) -> Json:
+    """The transfer once it is settled."""
+
+    def reached() -> Json | None:
+        found = dict(merchant.api.get(f"/transfers/{transfer_id}").raise_for_status().json())
+        return found if found["state"] == "SETTLED" else None
+
+    return until(reached, f"{transfer_id} settled")
+
+
 def test_a_direct_transfer_asks_the_payer_and_settles(house: House, merchant: Merchant) -> None:
     phone, reference = new_phone("00"), new_key()
     body = {
@@ -456,16 +503,40 @@ def test_a_direct_transfer_asks_the_payer_and_settles(house: House, merchant: Me
     assert (made.status_code, transfer["amount"], transfer["currency"]) == (201, "250.00", "KES")
     assert again.json()["id"] == transfer["id"]
     assert (other.status_code, other.json()["transfer_id"]) == (409, transfer["id"])
-
-    def settled() -> Json | None:
-        found = dict(merchant.api.get(f"/transfers/{transfer['id']}").json())
-        return found if found["state"] == "SETTLED" else None
-
-    done = until(settled, "settled")
+    done = settled(merchant, transfer["id"])
     assert [event["type"] for event in done["events"]][-1] == "transfer.settled"
     assert len(done["body_hash"]) == 64
     listed = merchant.api.get("/transfers", params={"external_ref": reference}).json()["data"]
     assert [one["id"] for one in listed] == [transfer["id"]]
+
+
+def test_a_large_transfer_leaves_only_with_a_second_persons_word(
+    house: House, merchant: Merchant
+) -> None:
+    phone = new_phone("30")
+    asker, other = people(house, merchant)
+    body = {
+        "intent": "PUSH",
+        "amount": LARGE,
+        "currency": "KES",
+        "payee": {"type": "MOBILE_MONEY", "id": phone, "provider": "mpesa"},
+    }
+    house.daraja.control("POST", "topups", {"amount": 60000})  # other tests pay out as well
+    waiting = ask(asker, "transfers", body)
+    transfer_id = waiting.json()["id"]
+
+    by_asker = approve(asker, "transfers", transfer_id)
+    before = sent(house, phone)
+    approved = approve(other, "transfers", transfer_id)
+    again = approve(other, "transfers", transfer_id)
+    done = settled(merchant, transfer_id)
+
+    assert (waiting.status_code, waiting.json()["approval"]) == (202, "pending")
+    assert (by_asker.status_code, by_asker.json()["code"], before) == (403, "40312", [])
+    assert (approved.status_code, approved.json()["approval"]) == (200, "approved")
+    assert again.json()["detail"] == "This transfer does not wait for approval."
+    assert done["receipt"]
+    assert [one["amount"] for one in sent(house, phone)] == [60000]
 
 
 @pytest.mark.parametrize("intent", ["AUTH", "CAPTURE"])
