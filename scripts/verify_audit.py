@@ -2,7 +2,8 @@
 
     ./scripts/verify-audit audit-KIN001-2026-11-01-2026-11-30-1of1.zip --keys keys.json
 
-Several archives of one outlet are checked together: each must go on where the one before ended.
+Several archives of one outlet are checked together: each must go on where the one before ended,
+and no number may be missing, but those that a terminal may still hold offline.
 keys.json is the answer of GET /verify/keys, saved as it came; without it an archive's own keys are
 used, which proves that it agrees with itself and not who signed it. Exit code 0: the archives are
 what was sealed. 1: they are not, and every line says what is wrong. 2: a file cannot be read.
@@ -13,7 +14,7 @@ import json
 import sys
 import zlib
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from hashlib import sha256
 from itertools import pairwise
 from pathlib import Path
@@ -37,6 +38,7 @@ class Stretch:
     first: audit.Entry | None = None
     last: audit.Entry | None = None
     entries: int = 0
+    numbers: audit.Numbers = field(default_factory=audit.Numbers)
 
     @property
     def ends(self) -> str:
@@ -87,12 +89,27 @@ def verify(paths: Iterable[Path], keys: Keys | None) -> tuple[list[Stretch], lis
         (one for one in stretches if one.first),
         key=lambda one: one.first.entry_no if one.first else 0,
     )
-    for before, after in pairwise(full):
-        assert before.last is not None, "it has a first entry"
-        assert after.first is not None, "it has a first entry"
-        if before.place != after.place or after.first.previous_hash != before.last.entry_hash:
-            wrong.append(f"{after.path.name}: does not go on where {before.path.name} ended")
-    return stretches, wrong
+    breaks = [
+        f"{after.path.name}: does not go on where {before.path.name} ended"
+        for before, after in pairwise(full)
+        if not _goes_on(before, after)
+    ]
+    if full and not breaks:
+        wrong += _missing(full)
+    return stretches, wrong + breaks
+
+
+def _goes_on(before: Stretch, after: Stretch) -> bool:
+    assert before.last is not None, "it has a first entry"
+    assert after.first is not None, "it has a first entry"
+    return before.place == after.place and after.first.previous_hash == before.last.entry_hash
+
+
+def _missing(full: list[Stretch]) -> Iterator[str]:
+    first, last = full[0].first, full[-1].last
+    assert first is not None, "it is not empty"
+    assert last is not None, "it is not empty"
+    return audit.missing_numbers([one.numbers for one in full], first, last)
 
 
 def _check(stretch: Stretch, keys: Keys | None) -> Iterator[str]:
@@ -129,7 +146,7 @@ def _check_files(stretch: Stretch, archive: ZipFile, keys: Keys | None) -> Itera
             if name not in keys or keys[name].public_key != key.public_key
         )
     contents, reports = audit.Contents(place), {}
-    walk = audit.Walk(place, listed if keys is None else keys)
+    walk = audit.Walk(place, listed if keys is None else keys, numbers=stretch.numbers)
     with archive.open(audit.ENTRIES) as file:
         lines = _Lines(file)
         for line in lines:

@@ -7,8 +7,9 @@ them can write it again and compare.
 """
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any, Final
 
@@ -25,6 +26,8 @@ ENTRIES: Final = "entries.jsonl"
 KEYS: Final = "keys.json"
 MANIFEST: Final = "manifest.json"
 REPORTS: Final = "reports/"
+# fiscal.credential_words: so long a terminal may hold numbers that nobody has seen yet.
+_BLOCK_LASTS: Final = timedelta(hours=12)
 _AMOUNTS: Final = ("subtotal", "total_tax", "total")
 
 Json = Mapping[str, Any]
@@ -145,6 +148,48 @@ def _zeros() -> dict[tuple[str, str], Decimal]:
 
 
 @dataclass
+class Numbers:
+    """The numbers of one chain, series by series: 1, 2, 3, in whatever order they came.
+
+    A chain without a gap may still lack a document: one that was given a number and never sealed.
+    """
+
+    # (series, last number of a run) -> its first number, and when that one was sealed
+    runs: dict[tuple[str, int], tuple[int, datetime]] = field(default_factory=dict)
+
+    def add(self, entry: Entry) -> None:
+        """Keep one more."""
+        series = "documents" if entry.sequence is not None else entry.record_type
+        run = self.runs.pop((series, entry.series_no - 1), (entry.series_no, _instant(entry)))
+        self.runs.setdefault((series, entry.series_no), run)
+
+
+def missing_numbers(parts: Iterable[Numbers], first: Entry, last: Entry) -> Iterator[str]:
+    """The numbers that no entry from `first` to `last` has, which go on from each other.
+
+    Those of a block that a terminal took shortly before the end may come yet, and those of one
+    from before the beginning may make the numbers that were sealed meanwhile look missing.
+    """
+    is_whole = first.previous_hash == GENESIS
+    begin, end = _instant(first), _instant(last)
+    due: dict[str, int] = {}
+    runs = [(*key, *run) for part in parts for key, run in part.runs.items()]
+    for series, high, low, at in sorted(runs, key=lambda run: run[2]):
+        wanted = due.get(series, 1 if is_whole else low)
+        is_judged = series != "documents" or (
+            end - at > _BLOCK_LASTS and (is_whole or at - begin > _BLOCK_LASTS)
+        )
+        if wanted < low and is_judged:
+            others = f" to {low - 1}" if wanted < low - 1 else ""
+            yield f"{series}: no entry has number {wanted}{others}"
+        due[series] = max(wanted, high + 1)
+
+
+def _instant(entry: Entry) -> datetime:
+    return datetime.fromisoformat(entry.sealed_at).replace(tzinfo=UTC)  # it ends in Z
+
+
+@dataclass
 class Walk:
     """Walks the chain of an archive and says what is wrong, entry by entry."""
 
@@ -152,6 +197,7 @@ class Walk:
     keys: Keys
     before: Entry | None = None
     sums: Sums = field(default_factory=Sums)
+    numbers: Numbers = field(default_factory=Numbers)
 
     def check(self, entry: Entry) -> Iterator[str]:
         """Everything that is wrong with the next entry."""
@@ -165,6 +211,9 @@ class Walk:
         else:
             yield from self._payload(entry, entry.payload)
         yield from self._seal(entry)
+        if not name.endswith(f"-{entry.series_no:06d}"):
+            yield f"{name}: is number {entry.series_no} in its series"
+        self.numbers.add(entry)
         self.before = entry
 
     def _link(self, entry: Entry, before: Entry) -> Iterator[str]:

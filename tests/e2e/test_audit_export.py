@@ -161,6 +161,16 @@ def emptied(entries: list[Json]) -> None:
     entries[0]["payload"] = None
 
 
+def unnumbered(entries: list[Json]) -> None:
+    """As if the second document was never sealed, and a day passed after the third."""
+    del entries[1]
+    entries[2]["sealed_at"] = "2099-01-01T00:00:00Z"
+
+
+def z_number(entries: list[Json]) -> None:
+    entries[3] |= {"series_no": 2, "fiscal_number": entries[3]["fiscal_number"][:-1] + "2"}
+
+
 @pytest.mark.parametrize(
     ("change", "culprit"),
     [
@@ -175,6 +185,8 @@ def emptied(entries: list[Json]) -> None:
         (unsigned, "000001: is not signed"),
         (z_total, "000001: the document's hash is"),
         (emptied, "000001: its document is missing"),
+        (unnumbered, "documents: no entry has number 2"),
+        (z_number, "report_z: no entry has number 1"),
     ],
 )
 def test_entry_that_was_tampered_with_is_named_even_under_a_new_manifest(

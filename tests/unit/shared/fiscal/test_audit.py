@@ -4,21 +4,22 @@ from typing import Any
 
 import pytest
 
-from shared.fiscal.audit import Entry, Sums
+from shared.fiscal.audit import Entry, Numbers, Sums, missing_numbers
+from shared.fiscal.chain import GENESIS
 
 Json = dict[str, Any]
 
 
-def entry(number: int, record_type: str) -> Entry:
+def entry(number: int, record_type: str, at: str = "21T20:31:09", previous_hash: str = "") -> Entry:
     return Entry(
         entry_no=number,
         record_type=record_type,
         fiscal_number=f"N-{number}",
         series_no=number,
         sequence=None if record_type == "report_z" else number,
-        sealed_at="2026-11-21T20:31:09Z",
+        sealed_at=f"2026-11-{at}Z",
         canonical_payload_hash="",
-        previous_hash="",
+        previous_hash=previous_hash,
         entry_hash="",
         signature=None,
         payload=None,
@@ -60,3 +61,62 @@ def test_a_z_of_its_documents_is_right() -> None:
 )
 def test_a_z_that_says_another_amount_is_named_with_it(side: str, told: Json, name: str) -> None:
     assert findings(**{side: told}) == [f"N-3: its {name} in CDF is not its documents'"]
+
+
+def missing(
+    numbers: list[tuple[int, str]], kind: str = "sale", opening: str = GENESIS
+) -> list[str]:
+    """What is missing among entries with these numbers, sealed at these times of November."""
+    entries = [entry(number, kind, at, opening) for number, at in numbers]
+    found = Numbers()
+    for one in entries:
+        found.add(one)
+    return list(missing_numbers([found], entries[0], entries[-1]))
+
+
+@pytest.mark.parametrize(
+    "numbers",
+    [
+        [(1, "01T08:00:00"), (2, "01T08:01:00"), (3, "03T08:00:00")],
+        # A terminal sealed 2 and 3 offline while 4 and 5 were sealed here.
+        [(1, "01T08:00:00"), (4, "01T08:01:00"), (2, "01T08:02:00"), (5, "02T08:00:00"),
+         (3, "02T08:00:00"), (6, "04T08:00:00")],
+        # It may still hold them.
+        [(1, "01T08:00:00"), (4, "03T08:00:00"), (5, "03T19:59:59")],
+    ],
+)  # fmt: skip
+def test_no_number_is_missing_that_came_or_may_come(numbers: list[tuple[int, str]]) -> None:
+    assert missing(numbers) == []
+
+
+@pytest.mark.parametrize(
+    ("numbers", "which"),
+    [
+        ([(1, "01T08:00:00"), (3, "01T08:01:00"), (4, "01T20:01:01")], "2"),
+        ([(1, "01T08:00:00"), (5, "01T08:01:00"), (6, "01T20:01:01")], "2 to 4"),
+        ([(2, "01T08:00:00"), (3, "01T20:01:01")], "1"),
+    ],
+)
+def test_number_that_nothing_was_sealed_under_is_named(
+    numbers: list[tuple[int, str]], which: str
+) -> None:
+    assert missing(numbers) == [f"documents: no entry has number {which}"]
+
+
+def test_first_numbers_of_a_later_stretch_are_not_all_in_it() -> None:
+    numbers = [
+        (40, "01T08:00:00"),
+        (120, "01T08:01:00"),
+        (121, "02T08:00:00"),
+        (123, "02T08:00:00"),
+    ]
+
+    found = missing([*numbers, (124, "04T08:00:00")], opening="ab" * 32)
+
+    assert found == ["documents: no entry has number 122"]
+
+
+def test_no_terminal_holds_the_number_of_a_report() -> None:
+    numbers = [(1, "01T20:00:00"), (3, "01T20:00:01")]
+
+    assert missing(numbers, "report_z") == ["report_z: no entry has number 2"]
