@@ -39,13 +39,19 @@ as $$
 #variable_conflict use_column
 declare
     bookings ledger.booking[] := ledger.read_events(batch);
-    refused ledger.booking[] := array(select b from unnest(bookings) as b where b.problem is not null);
+    refused ledger.booking[] := '{}'::ledger.booking[];
+    kinds text[];
+    is_spoilt boolean;
 begin
-    if cardinality(refused) > 0 then
+    select array_agg(k.kind), bool_or(k.problems > 0) into kinds, is_spoilt
+    from (select b.kind, count(b.problem) as problems from unnest(bookings) as b group by b.kind) as k;
+    if is_spoilt then
+        refused := array(select b from unnest(bookings) as b where b.problem is not null);
         bookings := ledger.without_refused(bookings, refused);
+        kinds := array(select distinct b.kind from unnest(bookings) as b);
     end if;
     -- All chains in their order, and out here: what fails below gives back the locks it took.
-    perform ledger.lock_chains(array(select distinct b.kind from unnest(bookings) as b));
+    perform ledger.lock_chains(kinds);
     return refused || ledger.post_parts(bookings);
 end
 $$;

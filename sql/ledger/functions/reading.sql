@@ -92,12 +92,11 @@ begin
                 end
             offset 0
         ) as m
-        order by m.ordinality
     );
 end
 $$;
 comment on function ledger.read_events is
-'What the events of a batch ask of the books, in their order; those that book nothing are left out, those that cannot be booked have a problem. Raises for no event, whatever it says.';
+'What the events of a batch ask of the books, position being their order; those that book nothing are left out, those that cannot be booked have a problem. Raises for no event, whatever it says.';
 
 create function ledger.kinds(kinds text[])
 returns ledger.kind[]
