@@ -13262,13 +13262,19 @@ as $$
 #variable_conflict use_column
 declare
     bookings ledger.booking[] := ledger.read_events(batch);
-    refused ledger.booking[] := array(select b from unnest(bookings) as b where b.problem is not null);
+    refused ledger.booking[] := '{}'::ledger.booking[];
+    kinds text[];
+    is_spoilt boolean;
 begin
-    if cardinality(refused) > 0 then
+    select array_agg(k.kind), bool_or(k.problems > 0) into kinds, is_spoilt
+    from (select b.kind, count(b.problem) as problems from unnest(bookings) as b group by b.kind) as k;
+    if is_spoilt then
+        refused := array(select b from unnest(bookings) as b where b.problem is not null);
         bookings := ledger.without_refused(bookings, refused);
+        kinds := array(select distinct b.kind from unnest(bookings) as b);
     end if;
     -- All chains in their order, and out here: what fails below gives back the locks it took.
-    perform ledger.lock_chains(array(select distinct b.kind from unnest(bookings) as b));
+    perform ledger.lock_chains(kinds);
     return refused || ledger.post_parts(bookings);
 end
 $$;
@@ -14271,8 +14277,8 @@ declare
 begin
     for sorts in
         select k.wave, array_agg(k.kind) as kinds, count(*) over () as waves
-        -- offset 0: no sort of all that are booked, for the few kinds that there are.
-        from (select b.wave, b.kind from unnest(bookings) as b group by b.wave, b.kind offset 0) as k
+        -- kind before wave: in the order of waves, all that are booked would be sorted for the few kinds that there are.
+        from (select distinct b.kind, b.wave from unnest(bookings) as b) as k
         group by k.wave
         order by k.wave
     loop
@@ -14404,21 +14410,30 @@ begin
             select
                 -- Chain by chain, each in its order.
                 nextval('ledger.journal_no') as journal_no, p.kind_no, p.journal_id, p.journal_key, p.event_id,
-                p.transfer_id, p.occurred_at, p.related_journal_id, p.memo, p.held_minor, p.reserve,
-                -- In the order of amount_place.
-                array[
-                    p.gross_minor, p.gross_minor - p.fee - p.tax - p.surcharge_minor, p.fee, p.tax, p.surcharge_minor,
-                    p.reserve, p.held_minor, p.fx_minor, p.fx_quoted_minor - p.fx_minor, p.fx_minor - p.fx_quoted_minor
-                ] as amounts
+                p.transfer_id, p.occurred_at, p.related_journal_id, p.memo, p.gross_minor,
+                p.gross_minor - p.fee - p.tax - p.surcharge_minor as net, p.fee, p.tax, p.surcharge_minor, p.reserve,
+                p.held_minor, p.fx_minor, p.fx_quoted_minor - p.fx_minor as fx_loss
             from priced as p
         ), entries as materialized (
             select
-                b.journal_no, l.kind_no, l.chain_no, l.leg_no, l.leg, l.debit_account_id, l.credit_account_id, l.currency,
+                b.journal_no, l.chain_no, l.leg_no, l.leg, l.debit_account_id, l.credit_account_id, l.currency,
                 l.is_memo, l.head || a.minor as line, a.minor
             from booked as b
             left join legged as l on l.kind_no = b.kind_no
             cross join lateral (
-                select case when l.amount is null then l.amount_minor else b.amounts[l.amount_place] end as minor
+                select case l.amount_place
+                    when 1 then b.gross_minor
+                    when 2 then b.net
+                    when 3 then b.fee
+                    when 4 then b.tax
+                    when 5 then b.surcharge_minor
+                    when 6 then b.reserve
+                    when 7 then b.held_minor
+                    when 8 then b.fx_minor
+                    when 9 then b.fx_loss
+                    when 10 then -b.fx_loss
+                    else l.amount_minor
+                end as minor
             ) as a
             where a.minor > 0
         ), entries_written as (
@@ -14429,54 +14444,55 @@ begin
             from entries as e
         ), lined as (
             -- Sorted once: an order inside of the aggregate would be a sort for each journal.
-            select e.journal_no, e.chain_no, string_agg(e.line, E'\n') as lines, bool_and(e.is_memo) as is_memo
-            from (select n.* from entries as n order by n.chain_no, n.journal_no, n.leg_no) as e
-            group by e.chain_no, e.journal_no
-        ), numbered as (
+            select
+                e.journal_no, min(e.chain_no) as chain_no, string_agg(e.line, E'\n') as lines,
+                bool_and(e.is_memo) as is_memo
+            from (
+                select n.journal_no, n.chain_no, n.line, n.is_memo from entries as n order by n.journal_no, n.leg_no
+            ) as e
+            group by e.journal_no
+        ), numbered as materialized (
             -- Here, because what moves nothing has no entries and takes no number.
             select l.*, row_number() over (partition by l.chain_no order by l.journal_no) as place
             from lined as l
-        ), told as materialized (
-            select
-                b.journal_no, b.journal_id, b.journal_key, k.tenant_id, k.environment, k.head_number + n.place as number,
-                b.event_id, k.event_type, b.transfer_id, b.occurred_at, k.posted_at, k.period_id, k.rules_version,
-                b.related_journal_id, n.is_memo, k.memo || b.memo as words,
-                n.chain_no, n.place,
-                -- As ledger.journal_content, with which verification compares every word of this.
-                k.head || b.memo || E'\n' || (k.head_number + n.place) || E'\n' || b.journal_id || E'\n'
-                || b.journal_key || E'\n' || coalesce(b.event_id, '') || E'\n' || coalesce(b.transfer_id, '') || E'\n'
-                || b.occurred_at || E'\n' || k.posted || coalesce(b.related_journal_id, '') || E'\n'
-                || n.is_memo::text || E'\n' || n.lines as content
-            from booked as b
-            inner join numbered as n on n.journal_no = b.journal_no
-            left join charted as k on k.kind_no = b.kind_no
         ), linked as materialized (
             select c.*, ledger.link_all(c.head_hash, o.contents) as hashes
             from (
-                select o.chain_no, array_agg(o.content) as contents
-                from (select t.chain_no, t.content from told as t order by t.chain_no, t.place) as o
-                group by o.chain_no
+                select t.chain_no, array_agg(t.content) as contents
+                from (
+                    select
+                        n.chain_no,
+                        -- As ledger.journal_content, with which verification compares every word of this.
+                        k.head || b.memo || E'\n' || (k.head_number + n.place) || E'\n' || b.journal_id || E'\n'
+                        || b.journal_key || E'\n' || coalesce(b.event_id, '') || E'\n' || coalesce(b.transfer_id, '') || E'\n'
+                        || b.occurred_at || E'\n' || k.posted || coalesce(b.related_journal_id, '') || E'\n'
+                        || n.is_memo::text || E'\n' || n.lines as content
+                    from booked as b
+                    inner join numbered as n on n.journal_no = b.journal_no
+                    left join charted as k on k.kind_no = b.kind_no
+                    order by n.chain_no, n.place
+                ) as t
+                group by t.chain_no
             ) as o
             inner join chains as c on c.chain_no = o.chain_no
-        ), chained as (
-            select t.*, h.hash
-            from told as t
-            left join (
-                select l.chain_no, u.hash, u.place
-                from linked as l
-                cross join lateral unnest(l.hashes) with ordinality as u (hash, place)
-            ) as h on h.chain_no = t.chain_no and h.place = t.place
         ), journals_written as (
             insert into ledger.journals (
                 journal_no, journal_id, journal_key, tenant_id, environment, number, event_id, event_type, transfer_id,
                 occurred_at, posted_at, period_id, rules_version, related_journal_id, is_memo, memo, hash
             )
             select
-                c.journal_no, c.journal_id, c.journal_key, c.tenant_id, c.environment, c.number, c.event_id, c.event_type,
-                c.transfer_id, c.occurred_at, c.posted_at, c.period_id, c.rules_version, c.related_journal_id, c.is_memo,
-                c.words, c.hash
-            from chained as c
-            order by c.journal_no
+                b.journal_no, b.journal_id, b.journal_key, k.tenant_id, k.environment, k.head_number + n.place,
+                b.event_id, k.event_type, b.transfer_id, b.occurred_at, k.posted_at, k.period_id, k.rules_version,
+                b.related_journal_id, n.is_memo, k.memo || b.memo, h.hash
+            -- Once more, and not kept from above: rows as wide as these take longer to keep than to join.
+            from booked as b
+            inner join numbered as n on n.journal_no = b.journal_no
+            left join charted as k on k.kind_no = b.kind_no
+            left join (
+                select l.chain_no, u.hash, u.place
+                from linked as l
+                cross join lateral unnest(l.hashes) with ordinality as u (hash, place)
+            ) as h on h.chain_no = n.chain_no and h.place = n.place
         ), chains_written as (
             update ledger.chains as c
             set
@@ -14715,12 +14731,11 @@ begin
                 end
             offset 0
         ) as m
-        order by m.ordinality
     );
 end
 $$;
 comment on function ledger.read_events is
-'What the events of a batch ask of the books, in their order; those that book nothing are left out, those that cannot be booked have a problem. Raises for no event, whatever it says.';
+'What the events of a batch ask of the books, position being their order; those that book nothing are left out, those that cannot be booked have a problem. Raises for no event, whatever it says.';
 
 create function ledger.kinds(kinds text[])
 returns ledger.kind[]
