@@ -15,10 +15,8 @@ from scripts.stack.places import ROOT
 
 
 @contextmanager
-def process_of(
-    name: str, state: Path, *arguments: str, **environment: str
-) -> Iterator[tuple[int, subprocess.Popen[bytes]]]:
-    """A simulator on a free port, maybe not ready yet; stopped when the block ends."""
+def process_of(name: str, state: Path, *arguments: str, **environment: str) -> Iterator[int]:
+    """The free port of a simulator, maybe not ready yet; stopped when the block ends."""
     port = free_port()
     command = [sys.executable, "-W", "error", "-m", f"scripts.stack.{name}"]
     command += ["--port", str(port), "--state", str(state), *arguments]
@@ -28,7 +26,7 @@ def process_of(
             command, cwd=ROOT, env=os.environ | environment, stdout=log, stderr=log
         )
         try:
-            yield port, process
+            yield port
         finally:
             process.terminate()
             process.wait(PATIENCE_S)

@@ -43,5 +43,5 @@ class TaxOffice:
 @contextmanager
 def tax_office(state: Path) -> Iterator[TaxOffice]:
     """A simulator process on a free port, ready to serve; stopped when the block ends."""
-    with process_of("etims", state) as (port, _), client_of(f"http://127.0.0.1:{port}") as client:
+    with process_of("etims", state) as port, client_of(f"http://127.0.0.1:{port}") as client:
         yield TaxOffice(client)

@@ -65,7 +65,7 @@ def speaking(url: str, root_file: Path) -> Iterator[Fdms]:
 def gateway(state: Path) -> Iterator[Fdms]:
     """A simulator process on a free port, ready to serve; stopped when the block ends."""
     root = state / "ca" / "root.pem"
-    with process_of("fdms", state) as (port, _):
+    with process_of("fdms", state) as port:
         until(lambda: root.exists() and "yes")
         with speaking(f"https://127.0.0.1:{port}", root) as running:
             yield running

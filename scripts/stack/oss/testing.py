@@ -47,7 +47,7 @@ def keeping(state: Path, days: int | None = TEN_YEARS) -> Iterator[Vaulted]:
     """An endpoint on a free port, ready to serve; stopped when the block ends."""
     lock = ("--days", str(days)) if days is not None else ()
     account = {"OSS_ACCESS_KEY_ID": KEY, "OSS_ACCESS_KEY_SECRET": SECRET}
-    with process_of("oss", state, *lock, **account) as (port, _):
+    with process_of("oss", state, *lock, **account) as port:
         url = f"http://127.0.0.1:{port}"
         with client_of(url) as client:
             yield Vaulted(url, client)

@@ -56,7 +56,7 @@ class Post:
 def posting(state: Path, webhook_url: str = "") -> Iterator[Post]:
     """A simulator process on a free port, ready to serve; stopped when the block ends."""
     secrets = {"RESEND_API_KEY": API_KEY, "RESEND_WEBHOOK_SECRET": SECRET}
-    with process_of("resend", state, "--webhook", webhook_url, **secrets) as (port, _):
+    with process_of("resend", state, "--webhook", webhook_url, **secrets) as port:
         url = f"http://127.0.0.1:{port}"
         with client_of(url) as client:
             yield Post(url, client)
