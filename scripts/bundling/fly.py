@@ -54,13 +54,13 @@ def describe(manifest: Manifest, app: str) -> str:
 
 def deploy(manifest: Manifest, app: str, bundle: Path, environment: Environment) -> None:
     """Take every step; each can be repeated. Raises DeployError or CalledProcessError."""
+    settings = [f"--env={name}={value}" for name, value in settings_of(environment).items()]
     token = environment.get(TOKEN) or mint_token(manifest.db_role, Path(environment[SIGNING_KEY]))
     secrets = secret_lines(manifest, {**environment, TOKEN: token})
     if subprocess.run(["fly", "status", "--app", app], capture_output=True).returncode:
         subprocess.run(["fly", "apps", "create", app], check=True)
     staged = ["fly", "secrets", "import", "--stage", "--app", app]
     subprocess.run(staged, input=secrets, text=True, check=True)
-    settings = [f"--env={name}={value}" for name, value in settings_of(environment).items()]
     subprocess.run(["fly", "deploy", "--app", app, *settings], cwd=bundle, check=True)
 
 
@@ -79,10 +79,18 @@ def settings_of(environment: Environment) -> dict[str, str]:
     project = {name: environment[name] for name in _PROJECT}
     data_api = environment.get("DATA_API_URL") or f"{project['SUPABASE_URL'].rstrip('/')}/rest/v1"
     chosen = {name: environment[name] for name in _OPTIONAL if environment.get(name)}
-    return {**project, "DATA_API_URL": data_api, **chosen, "VERSION": _version()}
+    return {**project, "DATA_API_URL": data_api, **chosen, "VERSION": version_of(environment)}
 
 
-def _version() -> str:
+def version_of(environment: Environment) -> str:
+    """VERSION, or what git calls this checkout. Raises DeployError when there is neither."""
+    if given := environment.get("VERSION"):
+        return given
     command = ["git", "describe", "--always", "--dirty"]
-    described = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True)
+    try:
+        described = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True)
+    except (FileNotFoundError, subprocess.CalledProcessError):
+        raise DeployError(
+            "git cannot tell which version this is: set VERSION, or deploy from a git checkout."
+        ) from None
     return described.stdout.strip()

@@ -11,7 +11,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 from jwt.algorithms import ECAlgorithm
 
-from scripts.bundling import deploy
+from scripts.bundling import deploy, fly
 from scripts.bundling.tree import ROOT
 
 FLY = """#!/bin/sh
@@ -102,6 +102,33 @@ def test_deploy_refuses_a_secret_that_fly_would_change(
     assert code == 1
     assert capsys.readouterr().err.startswith("deploy: DATA_API_TOKEN starts with a quote, or")
     assert not fly_log.exists()
+
+
+@pytest.mark.parametrize("has_git", [True, False])
+def test_deploy_of_what_is_no_checkout_asks_for_its_version_before_the_first_step(
+    has_git: bool,
+    fly_log: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setenv("DATA_API_TOKEN", "token")
+    monkeypatch.setattr(fly, "ROOT", tmp_path)
+    if not has_git:
+        monkeypatch.setenv("PATH", str(tmp_path / "bin"))
+
+    refused = deploy.main(["payment_intents", "--yes"])
+    said, were_steps_taken = capsys.readouterr().err, fly_log.exists()
+    monkeypatch.setenv("VERSION", "2026.11.1")
+    monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:/usr/bin:/bin")
+    done = deploy.main(["payment_intents", "--yes"])
+
+    assert (refused, were_steps_taken, done) == (1, False, 0)
+    assert said == (
+        "deploy: git cannot tell which version this is:"
+        " set VERSION, or deploy from a git checkout.\n"
+    )
+    assert "--env=VERSION=2026.11.1" in fly_log.read_text()
 
 
 def test_deploy_without_yes_prints_the_steps_and_does_nothing(
