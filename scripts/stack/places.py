@@ -69,12 +69,26 @@ class Ports:
     def all(self) -> range:
         return range(self.base, self.last + 1)
 
+    @property
+    def fit(self) -> bool:
+        return self.base >= 1024 and self.last <= 65_535
+
+    @property
+    def others(self) -> "Ports":
+        """A block that may be free when this one is not."""
+        above = Ports(self.base + 100)
+        return above if above.fit else Ports(self.base - 100)
+
 
 def base_port() -> int:
     """STALELA_PORT, or the default."""
     text = os.environ.get("STALELA_PORT", str(DEFAULT_PORT))
-    if not text.isdigit() or not 1024 <= int(text) <= 65000:
-        raise StackError(f"STALELA_PORT must be a port number from 1024 to 65000, not {text!r}.")
+    if not text.isdecimal() or not Ports(int(text)).fit:
+        count = len(Ports(0).all)
+        raise StackError(
+            f"STALELA_PORT must be a port number from 1024 to {65_536 - count}, not {text!r}:"
+            f" the stack takes {count} ports from there on."
+        )
     return int(text)
 
 

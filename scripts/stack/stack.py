@@ -84,7 +84,7 @@ class Stack:
             if time.monotonic() > deadline:
                 raise StackError(
                     f"port {busy[0]} is in use by another program. Stop that, or choose other"
-                    f" ports: STALELA_PORT={self.ports.base + 100} ./scripts/up"
+                    f" ports: STALELA_PORT={self.ports.others.base} ./scripts/up"
                 )
             time.sleep(0.1)
 
