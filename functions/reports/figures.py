@@ -74,28 +74,27 @@ class Paid(BaseModel):
     amount: Annotated[str, Field(examples=["1160.00"])]
 
 
-class PaymentTotal(BaseModel):
-    """One means of payment in the currency it was paid in; credits are what went back."""
+class OfMethod(BaseModel):
+    """What came by one means of payment."""
 
     method: Annotated[str, Field(examples=["cash"])]
+
+
+class PaymentTotal(OfMethod):
+    """One means of payment in the currency it was paid in; credits are what went back."""
+
     currency: CurrencyCode
     sales: Paid
     credits: Paid
     net: Paid
 
 
-class MethodTotal(BaseModel):
+class MethodTotal(GrandTotal, OfMethod):
     """What documents in one currency come to by one means of payment.
 
     A document paid by several is divided in proportion, to the cent: all methods together are the
     grand totals.
     """
-
-    method: Annotated[str, Field(examples=["cash"])]
-    currency: CurrencyCode
-    sales: Sum
-    credits: Sum
-    net: Sum
 
 
 class ReturnGroup(BaseModel):
