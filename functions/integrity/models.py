@@ -141,7 +141,7 @@ class AnchorStatement(BaseModel):
     """What is signed: one root over the heads of `size` chains, and the root before it."""
 
     anchor_id: Annotated[str, Field(examples=["anc_01kaj3vq1nfr5r3e2n9v4d8yzx"])]
-    anchored_on: Annotated[str, Field(examples=["2026-02-18"])]
+    anchored_on: Annotated[str, Field(examples=["2026-11-22"])]
     environment: Literal["sandbox", "production"]
     jurisdiction: Annotated[str, Field(examples=["CD"])]
     kind: Literal["anchor"]
@@ -173,7 +173,7 @@ class ProvedEntry(BaseModel):
     fiscal_number: Annotated[str, Field(examples=["STL-KIN001-000017"])]
     entry_no: Annotated[int, Field(examples=[17])]
     canonical_payload_hash: Hash
-    sealed_at: Annotated[str, Field(examples=["2026-02-17T04:00:02Z"])]
+    sealed_at: Annotated[str, Field(examples=["2026-11-21T08:00:00Z"])]
     previous_hash: Hash
     entry_hash: Hash
 

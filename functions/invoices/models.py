@@ -59,7 +59,7 @@ DOCUMENT: dict[str, Any] = {
         {"base_amount": "1000.00", "code": "TG03", "rate": "0.16", "tax_amount": "160.00"}
     ],
     "tax_rounding_adjustment": "0.00",
-    "timestamp": "2026-02-17T04:00:00Z",
+    "timestamp": "2026-11-21T07:59:58Z",
     "totals": {
         "currency": "CDF",
         "subtotal": "1000.00",
@@ -79,7 +79,7 @@ class Sealed(BaseModel):
     """The security elements, together or not at all."""
 
     fiscal_authority_id: Annotated[str, Field(examples=["stalela-cd-01"])]
-    sealed_at: Annotated[str, Field(examples=["2026-02-17T04:00:02Z"])]
+    sealed_at: Annotated[str, Field(examples=["2026-11-21T08:00:00Z"])]
     auth_code: Annotated[str, Field(examples=["K56Y-BV6M-60QQ-5NM4"])]
     signature: Annotated[
         str,
@@ -108,7 +108,7 @@ class AuthorityElements(BaseModel):
         Field(examples=["RDCDEF01;CD01000042;X537E4DBAJUUHHXNFWISFEKJ;A0712345B;20260217050002"]),
     ]
     number: Annotated[str | None, Field(examples=[None])]
-    time: Annotated[str | None, Field(examples=["2026-02-17T04:00:02Z"])]
+    time: Annotated[str | None, Field(examples=["2026-11-21T08:00:00Z"])]
     counters: Annotated[
         dict[str, Any], Field(examples=[{"counters": "64/64 FV", "nim": "CD01000042"}])
     ]

@@ -82,7 +82,7 @@ class LocalSeal(_Body):
 
     document: Document
     sequence: Annotated[int, Field(ge=1, le=2**53 - 1, examples=[1001])]
-    sealed_at: Annotated[Instant, Field(examples=["2026-02-17T04:00:02Z"])]
+    sealed_at: Annotated[Instant, Field(examples=["2026-11-21T08:00:00Z"])]
     canonical_payload_hash: Hash
     local_previous_hash: Hash
     signature: Annotated[

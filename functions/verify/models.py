@@ -11,7 +11,7 @@ NUMBER = "STL-KIN001-000001"
 CODE = "K56Y-BV6M-60QQ-5NM4"
 QR = (
     "https://verify.example/i?fn=STL-KIN001-000001&ac=K56YBV6M60QQ5NM4"
-    "&ts=2026-02-17T04%3A00%3A02Z&fa=stalela-cd-01"
+    "&ts=2026-11-21T08%3A00%3A00Z&fa=stalela-cd-01"
 )
 FiscalNumber = Annotated[str, Field(examples=[NUMBER])]
 _KEY = "cd-es256-2026-01"
@@ -52,7 +52,7 @@ class Verification(BaseModel):
     fiscal_authority_id: Annotated[str | None, Field(examples=["stalela-cd-01"])] = None
     merchant_name: Annotated[str | None, Field(examples=["Acacia Books SARL"])] = None
     outlet_name: Annotated[str | None, Field(examples=["Gombe"])] = None
-    sealed_at: Annotated[str | None, Field(examples=["2026-02-17T04:00:02Z"])] = None
+    sealed_at: Annotated[str | None, Field(examples=["2026-11-21T08:00:00Z"])] = None
     total: Annotated[str | None, Field(examples=["1160.00"])] = None
     currency: Annotated[str | None, Field(examples=["CDF"])] = None
     invoice_type: Annotated[str | None, Field(examples=["sale"])] = None
@@ -69,7 +69,7 @@ class Verification(BaseModel):
         ),
     ] = None
     authority_acknowledged_at: Annotated[
-        str | None, Field(description="Since when it has.", examples=["2026-02-17T04:00:05Z"])
+        str | None, Field(description="Since when it has.", examples=["2026-11-21T08:00:03Z"])
     ] = None
     problems: Annotated[
         list[str] | None,

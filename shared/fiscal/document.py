@@ -55,7 +55,7 @@ def _instant(text: str) -> str:
     except ValueError:
         is_plain = False
     if not is_plain:
-        raise ValueError("must be UTC in whole seconds, such as 2026-02-17T04:00:00Z")
+        raise ValueError("must be UTC in whole seconds, such as 2026-11-21T07:10:00Z")
     return text
 
 

@@ -211,6 +211,13 @@ def test_every_example_is_an_instance_of_its_schema(
     assert wrong == []
 
 
+def test_every_example_is_of_one_day(document: Json) -> None:
+    # Midnights are bounds of days; what is sealed has to be of today, so its example is.
+    instants = re.findall(r"\b(20\d\d-\d\d-\d\d)T(?!00:00:00Z)", json.dumps(document))
+
+    assert set(instants) == {"2026-11-21", "2026-11-22"}, "an intent expires on the next day"
+
+
 def sentence(text: object) -> bool:
     """Whether it is prose: more than a word, ending as sentences do."""
     return isinstance(text, str) and " " in text.strip() and text.strip()[-1] in ".:)"
