@@ -12,6 +12,7 @@ from scripts.stack.postgres import Cluster
 from scripts.stack.stack import Stack
 from scripts.stack.testing import free_block, session_state
 from tests.support.clusters import start
+from tests.support.sql import Api, Books
 
 # A line per request would bury the progress that a long test logs.
 for _client in ("httpx", "httpcore"):
@@ -53,6 +54,20 @@ def module_database(databases: Databases) -> Iterator[Database]:
     """A fresh database that the tests of one module share."""
     with databases.fresh_database() as fresh:
         yield fresh
+
+
+@pytest.fixture(scope="module")
+def api(module_database: Database) -> Iterator[Api]:
+    """A connection of the Data API."""
+    with Api(module_database) as opened:
+        yield opened
+
+
+@pytest.fixture(scope="module")
+def books(module_database: Database) -> Iterator[Books]:
+    """The database as its superuser sees it."""
+    with Books(module_database) as opened:
+        yield opened
 
 
 @pytest.fixture(scope="session")

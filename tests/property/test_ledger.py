@@ -4,15 +4,12 @@ Steps and seed are printed; STALELA_PROPERTY_STEPS and STALELA_SEED change them.
 """
 
 import os
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
-import pytest
 from hypothesis import HealthCheck, given, seed, settings
 from hypothesis import strategies as st
 
-from scripts.stack.database import Database
 from tests.sql.ledger.ledger import Event, Ledger, book, refused
 from tests.support.sql import Api, Books
 
@@ -167,18 +164,6 @@ def new_books(api: Api, books: Books, agreed: Terms) -> Ledger:
         is_fee_returned=agreed.is_fee_returned,
     )
     return ledger
-
-
-@pytest.fixture(scope="module")
-def api(module_database: Database) -> Iterator[Api]:
-    with Api(module_database) as opened:
-        yield opened
-
-
-@pytest.fixture(scope="module")
-def books(module_database: Database) -> Iterator[Books]:
-    with Books(module_database) as opened:
-        yield opened
 
 
 laws = settings(

@@ -1,28 +1,11 @@
-"""What tests of several schemas share: one database per module, a tenant per test."""
-
-from collections.abc import Iterator
+"""What tests of several schemas share: a tenant per test."""
 
 import pytest
 
-from scripts.stack.database import Database
 from tests.sql.payments.shop import Shop
 from tests.sql.rails.rail import Rail
 from tests.sql.reports.till import Till
 from tests.support.sql import Api, Books
-
-
-@pytest.fixture(scope="module")
-def api(module_database: Database) -> Iterator[Api]:
-    """A connection of the Data API."""
-    with Api(module_database) as opened:
-        yield opened
-
-
-@pytest.fixture(scope="module")
-def books(module_database: Database) -> Iterator[Books]:
-    """The database as its superuser sees it."""
-    with Books(module_database) as opened:
-        yield opened
 
 
 @pytest.fixture

@@ -120,11 +120,12 @@ def test_a_lane_runs_what_is_due_in_it_and_nothing_else(chores: House) -> None:
     assert good["last_finished_at"] >= good["last_started_at"]
 
 
+@pytest.mark.alone
 def test_a_lane_ends_within_its_budget(chores: House) -> None:
     started = time.monotonic()
     run_lane(chores, "fast", "1 second")
 
-    assert 1 <= time.monotonic() - started < 30, "pg_cron's own budget is 55 seconds"
+    assert 1 <= time.monotonic() - started < 3
 
 
 def test_a_lane_stops_before_the_statement_timeout_would_cut_it_off(chores: House) -> None:
