@@ -11,7 +11,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 from jwt.algorithms import ECAlgorithm
 
-from scripts.bundling import deploy, fly
+from scripts.bundling import deploy
 from scripts.bundling.tree import ROOT
 
 FLY = """#!/bin/sh
@@ -113,7 +113,7 @@ def test_deploy_of_what_is_no_checkout_asks_for_its_version_before_the_first_ste
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.setenv("DATA_API_TOKEN", "token")
-    monkeypatch.setattr(fly, "ROOT", tmp_path)
+    monkeypatch.setenv("GIT_DIR", str(tmp_path))
     if not has_git:
         monkeypatch.setenv("PATH", str(tmp_path / "bin"))
 
