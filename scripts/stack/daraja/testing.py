@@ -31,7 +31,7 @@ class Simulator:
     """A running simulator as a test sees it: its address and its control API."""
 
     url: str
-    process: subprocess.Popen[bytes]
+    process: subprocess.Popen[bytes] = field(repr=False)  # a stack's own has none
     http: httpx.Client
 
     def control(self, method: str, path: str, body: object = None) -> Any:
