@@ -14414,12 +14414,28 @@ begin
                 p.gross_minor - p.fee - p.tax - p.surcharge_minor as net, p.fee, p.tax, p.surcharge_minor, p.reserve,
                 p.held_minor, p.fx_minor, p.fx_quoted_minor - p.fx_minor as fx_loss
             from priced as p
+        ), used as materialized (
+            -- Without the legs for which no event of their kind has an amount: those are most, and joined with each event.
+            select l.*
+            from legged as l
+            inner join (
+                select
+                    b.kind_no,
+                    -- In the order of amount_place.
+                    array[
+                        max(b.gross_minor), max(b.net), max(b.fee), max(b.tax), max(b.surcharge_minor), max(b.reserve),
+                        max(b.held_minor), max(b.fx_minor), max(b.fx_loss), max(-b.fx_loss)
+                    ] as greatest_minor
+                from booked as b
+                group by b.kind_no
+            ) as o on o.kind_no = l.kind_no
+            where l.amount_place is null or o.greatest_minor[l.amount_place] > 0
         ), entries as materialized (
             select
                 b.journal_no, l.chain_no, l.leg_no, l.leg, l.debit_account_id, l.credit_account_id, l.currency,
                 l.is_memo, l.head || a.minor as line, a.minor
             from booked as b
-            left join legged as l on l.kind_no = b.kind_no
+            left join used as l on l.kind_no = b.kind_no
             cross join lateral (
                 select case l.amount_place
                     when 1 then b.gross_minor
@@ -14644,22 +14660,24 @@ set role stalela_owner;
 create function ledger.read_events(batch payments.delivery[])
 returns ledger.booking[]
 language plpgsql
-stable
+volatile
 security definer -- callers may not read currencies and holds
 set search_path = ''
 set timezone = 'UTC'
 set datestyle = 'ISO'
+set plan_cache_mode = 'auto' -- and what is chosen below ends with the function
 as $$
 #variable_conflict use_column
 begin
+    perform ledger.choose_plans(cardinality(batch));
     return array(
         select row(
             concat_ws(
                 '|', m.tenant_id, m.environment, m.event_type, m.purpose, m.intent, m.rail, m.currency,
-                coalesce(m.fx_currency, ''), (m.occurred_at at time zone 'UTC')::date
+                coalesce(m.fx_currency, ''), m.occurred_at::date
             ),
             m.wave + (m.purpose = 'refund')::integer,
-            m.ordinality, m.outbox_id, m.event_id, 'jrnl_' || substr(m.event_id, 5),
+            m.ordinality, m.outbox_id, m.event_id, 'jrnl_' || right(m.event_id, -4),
             m.ordering_key || ':' || m.event_type || ':' || m.seq,
             m.ordering_key, m.related_id, m.occurred_at,
             m.gross_minor, null, null, m.surcharge_minor, null,

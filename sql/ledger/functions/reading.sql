@@ -5,22 +5,24 @@ set role stalela_owner;
 create function ledger.read_events(batch payments.delivery[])
 returns ledger.booking[]
 language plpgsql
-stable
+volatile
 security definer -- callers may not read currencies and holds
 set search_path = ''
 set timezone = 'UTC'
 set datestyle = 'ISO'
+set plan_cache_mode = 'auto' -- and what is chosen below ends with the function
 as $$
 #variable_conflict use_column
 begin
+    perform ledger.choose_plans(cardinality(batch));
     return array(
         select row(
             concat_ws(
                 '|', m.tenant_id, m.environment, m.event_type, m.purpose, m.intent, m.rail, m.currency,
-                coalesce(m.fx_currency, ''), (m.occurred_at at time zone 'UTC')::date
+                coalesce(m.fx_currency, ''), m.occurred_at::date
             ),
             m.wave + (m.purpose = 'refund')::integer,
-            m.ordinality, m.outbox_id, m.event_id, 'jrnl_' || substr(m.event_id, 5),
+            m.ordinality, m.outbox_id, m.event_id, 'jrnl_' || right(m.event_id, -4),
             m.ordering_key || ':' || m.event_type || ':' || m.seq,
             m.ordering_key, m.related_id, m.occurred_at,
             m.gross_minor, null, null, m.surcharge_minor, null,
