@@ -29,7 +29,6 @@ from shared.http.metrics import count_data_api_call
 from shared.http.timing import spent
 
 if TYPE_CHECKING:
-    import httpx
     from postgrest import APIError, AsyncPostgrestClient
 
 _RETRY_AFTER_S: Final = 1
@@ -88,7 +87,6 @@ class Database:
         self._headers = {"Authorization": f"Bearer {settings.data_api_token.get_secret_value()}"}
         if key := settings.data_api_key.get_secret_value():
             self._headers["apikey"] = key
-        self._http: httpx.AsyncClient | None = None
         self._clients: dict[str, AsyncPostgrestClient] = {}
 
     async def call(
@@ -158,17 +156,16 @@ class Database:
 
         try:
             # Without a schema cache, that is without a database, even the root is a 503.
-            answer = await self._session().head(f"{self._url}/", headers=self._headers)
+            answer = await self._client("public").session.head(f"{self._url}/")
         except httpx.HTTPError:
             return False
         return not answer.is_server_error
 
     async def aclose(self) -> None:
         """Close the connections. The next call opens new ones."""
-        http, self._http = self._http, None
-        self._clients.clear()
-        if http is not None:
-            await http.aclose()
+        clients, self._clients = self._clients, {}
+        for client in clients.values():
+            await client.session.aclose()
 
     async def _once(self, function: str, args: Mapping[str, Any], caller: Caller) -> Any:
         import httpx
@@ -205,23 +202,19 @@ class Database:
     def _client(self, schema: str) -> "AsyncPostgrestClient":
         client = self._clients.get(schema)
         if client is None:
+            import httpx
             from postgrest import AsyncPostgrestClient
 
-            client = self._clients[schema] = AsyncPostgrestClient(
-                self._url,
-                schema=schema,
-                headers=self._headers,
-                http_client=self._session(),
-                retry_enabled=False,  # it would sleep 1, 2 and 4 s; a caller waits for us
-            )
-        return client
-
-    def _session(self) -> "httpx.AsyncClient":
-        if self._http is None:
             from shared.pooled import PooledClient
 
-            self._http = PooledClient()
-        return self._http
+            profile = {"Accept-Profile": schema, "Content-Profile": schema}
+            client = self._clients[schema] = AsyncPostgrestClient(
+                self._url,
+                http_client=PooledClient(self._headers | profile),
+                retry_enabled=False,  # it would sleep 1, 2 and 4 s; a caller waits for us
+            )
+            client.headers = httpx.Headers()  # the connections send what is always the same
+        return client
 
 
 def _translate(refused: "APIError", function: str) -> tuple[StalelaError, str]:

@@ -4,6 +4,8 @@ postgrest builds a call and reads its answer; what lies between costs twice as m
 alone: it builds URL, cookies, authentication and redirects anew for each call to one same address.
 """
 
+import json
+from collections.abc import Mapping
 from typing import Any, Final
 
 import aiohttp
@@ -23,8 +25,10 @@ class PooledClient(httpx.AsyncClient):
     came, NetworkError when the connection broke.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, headers: Mapping[str, str] | None = None) -> None:
+        """`headers` go with every request. httpx copies those of a call one by one, thrice."""
         super().__init__(transport=httpx.AsyncBaseTransport(), trust_env=False)
+        self._always = headers
         self._pool: aiohttp.ClientSession | None = None
 
     async def request(
@@ -40,7 +44,7 @@ class PooledClient(httpx.AsyncClient):
         assert not params, "calls have no filters, and one that is left out would show every row"
         try:
             async with self._connections().request(
-                method, str(url), data=content, headers=headers, allow_redirects=False
+                method, str(url), data=content, headers=_as_text(headers), allow_redirects=False
             ) as answer:
                 body = await answer.read()
         except aiohttp.ConnectionTimeoutError as late:
@@ -49,7 +53,7 @@ class PooledClient(httpx.AsyncClient):
             raise httpx.ReadTimeout(str(late)) from late
         except (aiohttp.ClientError, OSError) as broken:
             raise httpx.NetworkError(str(broken)) from broken
-        return httpx.Response(answer.status, content=body, request=_REQUEST)
+        return _Response(answer.status, body)
 
     async def aclose(self) -> None:
         pool, self._pool = self._pool, None
@@ -60,6 +64,7 @@ class PooledClient(httpx.AsyncClient):
         if self._pool is None:
             self._pool = aiohttp.ClientSession(
                 connector=aiohttp.TCPConnector(limit=_CONNECTIONS, keepalive_timeout=_KEEPALIVE_S),
+                headers=self._always,
                 cookie_jar=aiohttp.DummyCookieJar(),
                 timeout=aiohttp.ClientTimeout(
                     connect=_WAIT_S, sock_connect=_CONNECT_S, sock_read=_READ_S
@@ -69,5 +74,34 @@ class PooledClient(httpx.AsyncClient):
         return self._pool
 
 
-# An answer must know a request, which nobody reads: one serves all.
+class _Response(httpx.Response):
+    """What postgrest reads of an answer: its status and its body, all of which is here.
+
+    httpx would stream the body from itself, and look into its headers for how to decode it.
+    """
+
+    def __init__(self, status: int, body: bytes) -> None:
+        self.status_code = status
+        self.headers, self.request = _NO_HEADERS, _REQUEST
+        self.body = body
+
+    @property
+    def content(self) -> bytes:
+        return self.body
+
+    @property
+    def text(self) -> str:
+        return self.body.decode()
+
+    def json(self, **_: Any) -> Any:
+        return json.loads(self.body)
+
+
+# An answer must know these, and nobody reads them: one of each serves all.
 _REQUEST: Final = httpx.Request("POST", "http://data.api/")
+_NO_HEADERS: Final = httpx.Headers()
+
+
+def _as_text(headers: httpx.Headers | None) -> dict[str, str]:
+    # As a mapping, httpx would look for each name among all of them.
+    return {name.decode(): value.decode() for name, value in headers.raw} if headers else {}

@@ -2,7 +2,7 @@
 
 from typing import Annotated, Final
 
-from fastapi import APIRouter, FastAPI, Path, Query, Request
+from fastapi import FastAPI, Path, Query, Request
 from fastapi.responses import Response
 
 from functions.alerts.digests import Digests
@@ -22,10 +22,11 @@ from shared.http.caller import InternalCaller, UserCaller, background_caller
 from shared.http.drain import Drain
 from shared.http.idempotency import IdempotencyKey, body_hash
 from shared.http.problem import answers, problem_responses
+from shared.http.routes import Router
 from shared.postman import Postman
 from shared.vault import Vault
 
-router = APIRouter(tags=["alerts"])
+router = Router("alerts")
 
 KINDS: Final = ("platform_alert", "tenant_alert")
 _LARGEST: Final = 2**63

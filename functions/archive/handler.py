@@ -2,7 +2,7 @@
 
 from typing import Annotated
 
-from fastapi import APIRouter, FastAPI, Path, Query, Request
+from fastapi import FastAPI, Path, Query, Request
 from fastapi.responses import Response
 
 from functions.archive.archiving import Archive
@@ -15,10 +15,11 @@ from shared.http.app import create_app
 from shared.http.caller import ApiCaller, InternalCaller, StaffCaller, background_caller
 from shared.http.drain import Drain
 from shared.http.problem import answers
+from shared.http.routes import Router
 from shared.ids import pattern
 from shared.objects import Objects, Place
 
-router = APIRouter(tags=["archive"])
+router = Router("archive")
 
 OutletId = Annotated[
     str,

@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any
 
-from fastapi import APIRouter, FastAPI, Path, Query, Request
+from fastapi import FastAPI, Path, Query, Request
 from fastapi.responses import Response
 
 from functions.authority_sync import models
@@ -16,10 +16,11 @@ from shared.http.app import create_app
 from shared.http.caller import ApiCaller, InternalCaller, UserCaller, background_caller
 from shared.http.drain import Drain
 from shared.http.problem import answers, problem_responses
+from shared.http.routes import Router
 from shared.ids import pattern
 from shared.vault import Vault
 
-router = APIRouter(tags=["authority sync"])
+router = Router("authority sync")
 
 OutletId = Annotated[
     str,

@@ -4,7 +4,7 @@ import asyncio
 from hashlib import sha256
 from typing import Annotated, Final
 
-from fastapi import APIRouter, Depends, FastAPI, Path, Query, Request
+from fastapi import Depends, FastAPI, Path, Query, Request
 from fastapi.responses import Response
 
 from functions.compliance import models
@@ -17,12 +17,13 @@ from shared.http.app import create_app
 from shared.http.caller import ApiCaller, InternalCaller, StaffCaller, UserCaller
 from shared.http.drain import Drain
 from shared.http.problem import answers, problem_responses
+from shared.http.routes import Router
 from shared.ids import pattern
 from shared.masking import mask_phone
 from shared.phones import parse_payer_phone
 from shared.vault import Vault
 
-router = APIRouter(tags=["compliance"])
+router = Router("compliance")
 
 LIST_BYTES_MAX: Final = 64 * 1024 * 1024  # OFAC's SDN.XML had 28 MB in 2025
 

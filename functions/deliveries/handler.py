@@ -2,7 +2,7 @@
 
 from typing import Annotated, Literal
 
-from fastapi import APIRouter, FastAPI, Path, Query, Request
+from fastapi import FastAPI, Path, Query, Request
 from fastapi.responses import Response
 
 from functions.deliveries.models import Decision, Deliveries, Delivery, Destinations
@@ -11,8 +11,9 @@ from shared.db import Database
 from shared.http.app import create_app
 from shared.http.caller import UserCaller
 from shared.http.problem import answers
+from shared.http.routes import Router
 
-router = APIRouter(tags=["deliveries"])
+router = Router("deliveries")
 
 DeliveryId = Annotated[int, Path(ge=1, lt=2**63, description="The delivery's id.", examples=[4711])]
 

@@ -2,7 +2,7 @@
 
 from typing import Annotated
 
-from fastapi import APIRouter, FastAPI, Path, Query, Request
+from fastapi import FastAPI, Path, Query, Request
 from fastapi.responses import Response
 
 from functions.directory import models
@@ -14,10 +14,11 @@ from shared.http.caller import ApiCaller, InternalCaller, UserCaller
 from shared.http.idempotency import body_hash
 from shared.http.instants import Day
 from shared.http.problem import answers, problem_responses
+from shared.http.routes import Router
 from shared.ids import pattern
 from shared.money import Money
 
-router = APIRouter(tags=["directory"])
+router = Router("directory")
 
 TransferId = Annotated[
     str,

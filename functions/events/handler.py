@@ -4,7 +4,7 @@ from functools import cache
 from pathlib import Path as File
 from typing import Annotated
 
-from fastapi import APIRouter, FastAPI, Path, Query, Request
+from fastapi import FastAPI, Path, Query, Request
 from fastapi.responses import Response
 
 from functions.events import models
@@ -13,9 +13,10 @@ from shared.db import Database
 from shared.http.app import create_app
 from shared.http.caller import ApiCaller
 from shared.http.problem import answers
+from shared.http.routes import Router
 from shared.ids import pattern
 
-router = APIRouter(tags=["events"])
+router = Router("events")
 
 _CATALOGUE = answers(models.Catalogue)
 _CATALOGUE[200]["content"] = {

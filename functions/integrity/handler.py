@@ -2,7 +2,7 @@
 
 from typing import Annotated
 
-from fastapi import APIRouter, FastAPI, Path, Query, Request
+from fastapi import FastAPI, Path, Query, Request
 from fastapi.responses import Response
 
 from functions.integrity import models
@@ -13,9 +13,10 @@ from shared.http.app import create_app
 from shared.http.caller import ApiCaller, FunctionCaller, InternalCaller
 from shared.http.drain import Drain
 from shared.http.problem import answers
+from shared.http.routes import Router
 from shared.ids import pattern
 
-router = APIRouter(tags=["integrity"])
+router = Router("integrity")
 
 FiscalNumber = Annotated[
     str,

@@ -4,7 +4,7 @@ import json
 from hashlib import sha256
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Request
+from fastapi import Request
 from pydantic import BaseModel, ConfigDict, Field
 
 from functions.invoices.models import Invoice
@@ -15,8 +15,9 @@ from shared.http.caller import ApiCaller
 from shared.http.frame import docs_url
 from shared.http.idempotency import IdempotencyKey, body_hash
 from shared.http.problem import answers, problem_body
+from shared.http.routes import Router
 
-router = APIRouter(tags=["invoices"])
+router = Router("invoices")
 
 _PROBLEM = {
     "type": "https://api.example/functions/v1/docs#42273",

@@ -3,7 +3,7 @@
 import json
 from typing import Final
 
-from fastapi import APIRouter, Request
+from fastapi import Request
 from fastapi.responses import Response
 from pydantic import BaseModel
 
@@ -16,8 +16,9 @@ from shared.fiscal.credits import Original, Terms, credit_of
 from shared.http.caller import ApiCaller, Caller
 from shared.http.idempotency import IdempotencyKey, body_hash
 from shared.http.problem import answers
+from shared.http.routes import Router
 
-router = APIRouter(tags=["invoices"])
+router = Router("invoices")
 
 _CREDIT: Final = answers(Invoice, 400, 401, 403, 404, 409, 422, 429, 503, status=201) | answers(
     Invoice, status=202

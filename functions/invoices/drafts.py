@@ -5,7 +5,7 @@ import json
 from enum import StrEnum
 from typing import Annotated, Any, Final
 
-from fastapi import APIRouter, Query, Request
+from fastapi import Query, Request
 from fastapi.responses import Response
 
 from functions.invoices.draft_models import (
@@ -26,8 +26,9 @@ from shared.fiscal.printing.press import Format, printed_draft
 from shared.http.caller import ApiCaller, Caller
 from shared.http.idempotency import IdempotencyKey, body_hash
 from shared.http.problem import answers, problem_responses
+from shared.http.routes import Router
 
-router = APIRouter(tags=["invoices"])
+router = Router("invoices")
 
 _SEALED: Final = answers(Invoice, 401, 403, 404, 409, 422, 429, 503, status=201) | answers(
     Invoice, status=202

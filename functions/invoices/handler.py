@@ -3,7 +3,7 @@
 import asyncio
 from typing import Annotated
 
-from fastapi import APIRouter, FastAPI, Query, Request
+from fastapi import FastAPI, Query, Request
 from fastapi.responses import Response
 
 from functions.invoices import batches, corrections, drafts, keys, models, printing
@@ -21,13 +21,14 @@ from shared.http.caller import ApiCaller, InternalCaller, background_caller
 from shared.http.drain import Drain
 from shared.http.idempotency import IdempotencyKey, body_hash
 from shared.http.problem import answers
+from shared.http.routes import Router
 
-router = APIRouter(tags=["invoices"])
-router.include_router(drafts.router)  # before {invoice_id}, which would be a word of it
-router.include_router(printing.router)
-router.include_router(keys.router)
-router.include_router(batches.router)
-router.include_router(corrections.router)
+router = Router("invoices")
+router.add(drafts.router)  # before {invoice_id}, which would be a word of it
+router.add(printing.router)
+router.add(keys.router)
+router.add(batches.router)
+router.add(corrections.router)
 
 MAX_BODY_BYTES = 512 * 1024  # 500 lines
 _SEALED = answers(models.Invoice, 400, 401, 403, 404, 409, 422, 429, 503, status=201)

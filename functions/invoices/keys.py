@@ -2,7 +2,7 @@
 
 from typing import Annotated
 
-from fastapi import APIRouter, Path, Request
+from fastapi import Path, Request
 from fastapi.responses import Response
 
 from functions.invoices.key_models import Again, Because, Requeued, Rotated, SigningKey
@@ -11,9 +11,10 @@ from shared.db import Database
 from shared.errors import DependencyUnavailable
 from shared.http.caller import InternalCaller, UserCaller
 from shared.http.problem import answers
+from shared.http.routes import Router
 from shared.signing.base import NotSigned
 
-router = APIRouter(tags=["invoices"])
+router = Router("invoices")
 
 KeyId = Annotated[
     str,

@@ -4,7 +4,7 @@ import asyncio
 import json
 from typing import Annotated, Any, Final
 
-from fastapi import APIRouter, Query, Request
+from fastapi import Query, Request
 from fastapi.responses import Response
 
 from functions.invoices.models import InvoiceId, Language, PrintRequest, Prints
@@ -13,8 +13,9 @@ from shared.fiscal.printing.press import MEDIA_TYPES, SUFFIXES, Format, Print, p
 from shared.http.caller import ApiCaller
 from shared.http.idempotency import IdempotencyKey, body_hash
 from shared.http.problem import answers, problem_responses
+from shared.http.routes import Router
 
-router = APIRouter(tags=["invoices"])
+router = Router("invoices")
 
 _DRAWN: Final[dict[str, Any]] = {
     "text/plain": {"schema": {"type": "string"}, "example": "Acacia Books\nFacture\n"},

@@ -2,7 +2,7 @@
 
 from typing import Annotated, Literal
 
-from fastapi import APIRouter, Path, Query, Request
+from fastapi import Path, Query, Request
 from fastapi.responses import Response
 
 from functions.ledger import models
@@ -10,9 +10,10 @@ from shared.db import Database
 from shared.http.caller import ApiCaller, Caller, UserCaller
 from shared.http.idempotency import IdempotencyKey, body_hash
 from shared.http.problem import answers
+from shared.http.routes import Router
 from shared.ids import pattern
 
-router = APIRouter(tags=["adjustments"])
+router = Router("adjustments")
 
 ManualJournalId = Annotated[
     str,

@@ -1,6 +1,6 @@
 """Serves /ledger: books events when poked; shows balances, journals, statements and the proof."""
 
-from fastapi import APIRouter, FastAPI, Request
+from fastapi import FastAPI, Request
 from fastapi.responses import Response
 
 from functions.ledger import adjusting, models
@@ -18,15 +18,16 @@ from shared.http.app import create_app
 from shared.http.caller import ApiCaller, InternalCaller
 from shared.http.drain import Drain
 from shared.http.problem import answers
+from shared.http.routes import Router
 
-router = APIRouter(tags=["ledger"])
+router = Router("ledger")
 
 _STATEMENT = answers(models.Statement, 400, 401, 403, 404, 422, 429, 503)
 _STATEMENT[200]["content"] = {
     "text/csv; charset=utf-8": {"schema": {"type": "string"}, "example": "number,journal_id\n"},
     "text/plain; charset=utf-8": {"schema": {"type": "string"}, "example": "01,STALELA,/\n"},
 }
-router.include_router(adjusting.router)
+router.add(adjusting.router)
 
 
 def create(settings: Settings) -> FastAPI:

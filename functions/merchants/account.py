@@ -2,7 +2,7 @@
 
 from typing import Annotated
 
-from fastapi import APIRouter, Path, Query
+from fastapi import Path, Query
 from fastapi.responses import Response
 
 from functions.merchants import models
@@ -11,9 +11,10 @@ from shared.errors import InvalidParameter
 from shared.http.caller import ApiCaller, Caller, UserCaller
 from shared.http.idempotency import IdempotencyKey, body_hash
 from shared.http.problem import answers
+from shared.http.routes import Router
 from shared.ids import pattern
 
-router = APIRouter(tags=["account"])
+router = Router("account")
 
 TenantId = Annotated[
     str,

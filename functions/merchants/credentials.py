@@ -5,15 +5,16 @@ Whoever replaces them decides where the money goes, so a leaked API key must not
 
 from typing import Annotated
 
-from fastapi import APIRouter, Path, Query
+from fastapi import Path, Query
 from fastapi.responses import Response
 
 from functions.merchants import models
 from functions.merchants.state import Db, Sealed
 from shared.http.caller import ApiCaller, InternalCaller, UserCaller
 from shared.http.problem import answers
+from shared.http.routes import Router
 
-router = APIRouter(tags=["rail credentials"])
+router = Router("rail credentials")
 
 _FIRST = answers(models.RailCredentials, status=201)
 RailName = Annotated[

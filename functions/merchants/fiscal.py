@@ -2,15 +2,16 @@
 
 from typing import Annotated
 
-from fastapi import APIRouter, Path
+from fastapi import Path
 from fastapi.responses import Response
 
 from functions.merchants import models
 from functions.merchants.state import Db
 from shared.http.caller import ApiCaller
 from shared.http.problem import answers
+from shared.http.routes import Router
 
-router = APIRouter(tags=["fiscal registry"])
+router = Router("fiscal registry")
 
 OutletId = Annotated[
     str, Path(max_length=64, description="The outlet.", examples=["out_01kaj3vq1nfr5r3e2n9v4d8yzx"])

@@ -1,18 +1,19 @@
 """Serves /merchants: an organisation's account, its people, API keys and rail credentials."""
 
-from fastapi import APIRouter, FastAPI
+from fastapi import FastAPI
 
 from functions.merchants import account, credentials, fiscal, keys, people
 from functions.merchants.sealing import SealedCredentials
 from shared.config import Settings
 from shared.db import Database
 from shared.http.app import create_app
+from shared.http.routes import Router
 from shared.rails.registry import Rails
 from shared.vault import Vault
 
-router = APIRouter()
+router = Router()
 for noun in (account, people, keys, credentials, fiscal):
-    router.include_router(noun.router)
+    router.add(noun.router)
 
 
 def create(settings: Settings) -> FastAPI:

@@ -3,7 +3,7 @@
 import json
 from typing import Annotated
 
-from fastapi import APIRouter, Path
+from fastapi import Path
 from fastapi.responses import Response
 
 from functions.merchants import models
@@ -14,10 +14,11 @@ from shared.errors import NotFound
 from shared.http.caller import ApiCaller, Caller
 from shared.http.idempotency import IdempotencyKey, body_hash
 from shared.http.problem import answers
+from shared.http.routes import Router
 from shared.ids import pattern
 from shared.once import shown_once
 
-router = APIRouter(prefix="/api-keys", tags=["API keys"])
+router = Router("API keys", prefix="/api-keys")
 
 KeyId = Annotated[
     str,

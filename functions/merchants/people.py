@@ -4,16 +4,17 @@ import secrets
 from typing import Annotated
 from uuid import UUID
 
-from fastapi import APIRouter, Path
+from fastapi import Path
 from fastapi.responses import Response
 
 from functions.merchants import models
 from functions.merchants.state import Db
 from shared.http.caller import ApiCaller, UserCaller, digest
 from shared.http.problem import answers
+from shared.http.routes import Router
 from shared.once import shown_once
 
-router = APIRouter(prefix="/users", tags=["people"])
+router = Router("people", prefix="/users")
 
 UserId = Annotated[
     UUID,

@@ -2,7 +2,7 @@
 
 from typing import Annotated, Final
 
-from fastapi import APIRouter, Path, Request
+from fastapi import Path, Request
 from fastapi.responses import JSONResponse
 
 from functions.momo_callback.models import ANY_DEPOSIT, Answered
@@ -12,9 +12,10 @@ from shared.db import Database
 from shared.errors import DependencyUnavailable
 from shared.http.caller import FunctionCaller, digest
 from shared.http.problem import answers
+from shared.http.routes import Router
 from shared.rails.base import CallbackNotUnderstood, DepositRefusal, TakesDeposits
 
-router = APIRouter(tags=["deposits"])
+router = Router("deposits")
 
 PATIENCE_S: Final = 6.0  # the rail waits 8 s for a validation, and tells a deposit once
 

@@ -3,7 +3,7 @@
 from ipaddress import ip_network
 from typing import Annotated, Any, Final, Literal
 
-from fastapi import APIRouter, FastAPI, Path, Request
+from fastapi import FastAPI, Path, Request
 from fastapi.responses import JSONResponse
 
 from functions.momo_callback import deposits
@@ -15,11 +15,12 @@ from shared.db import Database
 from shared.http.app import create_app
 from shared.http.caller import Caller, FunctionCaller
 from shared.http.problem import answers
+from shared.http.routes import Router
 from shared.rails.base import CallbackKind, CallbackNotUnderstood, CallbackRequest
 from shared.rails.registry import Rails
 from shared.vault import Vault
 
-router = APIRouter(tags=["rail callbacks"])
+router = Router("rail callbacks")
 
 PATIENCE_S: Final = 2.0  # the rail hangs up after 3 s (rails reference 1.3)
 
@@ -148,4 +149,4 @@ def _read(rails: Rails, received: Received) -> tuple[list[dict[str, Any]] | None
     return [dict(event.to_json()) for event in events], None
 
 
-router.include_router(deposits.router)
+router.add(deposits.router)

@@ -2,7 +2,7 @@
 
 from typing import Annotated, Final
 
-from fastapi import APIRouter, FastAPI, Path, Request
+from fastapi import FastAPI, Path, Request
 from fastapi.responses import Response
 
 from functions.offline import models
@@ -13,9 +13,10 @@ from shared.http.app import create_app
 from shared.http.caller import ApiCaller, FunctionCaller, UserCaller
 from shared.http.idempotency import IdempotencyKey, body_hash
 from shared.http.problem import answers
+from shared.http.routes import Router
 from shared.ids import pattern
 
-router = APIRouter(tags=["offline"])
+router = Router("offline")
 
 MAX_BODY_BYTES: Final = 512 * 1024  # 500 lines
 CredentialId = Annotated[

@@ -2,7 +2,7 @@
 
 from typing import Annotated
 
-from fastapi import APIRouter, FastAPI, Path, Query, Request
+from fastapi import FastAPI, Path, Query, Request
 from fastapi.responses import Response
 
 from functions.payouts import models
@@ -14,6 +14,7 @@ from shared.http.app import create_app
 from shared.http.caller import ApiCaller, UserCaller
 from shared.http.idempotency import IdempotencyKey, body_hash
 from shared.http.problem import answers
+from shared.http.routes import Router
 from shared.ids import pattern
 from shared.masking import mask_phone
 from shared.money import Money
@@ -23,7 +24,7 @@ from shared.screening import begin_screened
 from shared.sending import Sender, seal_party
 from shared.vault import Vault
 
-router = APIRouter(tags=["payouts"])
+router = Router("payouts")
 
 PayoutId = Annotated[
     str,

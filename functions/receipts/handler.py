@@ -2,7 +2,7 @@
 
 from typing import Annotated, Final
 
-from fastapi import APIRouter, FastAPI, Path, Request
+from fastapi import FastAPI, Path, Request
 from fastapi.responses import RedirectResponse, Response
 
 from functions.receipts.making import Receipts as Maker
@@ -33,12 +33,13 @@ from shared.http.caller import (
 from shared.http.drain import Drain
 from shared.http.idempotency import IdempotencyKey, body_hash
 from shared.http.problem import answers, problem_responses
+from shared.http.routes import Router
 from shared.ids import pattern
 from shared.masking import mask_email
 from shared.postman import Postman, address_index
 from shared.vault import Vault
 
-router = APIRouter(tags=["receipts"])
+router = Router("receipts")
 
 KINDS: Final = ("receipt", "refund_receipt", "document")
 PaymentIntentId = Annotated[

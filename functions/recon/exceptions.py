@@ -2,7 +2,7 @@
 
 from typing import Annotated
 
-from fastapi import APIRouter, Path, Query, Request
+from fastapi import Path, Query, Request
 from fastapi.responses import Response
 
 from functions.recon import models
@@ -11,9 +11,10 @@ from shared.db import Database
 from shared.http.caller import ApiCaller, UserCaller
 from shared.http.idempotency import IdempotencyKey, body_hash
 from shared.http.problem import answers
+from shared.http.routes import Router
 from shared.ids import pattern
 
-router = APIRouter(tags=["reconciliation exceptions"])
+router = Router("reconciliation exceptions")
 
 ExceptionId = Annotated[
     str,

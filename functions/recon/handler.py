@@ -1,16 +1,17 @@
 """Serves /recon: statements of rails against our books, and what people decide about the rest."""
 
-from fastapi import APIRouter, FastAPI
+from fastapi import FastAPI
 
 from functions.recon import exceptions, sessions, statements
 from shared.config import Settings
 from shared.db import Database
 from shared.http.app import create_app
+from shared.http.routes import Router
 from shared.vault import Vault
 
-router = APIRouter()
+router = Router()
 for noun in (statements, sessions, exceptions):
-    router.include_router(noun.router)
+    router.add(noun.router)
 
 
 def create(settings: Settings) -> FastAPI:

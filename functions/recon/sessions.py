@@ -5,7 +5,7 @@ from datetime import date
 from enum import StrEnum
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Path, Query, Request
+from fastapi import Path, Query, Request
 from fastapi.responses import Response
 from pydantic import AfterValidator, StringConstraints
 
@@ -15,9 +15,10 @@ from shared.db import Database
 from shared.http.caller import ApiCaller
 from shared.http.instants import Day
 from shared.http.problem import answers
+from shared.http.routes import Router
 from shared.ids import pattern
 
-router = APIRouter(tags=["reconciliation sessions"])
+router = Router("reconciliation sessions")
 
 SessionId = Annotated[
     str,

@@ -10,7 +10,7 @@ from hashlib import sha256
 from pathlib import Path as File
 from typing import Annotated, Any, Final
 
-from fastapi import APIRouter, Path, Query, Request
+from fastapi import Path, Query, Request
 from fastapi.responses import JSONResponse, Response
 
 from functions.recon import models
@@ -19,13 +19,14 @@ from shared.db import Answer, Database
 from shared.errors import FieldError, InvalidRequest, StatementNotAccepted
 from shared.http.caller import ApiCaller, Caller
 from shared.http.problem import answers
+from shared.http.routes import Router
 from shared.recon import base
 from shared.recon.base import StatementFile, StatementLine
 from shared.recon.generic_csv import ColumnMap
 from shared.recon.read import Format, read_statement
 from shared.vault import Vault
 
-router = APIRouter(tags=["statements"])
+router = Router("statements")
 
 # Some 50,000 lines, read and matched well within the Data API's patience. Longer days are exported
 # in parts; parts that overlap count once.

@@ -3,7 +3,7 @@
 import asyncio
 from typing import Any, Final
 
-from fastapi import APIRouter, FastAPI, Request
+from fastapi import FastAPI, Request
 
 from functions.reconcile import reviews
 from functions.reconcile.models import Reconciled
@@ -14,13 +14,14 @@ from shared.errors import StalelaError
 from shared.http.app import create_app
 from shared.http.caller import Caller, InternalCaller
 from shared.http.problem import problem_responses
+from shared.http.routes import Router
 from shared.rails.base import RailUnavailable
 from shared.rails.instructions import callback_url, instruction_from
 from shared.rails.registry import Rails
 from shared.vault import Vault, VaultError
 
-router = APIRouter(tags=["reconciliation"])
-router.include_router(reviews.router)
+router = Router("reconciliation")
+router.add(reviews.router)
 
 # Daraja refuses bursts ("spike arrest"), so few questions are in the air at once; no more are
 # leased than that, or leases would run out before their question was asked.

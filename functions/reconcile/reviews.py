@@ -2,7 +2,7 @@
 
 from typing import Annotated
 
-from fastapi import APIRouter, Path, Query, Request
+from fastapi import Path, Query, Request
 from fastapi.responses import Response
 
 from functions.reconcile.models import (
@@ -17,10 +17,11 @@ from shared.db import Database
 from shared.http.caller import UserCaller
 from shared.http.idempotency import IdempotencyKey, body_hash
 from shared.http.problem import answers
+from shared.http.routes import Router
 from shared.ids import pattern
 from shared.money import Money
 
-router = APIRouter(tags=["reviews"])
+router = Router("reviews")
 
 TransferId = Annotated[
     str,

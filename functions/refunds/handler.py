@@ -2,7 +2,7 @@
 
 from typing import Annotated
 
-from fastapi import APIRouter, FastAPI, Path, Query, Request
+from fastapi import FastAPI, Path, Query, Request
 from fastapi.responses import Response
 
 from functions.refunds import models
@@ -13,13 +13,14 @@ from shared.http.app import create_app
 from shared.http.caller import ApiCaller, UserCaller
 from shared.http.idempotency import IdempotencyKey, body_hash
 from shared.http.problem import answers
+from shared.http.routes import Router
 from shared.ids import pattern
 from shared.money import Money
 from shared.rails.registry import Rails
 from shared.sending import Sender
 from shared.vault import Vault
 
-router = APIRouter(tags=["refunds"])
+router = Router("refunds")
 
 RefundId = Annotated[
     str,

@@ -1,6 +1,6 @@
 """Serves /relay: publishes events to a distributed log; off by default."""
 
-from fastapi import APIRouter, FastAPI, Request
+from fastapi import FastAPI, Request
 
 from functions.relay.jetstream import JetStream
 from functions.relay.models import Drained
@@ -14,8 +14,9 @@ from shared.http.app import create_app
 from shared.http.caller import InternalCaller, background_caller
 from shared.http.drain import Drain
 from shared.http.problem import problem_responses
+from shared.http.routes import Router
 
-router = APIRouter(tags=["relay"])
+router = Router("relay")
 
 
 def create(settings: Settings) -> FastAPI:

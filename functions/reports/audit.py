@@ -7,7 +7,7 @@ from hashlib import sha256
 from typing import Annotated, Any, Final
 from zipfile import ZIP_DEFLATED, ZipFile, ZipInfo
 
-from fastapi import APIRouter, Query, Request
+from fastapi import Query, Request
 from fastapi.responses import Response
 
 from functions.reports import models
@@ -17,8 +17,9 @@ from shared.db import Database
 from shared.fiscal import audit
 from shared.http.caller import ApiCaller, Caller
 from shared.http.problem import problem_responses
+from shared.http.routes import Router
 
-router = APIRouter(tags=["audit"])
+router = Router("audit")
 
 _ZIP: Final[dict[int | str, dict[str, Any]]] = {
     200: {

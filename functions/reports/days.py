@@ -3,7 +3,7 @@
 import json
 from typing import Annotated
 
-from fastapi import APIRouter, Path, Query, Request
+from fastapi import Path, Query, Request
 from fastapi.responses import Response
 
 from functions.reports import day_models
@@ -12,9 +12,10 @@ from shared.db import Database
 from shared.http.caller import ApiCaller
 from shared.http.idempotency import IdempotencyKey, body_hash
 from shared.http.problem import answers
+from shared.http.routes import Router
 from shared.ids import pattern
 
-router = APIRouter(tags=["Z reports"])
+router = Router("Z reports")
 
 ReportId = Annotated[
     str, Path(pattern=pattern("rep"), description="The report.", examples=[day_models.REPORT_ID])

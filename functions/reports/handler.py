@@ -1,15 +1,16 @@
 """Serves /reports: what the sealed ledger adds up to, and proof that it does."""
 
-from fastapi import APIRouter, FastAPI
+from fastapi import FastAPI
 
 from functions.reports import audit, days, queries
 from shared.config import Settings
 from shared.db import Database
 from shared.http.app import create_app
+from shared.http.routes import Router
 
-router = APIRouter()
+router = Router()
 for noun in (queries, audit, days):  # a day's report has an id where a query has its name
-    router.include_router(noun.router)
+    router.add(noun.router)
 
 
 def create(settings: Settings) -> FastAPI:

@@ -3,7 +3,7 @@
 from collections.abc import AsyncIterator
 from typing import Annotated, Any, Final
 
-from fastapi import APIRouter, Query, Request
+from fastapi import Query, Request
 from fastapi.responses import Response
 
 from functions.reports import day_models, models, tables
@@ -12,8 +12,9 @@ from functions.reports.pages import pages, streamed
 from shared.db import Database
 from shared.http.caller import ApiCaller
 from shared.http.problem import answers, problem_responses
+from shared.http.routes import Router
 
-router = APIRouter(tags=["reports"])
+router = Router("reports")
 
 _CSV: Final[dict[int | str, dict[str, Any]]] = {
     200: {

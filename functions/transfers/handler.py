@@ -2,7 +2,7 @@
 
 from typing import Annotated, Final
 
-from fastapi import APIRouter, FastAPI, Path, Query, Request
+from fastapi import FastAPI, Path, Query, Request
 from fastapi.responses import Response
 
 from functions.transfers import models
@@ -15,6 +15,7 @@ from shared.http.app import create_app
 from shared.http.caller import ApiCaller, UserCaller
 from shared.http.idempotency import IdempotencyKey, body_hash
 from shared.http.problem import answers
+from shared.http.routes import Router
 from shared.ids import pattern
 from shared.masking import mask_phone
 from shared.rails.registry import Rails
@@ -25,7 +26,7 @@ from shared.vault import Vault
 # Enough of a phone for every operator's prefix, too little to be anybody's.
 ALIAS_CHARACTERS: Final = 8
 
-router = APIRouter(tags=["transfers"])
+router = Router("transfers")
 
 TransferId = Annotated[
     str,

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from hashlib import sha256
 from typing import Annotated, Any, Final
 
-from fastapi import APIRouter, FastAPI, Path, Query, Request
+from fastapi import FastAPI, Path, Query, Request
 from fastapi.responses import HTMLResponse, Response
 
 from functions.verify import models, page
@@ -22,9 +22,10 @@ from shared.http.app import create_app
 from shared.http.caller import ApiCaller, Caller, FunctionCaller, VisitorCaller
 from shared.http.limits import Refused, TokenBuckets, bucket_name
 from shared.http.problem import answers, problem_responses
+from shared.http.routes import Router
 from shared.signing.jwk import jwk_of
 
-router = APIRouter(tags=["verify"])
+router = Router("verify")
 
 PER_MINUTE: Final = 30  # look-ups from one address
 ANSWER_MAX_AGE_S: Final = 30  # credits and revocations show after that

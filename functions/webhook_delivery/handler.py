@@ -1,6 +1,6 @@
 """Serves /webhook-delivery: signs what merchants are to hear, sends it, records what it met."""
 
-from fastapi import APIRouter, FastAPI, Request
+from fastapi import FastAPI, Request
 
 from functions.webhook_delivery.dispatcher import Dispatcher
 from functions.webhook_delivery.models import Dispatched
@@ -10,10 +10,11 @@ from shared.http.app import create_app
 from shared.http.caller import InternalCaller
 from shared.http.drain import Drain
 from shared.http.problem import answers
+from shared.http.routes import Router
 from shared.outbound import Outbound
 from shared.vault import Vault
 
-router = APIRouter(tags=["webhook delivery"])
+router = Router("webhook delivery")
 
 
 def create(settings: Settings) -> FastAPI:

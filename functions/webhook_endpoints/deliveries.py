@@ -3,7 +3,7 @@
 from datetime import UTC, datetime
 from typing import Annotated
 
-from fastapi import APIRouter, Path, Query, Request
+from fastapi import Path, Query, Request
 from fastapi.responses import Response
 
 from functions.webhook_endpoints import models
@@ -11,9 +11,10 @@ from functions.webhook_endpoints.endpoints import EndpointId
 from shared.db import Answer
 from shared.http.caller import ApiCaller, Caller
 from shared.http.problem import answers
+from shared.http.routes import Router
 from shared.ids import pattern
 
-router = APIRouter(tags=["webhook deliveries"])
+router = Router("webhook deliveries")
 
 EventId = Annotated[
     str,

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Annotated, Any, Final
 
-from fastapi import APIRouter, Path, Request
+from fastapi import Path, Request
 from fastapi.responses import Response
 
 from functions.webhook_endpoints import models
@@ -13,13 +13,14 @@ from shared.errors import WebhookUrlForbidden
 from shared.http.caller import ApiCaller, Caller, InternalCaller
 from shared.http.idempotency import IdempotencyKey, body_hash
 from shared.http.problem import answers
+from shared.http.routes import Router
 from shared.ids import new_id, pattern
 from shared.once import shown_once
 from shared.outbound import Outbound, UrlRefused
 from shared.vault import Vault, VaultError
 from shared.webhooks.signing import new_secret, reseal_secret, seal_secret
 
-router = APIRouter(tags=["webhook endpoints"])
+router = Router("webhook endpoints")
 
 _BATCH: Final = 50  # sealed again per call
 

@@ -1,17 +1,18 @@
 """Serves /webhook-endpoints: where merchants hear of events, and what became of each delivery."""
 
-from fastapi import APIRouter, FastAPI
+from fastapi import FastAPI
 
 from functions.webhook_endpoints import deliveries, endpoints
 from shared.config import Settings
 from shared.db import Database
 from shared.http.app import create_app
+from shared.http.routes import Router
 from shared.outbound import Outbound
 from shared.vault import Vault
 
-router = APIRouter()
+router = Router()
 for noun in (endpoints, deliveries):
-    router.include_router(noun.router)
+    router.add(noun.router)
 
 
 def create(settings: Settings) -> FastAPI:

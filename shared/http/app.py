@@ -5,7 +5,7 @@ from contextlib import asynccontextmanager
 from types import MappingProxyType
 from typing import Any, Final
 
-from fastapi import APIRouter, Depends, FastAPI, Request
+from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
@@ -28,10 +28,11 @@ from shared.http import health
 from shared.http.frame import Frame, docs_url
 from shared.http.limits import Limits
 from shared.http.metrics import Metrics
-from shared.http.openapi import install_openapi, operation_id
+from shared.http.openapi import install_openapi
 from shared.http.problem import problem_response
+from shared.http.routes import Router
 from shared.http.user_token import TokenVerifier
-from shared.http.validation import error_from_validation, nothing_in_vain
+from shared.http.validation import error_from_validation
 
 MAX_BODY_BYTES: Final = 64 * 1024
 
@@ -63,7 +64,7 @@ _MESSAGES: Final = {
 
 def create_app(
     settings: Settings,
-    router: APIRouter,
+    router: Router,
     *,
     title: str,
     description: str,
@@ -94,7 +95,6 @@ def create_app(
         docs_url=None,
         redoc_url=None,
         redirect_slashes=False,
-        generate_unique_id_function=operation_id,
         lifespan=_lifespan,
         # The frame has its own traces and metrics; these would cost every request.
         telemetry={
@@ -109,8 +109,7 @@ def create_app(
     app.state.settings = settings
     app.state.metrics = metrics
     app.state.token_verifier = TokenVerifier(settings.supabase_url)
-    app.include_router(health.router)
-    app.include_router(router, dependencies=[Depends(nothing_in_vain)])
+    app.router.routes += [*health.router.routes, *router.routes]
     app.add_middleware(
         Frame,
         settings=settings,

@@ -9,7 +9,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final, get_args
 
 from fastapi import Request
+from fastapi.routing import APIRoute
 from pydantic import BaseModel
+from starlette.requests import ClientDisconnect
 
 from shared.errors import (
     FieldError,
@@ -71,22 +73,21 @@ _LENGTHS: Final[Mapping[str, tuple[str, str]]] = {
 }
 
 
-async def nothing_in_vain(request: Request) -> None:
+async def refuse_what_is_in_vain(request: Request, route: APIRoute) -> None:
     """Refuse what the models would not see: a member that stands twice, an unexpected parameter.
 
     Each reader would take another one of two members, and a filter that does nothing shows every
     row. A route that reads the bytes of its body itself takes them as they are; and what came by
     a link, without a credential, may have parameters that others added on the way.
     """
-    route = request.scope["route"]
-    if request.url.query and "authorization" in request.headers:
+    if request.scope["query_string"] and "authorization" in request.headers:
         _refuse_unknown_parameters(request, _query_fields(route.dependant))
     if route.body_field is None:
         return
     try:
         path = _repeated(await request.body())
-    except ValueError:
-        return  # no JSON: the model says so, in its own words
+    except (ValueError, RecursionError, ClientDisconnect):
+        return  # no JSON, or not all of it: FastAPI reads it next, and says so in its own words
     if path:
         raise _invalid([{"pointer": pointer(path), "detail": "is there twice, send it once"}])
 

@@ -353,5 +353,5 @@ async def test_closed_database_opens_again_with_the_next_call(db: Database) -> N
 async def test_making_a_database_opens_nothing() -> None:
     database = Database(settings())
 
-    assert database._http is None
+    assert not database._clients
     await database.aclose()

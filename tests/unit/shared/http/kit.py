@@ -5,7 +5,7 @@ from contextlib import asynccontextmanager
 from typing import Annotated, Any, Literal
 
 import httpx
-from fastapi import APIRouter, FastAPI, Query, Request
+from fastapi import FastAPI, Query, Request
 from pydantic import BaseModel, ConfigDict, Field, SecretStr
 from starlette.responses import Response, StreamingResponse
 
@@ -23,6 +23,7 @@ from shared.http.caller import (
 )
 from shared.http.idempotency import IdempotencyKey, body_hash
 from shared.http.problem import problem_responses
+from shared.http.routes import Router
 from shared.money import Money
 
 KEY = {"authorization": "Bearer sk_test_4f8e2a"}
@@ -118,8 +119,8 @@ async def fail(how: str) -> dict[str, str]:
     }[how]
 
 
-def router() -> APIRouter:
-    routes = APIRouter()
+def router() -> Router:
+    routes = Router()
     routes.post("/", status_code=201, responses=problem_responses(401, 409, 422))(create)
     routes.post("/tick")(tick)
     for path, endpoint in {
