@@ -16,6 +16,7 @@ PaymentIntentId = NewType("PaymentIntentId", str)
 TransferId = NewType("TransferId", str)
 
 _ALPHABET: Final = "0123456789abcdefghjkmnpqrstvwxyz"  # Crockford base32, lower case
+_PAIRS: Final = [high + low for high in _ALPHABET for low in _ALPHABET]
 # The first of 26 characters carries 3 bits only, so it is at most 7.
 _SUFFIX: Final = "[0-7][0-9a-hjkmnp-tv-z]{25}"
 _TYPE_ID: Final = re.compile(rf"([a-z][a-z_]{{0,61}}[a-z]|[a-z])_({_SUFFIX})", re.ASCII)
@@ -57,4 +58,4 @@ def uuid7(unix_ms: int, random: bytes) -> int:
 
 
 def _encode(value: int) -> str:
-    return "".join(_ALPHABET[value >> shift & 31] for shift in range(125, -1, -5))
+    return "".join([_PAIRS[value >> shift & 1023] for shift in range(120, -1, -10)])

@@ -41,12 +41,7 @@ class Sender:
         if answered is not None:
             return answered
         event = await self._submit(order, payer, key, caller)
-        log.event(
-            "transfer_submitted",
-            transfer_id=order["transfer_id"],
-            rail=order["rail"],
-            outcome=event.outcome,
-        )
+        log.bind(transfer_id=order["transfer_id"], rail=order["rail"], outcome=event.outcome)
         # Only the reference that the rail just gave lets anybody ask about some attempts later.
         answer = await self._db.answer(
             "payments.record_submission",

@@ -4,7 +4,6 @@ Decided by aiohttp's own exceptions and proved with real sockets. aiohttp raises
 `_NOTHING_SENT` before the first byte of a request is written; after any other it may have arrived.
 """
 
-import asyncio
 import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -84,8 +83,7 @@ class HttpTransport:
 
     async def send(self, request: Request) -> Answer | None:
         try:
-            async with asyncio.timeout(self._budgets.total_s):
-                return await self._exchange(request)
+            return await self._exchange(request)
         except _NOTHING_SENT as problem:
             raise NothingSent from problem
         except (aiohttp.ClientError, TimeoutError, OSError):
@@ -104,6 +102,7 @@ class HttpTransport:
             headers=request.headers,
             allow_redirects=False,
             ssl=request.tls or True,
+            middlewares=() if request.method == "POST" else (_send_once,),
         ) as response:
             most = self._answer_bytes_max
             body = await response.content.read(most + 1)
@@ -121,10 +120,11 @@ class HttpTransport:
                 connector=aiohttp.TCPConnector(limit=_CONNECTIONS, keepalive_timeout=_KEEPALIVE_S),
                 cookie_jar=aiohttp.DummyCookieJar(),
                 timeout=aiohttp.ClientTimeout(
-                    connect=self._budgets.connect_s, sock_read=self._budgets.read_s
+                    total=self._budgets.total_s,
+                    connect=self._budgets.connect_s,
+                    sock_read=self._budgets.read_s,
                 ),
                 trust_env=False,
-                middlewares=(_send_once,),
             )
         return self._session
 
@@ -136,7 +136,7 @@ class _Broken(aiohttp.ClientError):
 async def _send_once(
     request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType
 ) -> aiohttp.ClientResponse:
-    """Keep aiohttp from repeating a PUT or DELETE: whatever the name says, it may seal a fate."""
+    """Keep aiohttp from repeating a PUT or DELETE, as it never does a POST: it may seal a fate."""
     try:
         return await handler(request)
     except _NOTHING_SENT:

@@ -19,7 +19,6 @@ Its key is HKDF-SHA256 of master key 1 (salt none, info below) unless the mappin
 """
 
 import base64
-import hashlib
 import hmac
 import os
 from collections.abc import Mapping
@@ -100,7 +99,7 @@ class Vault:
         """
         text = context.encode()
         message = len(text).to_bytes(4, "big") + text + value.encode()
-        return hmac.new(self._index_bytes(), message, hashlib.sha256).hexdigest()
+        return hmac.digest(self._index_bytes(), message, "sha256").hex()
 
     def index_key(self) -> str:
         """The blind index key as base64, to become the entry "index" of VAULT_KEYS. Secret."""

@@ -95,7 +95,7 @@ def test_logs_hold_no_phone_no_secret_and_no_body(house: House, merchant: Mercha
     said(house, "rail_callback_received", paid["latest_transfer"]["id"])
     text = "\n".join(words(house))
 
-    assert "transfer_submitted" in text
+    assert '"outcome":"pending"' in text
     secrets = [
         merchant.secret,
         merchant.publishable,
@@ -163,7 +163,7 @@ def test_trace_of_the_caller_reaches_events_logs_and_rail(house: House, tap: Tap
         intent_id,
     )
     assert CALLER not in spans
-    assert len(said(house, TRACE, "transfer_submitted")) == 1
+    assert len(said(house, TRACE, "request_answered", '"outcome":"pending"')) == 1
 
 
 def test_malformed_trace_is_replaced_not_passed_on(house: House, merchant: Merchant) -> None:
