@@ -14277,7 +14277,7 @@ declare
 begin
     for sorts in
         select k.wave, array_agg(k.kind) as kinds, count(*) over () as waves
-        -- kind before wave: in the order of waves, all that are booked would be sorted for the few kinds that there are.
+        -- kind before wave: in the order of waves, all bookings would be sorted for the few kinds that there are.
         from (select distinct b.kind, b.wave from unnest(bookings) as b) as k
         group by k.wave
         order by k.wave
@@ -14377,7 +14377,7 @@ begin
             left join chains as c on c.tenant_id = k.tenant_id and c.environment = k.environment
         ), legged as materialized (
             select
-                k.kind_no, k.chain_no, l.*,
+                k.kind_no, l.*,
                 concat_ws(E'\t', l.leg_no, l.leg, l.debit_code, l.credit_code, l.currency, '') as head,
                 array_position(
                     '{gross,net,fee,tax,surcharge,reserve,held,fx_settled,fx_loss,fx_gain}', l.amount
@@ -14386,7 +14386,7 @@ begin
             inner join charted as k on k.kind = l.kind
         ), charged as (
             select
-                b.*, k.kind_no, k.tax_bps, k.reserve_bps, coalesce(b.fx_minor, b.gross_minor) as base_minor,
+                b.*, k.kind_no, k.chain_no, k.tax_bps, k.reserve_bps, coalesce(b.fx_minor, b.gross_minor) as base_minor,
                 coalesce(
                     b.fee_minor,
                     case k.rate_bps
@@ -14409,13 +14409,13 @@ begin
         ), booked as materialized (
             select
                 -- Chain by chain, each in its order.
-                nextval('ledger.journal_no') as journal_no, p.kind_no, p.journal_id, p.journal_key, p.event_id,
-                p.transfer_id, p.occurred_at, p.related_journal_id, p.memo, p.gross_minor,
+                nextval('ledger.journal_no') as journal_no, p.kind_no, p.chain_no, p.journal_id, p.journal_key,
+                p.event_id, p.transfer_id, p.occurred_at, p.related_journal_id, p.memo, p.gross_minor,
                 p.gross_minor - p.fee - p.tax - p.surcharge_minor as net, p.fee, p.tax, p.surcharge_minor, p.reserve,
                 p.held_minor, p.fx_minor, p.fx_quoted_minor - p.fx_minor as fx_loss
             from priced as p
         ), used as materialized (
-            -- Without the legs for which no event of their kind has an amount: those are most, and joined with each event.
+            -- Legs for which no event of their kind has an amount are most, and would be joined with each event.
             select l.*
             from legged as l
             inner join (
@@ -14432,7 +14432,7 @@ begin
             where l.amount_place is null or o.greatest_minor[l.amount_place] > 0
         ), entries as materialized (
             select
-                b.journal_no, l.chain_no, l.leg_no, l.leg, l.debit_account_id, l.credit_account_id, l.currency,
+                b.journal_no, l.leg_no, l.leg, l.debit_account_id, l.credit_account_id, l.currency,
                 l.is_memo, l.head || a.minor as line, a.minor
             from booked as b
             left join used as l on l.kind_no = b.kind_no
@@ -14460,35 +14460,30 @@ begin
             from entries as e
         ), lined as (
             -- Sorted once: an order inside of the aggregate would be a sort for each journal.
-            select
-                e.journal_no, min(e.chain_no) as chain_no, string_agg(e.line, E'\n') as lines,
-                bool_and(e.is_memo) as is_memo
-            from (
-                select n.journal_no, n.chain_no, n.line, n.is_memo from entries as n order by n.journal_no, n.leg_no
-            ) as e
+            select e.journal_no, string_agg(e.line, E'\n') as lines, bool_and(e.is_memo) as is_memo
+            from (select n.journal_no, n.line, n.is_memo from entries as n order by n.journal_no, n.leg_no) as e
             group by e.journal_no
-        ), numbered as materialized (
+        ), numbered as (
             -- Here, because what moves nothing has no entries and takes no number.
-            select l.*, row_number() over (partition by l.chain_no order by l.journal_no) as place
-            from lined as l
+            select
+                b.chain_no, b.journal_no, l.is_memo,
+                k.head_number + row_number() over (partition by b.chain_no order by b.journal_no) as number,
+                -- ledger.journal_content before and after the number: verification compares every word of it.
+                k.head || b.memo || E'\n' as words_before,
+                E'\n' || b.journal_id || E'\n' || b.journal_key || E'\n' || coalesce(b.event_id, '') || E'\n'
+                || coalesce(b.transfer_id, '') || E'\n' || b.occurred_at || E'\n' || k.posted
+                || coalesce(b.related_journal_id, '') || E'\n' || l.is_memo::text || E'\n' || l.lines as words_after
+            from booked as b
+            inner join lined as l on l.journal_no = b.journal_no
+            left join charted as k on k.kind_no = b.kind_no
         ), linked as materialized (
-            select c.*, ledger.link_all(c.head_hash, o.contents) as hashes
+            select c.*, o.journal_nos, o.are_memo, ledger.link_all(c.head_hash, o.contents) as hashes
             from (
-                select t.chain_no, array_agg(t.content) as contents
-                from (
-                    select
-                        n.chain_no,
-                        -- As ledger.journal_content, with which verification compares every word of this.
-                        k.head || b.memo || E'\n' || (k.head_number + n.place) || E'\n' || b.journal_id || E'\n'
-                        || b.journal_key || E'\n' || coalesce(b.event_id, '') || E'\n' || coalesce(b.transfer_id, '') || E'\n'
-                        || b.occurred_at || E'\n' || k.posted || coalesce(b.related_journal_id, '') || E'\n'
-                        || n.is_memo::text || E'\n' || n.lines as content
-                    from booked as b
-                    inner join numbered as n on n.journal_no = b.journal_no
-                    left join charted as k on k.kind_no = b.kind_no
-                    order by n.chain_no, n.place
-                ) as t
-                group by t.chain_no
+                select
+                    n.chain_no, array_agg(n.journal_no) as journal_nos, array_agg(n.is_memo) as are_memo,
+                    array_agg(n.words_before || n.number || n.words_after) as contents
+                from (select n.* from numbered as n order by n.chain_no, n.journal_no) as n
+                group by n.chain_no
             ) as o
             inner join chains as c on c.chain_no = o.chain_no
         ), journals_written as (
@@ -14497,18 +14492,18 @@ begin
                 occurred_at, posted_at, period_id, rules_version, related_journal_id, is_memo, memo, hash
             )
             select
-                b.journal_no, b.journal_id, b.journal_key, k.tenant_id, k.environment, k.head_number + n.place,
+                b.journal_no, b.journal_id, b.journal_key, k.tenant_id, k.environment, k.head_number + h.place,
                 b.event_id, k.event_type, b.transfer_id, b.occurred_at, k.posted_at, k.period_id, k.rules_version,
-                b.related_journal_id, n.is_memo, k.memo || b.memo, h.hash
+                b.related_journal_id, h.is_memo, k.memo || b.memo, h.hash
             -- Once more, and not kept from above: rows as wide as these take longer to keep than to join.
             from booked as b
-            inner join numbered as n on n.journal_no = b.journal_no
             left join charted as k on k.kind_no = b.kind_no
-            left join (
-                select l.chain_no, u.hash, u.place
+            inner join (
+                select u.*
                 from linked as l
-                cross join lateral unnest(l.hashes) with ordinality as u (hash, place)
-            ) as h on h.chain_no = n.chain_no and h.place = n.place
+                cross join lateral unnest(l.journal_nos, l.are_memo, l.hashes)
+                with ordinality as u (journal_no, is_memo, hash, place)
+            ) as h on h.journal_no = b.journal_no
         ), chains_written as (
             update ledger.chains as c
             set
