@@ -94,7 +94,7 @@ class _Response(httpx.Response):
         return self.body.decode()
 
     def json(self, **_: Any) -> Any:
-        return json.loads(self.body)
+        return json.loads(self.text)
 
 
 # An answer must know these, and nobody reads them: one of each serves all.
