@@ -2,16 +2,17 @@
 
 from typing import Final
 
-from fastapi import APIRouter, Request
+from fastapi import Request
 from starlette.background import BackgroundTask
 from starlette.responses import JSONResponse, Response
 
 from shared.errors import DependencyUnavailable
 from shared.http.caller import function_caller, internal_caller
+from shared.http.routes import Router
 
 PATHS: Final = frozenset(("/healthz", "/readyz", "/metrics", "/version"))
 
-router = APIRouter(include_in_schema=False)
+router = Router(in_schema=False)
 
 
 @router.get("/healthz")
