@@ -171,10 +171,11 @@ class Database:
         import httpx
         from postgrest import APIError
 
+        from shared.pooled import sent_along
+
         schema, _, name = function.partition(".")
         query = self._client(schema).rpc(name, dict(args))
-        # This request's alone; as a plain mapping, for httpx copies its own kind header by header.
-        query.request.headers = caller.headers()  # type: ignore[assignment]  # it takes any mapping
+        sent_along.set(caller.headers())
         started = perf_counter()
         try:
             result = await query.execute()

@@ -6,10 +6,14 @@ alone: it builds URL, cookies, authentication and redirects anew for each call t
 
 import json
 from collections.abc import Mapping
+from contextvars import ContextVar
 from typing import Any, Final
 
 import aiohttp
 import httpx
+
+# Headers of the call that is made now. Given to postgrest, httpx would copy each of them thrice.
+sent_along: Final[ContextVar[Mapping[str, str]]] = ContextVar("sent_along", default={})  # noqa: B039  never mutated
 
 _CONNECT_S: Final = 2.0
 _READ_S: Final = 9.0  # one more than the statement timeout of 8 s, so the database speaks first
@@ -26,7 +30,7 @@ class PooledClient(httpx.AsyncClient):
     """
 
     def __init__(self, headers: Mapping[str, str] | None = None) -> None:
-        """`headers` go with every request. httpx copies those of a call one by one, thrice."""
+        """`headers` go with every request."""
         super().__init__(transport=httpx.AsyncBaseTransport(), trust_env=False)
         self._always = headers
         self._pool: aiohttp.ClientSession | None = None
@@ -44,7 +48,11 @@ class PooledClient(httpx.AsyncClient):
         assert not params, "calls have no filters, and one that is left out would show every row"
         try:
             async with self._connections().request(
-                method, str(url), data=content, headers=_as_text(headers), allow_redirects=False
+                method,
+                str(url),
+                data=content,
+                headers={**_as_text(headers), **sent_along.get()},
+                allow_redirects=False,
             ) as answer:
                 body = await answer.read()
         except aiohttp.ConnectionTimeoutError as late:
