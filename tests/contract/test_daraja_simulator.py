@@ -321,7 +321,7 @@ def test_callback_to_nobody_is_recorded_and_the_payment_stays(customer: Customer
     customer.push(scenario("00"))
 
     (sent,) = settled(customer.simulator, 1)
-    assert (sent["status"], sent["error"]) == (None, "ConnectError")
+    assert (sent["status"], sent["error"]) == (None, "ClientConnectorError")
     assert len(customer.simulator.books()) == 1
 
 

@@ -3,7 +3,7 @@
 import asyncio
 import time
 
-import httpx
+import aiohttp
 
 from scripts.stack.daraja.books import Delivery
 from scripts.stack.daraja.journal import say
@@ -17,7 +17,7 @@ class Couriers:
 
     def __init__(self, world: World) -> None:
         self._world = world
-        self._clients: dict[str | None, httpx.AsyncClient] = {}
+        self._clients: dict[str | None, aiohttp.ClientSession] = {}
         self._tasks: dict[int, asyncio.Task[None]] = {}
         self._first: dict[str, asyncio.Event] = {}
 
@@ -43,12 +43,17 @@ class Couriers:
         """The body of a 200 within `deadline_s` wall seconds, None for anything else."""
         source = self._world.settings.callback_source
         try:
-            async with asyncio.timeout(deadline_s):
-                answer = await self._client(source).post(url, content=body, headers=headers)
-        except (httpx.HTTPError, httpx.InvalidURL, TimeoutError) as error:
+            async with (
+                asyncio.timeout(deadline_s),
+                self._client(source).post(
+                    url, data=body, headers=headers, allow_redirects=False
+                ) as answer,
+            ):
+                content = await answer.read()
+        except (aiohttp.ClientError, TimeoutError) as error:
             say("question_unanswered", error=type(error).__name__)
             return None
-        return answer.content if answer.status_code == 200 else None
+        return content if answer.status == 200 else None
 
     async def forget(self) -> None:
         """Calls every courier back; what was not delivered stays undelivered."""
@@ -62,7 +67,7 @@ class Couriers:
         """For good."""
         await self.forget()
         for client in self._clients.values():
-            await client.aclose()
+            await client.close()
 
     async def _carry(self, delivery: Delivery) -> None:
         try:
@@ -74,12 +79,16 @@ class Couriers:
 
     async def _post(self, delivery: Delivery) -> None:
         started = time.perf_counter()
+        result: dict[str, object]
         try:
-            answer = await self._client(delivery.source).post(
-                delivery.url, content=delivery.body, headers=delivery.headers
-            )
-            result = {"status": answer.status_code, "answer": answer.text[:2000]}
-        except (httpx.HTTPError, httpx.InvalidURL) as error:
+            async with self._client(delivery.source).post(
+                delivery.url, data=delivery.body, headers=delivery.headers, allow_redirects=False
+            ) as answer:
+                result = {
+                    "status": answer.status,
+                    "answer": (await answer.text(errors="replace"))[:2000],
+                }
+        except (aiohttp.ClientError, TimeoutError) as error:
             result = {"error": type(error).__name__}
         latency_ms = round((time.perf_counter() - started) * 1000, 2)
         self._world.books.record(delivery, latency_ms=latency_ms, **result)
@@ -89,15 +98,16 @@ class Couriers:
         self._world.changes.announce()
         say(f"{delivery.kind}_sent", about=delivery.about, **_brief(result))
 
-    def _client(self, source: str | None) -> httpx.AsyncClient:
+    def _client(self, source: str | None) -> aiohttp.ClientSession:
         """One client per source address. A kept connection could be stale and lose the attempt."""
         if source not in self._clients:
-            transport = httpx.AsyncHTTPTransport(
-                local_address=source,
-                limits=httpx.Limits(max_keepalive_connections=0, max_connections=100),
+            self._clients[source] = aiohttp.ClientSession(
+                connector=aiohttp.TCPConnector(
+                    limit=100, force_close=True, local_addr=(source, 0) if source else None
+                ),
+                timeout=aiohttp.ClientTimeout(connect=TIMEOUT_S, sock_read=TIMEOUT_S),
                 trust_env=False,
             )
-            self._clients[source] = httpx.AsyncClient(transport=transport, timeout=TIMEOUT_S)
         return self._clients[source]
 
 
