@@ -17,6 +17,7 @@ from fastapi.responses import Response
 from postgrest import AsyncPostgrestClient
 
 from functions.payment_intents.models import ConfirmPaymentIntent
+from scripts.benchmarks.memory import Memory
 from scripts.benchmarks.place import Function, wait_until_ready
 from scripts.benchmarks.wire import HOST
 from scripts.stack.process import Child
@@ -29,14 +30,14 @@ _ROLE: Final = "fn_payment_intents"
 
 
 @contextmanager
-def bare(stack: Stack) -> Iterator[Function]:
-    """Run it against `stack` in a process of its own: POST /{payment_intent_id}."""
+def bare(stack: Stack, known: Memory) -> Iterator[Function]:
+    """Run it behind `known`, in a process of its own: POST /{payment_intent_id}."""
     port = free_block()
     wanted = {
         "PORT": str(port),
-        "DATA_API_URL": stack.data_api_url,
+        "DATA_API_URL": known.data_api_url,
         "DATA_API_TOKEN": stack.role_token(_ROLE),
-        "RAIL_URL": f"{stack.daraja_url}/control/health",
+        "RAIL_URL": f"{known.rail_url}/control/health",
     }
     command = [sys.executable, "-m", "scripts.benchmarks.bare"]
     child = Child("bare", command, log=lambda _name, _line: None, env=stack.env | wanted)
