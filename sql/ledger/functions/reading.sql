@@ -49,7 +49,7 @@ begin
                 -- As ledger.minor, without the call: digits that a bigint holds, and the point where the scale says.
                 case
                     when
-                        length(t.amount) <= 18
+                        length(t.amount) between c.scale + case c.scale when 0 then 1 else 2 end and 18
                         and translate(t.amount, '0123456789', '') = case c.scale when 0 then '' else '.' end
                         and position('.' in reverse(t.amount)) = case c.scale when 0 then 0 else c.scale + 1 end
                         then replace(t.amount, '.', '')::bigint
