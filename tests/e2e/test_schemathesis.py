@@ -417,13 +417,16 @@ def documents_of(merchant: Merchant, outlet_id: str) -> dict[str, list[str]]:
     (example,) = Document.model_json_schema()["examples"]
     now = f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}"
     document = example | {"outlet_id": outlet_id, "timestamp": now}
-    sealed = [merchant.post("/invoices", document).raise_for_status() for _ in range(8)]
+    sealed = [merchant.post("/invoices", document).raise_for_status() for _ in range(12)]
+    ids = [answer.json()["id"] for answer in sealed]
     drafts = [
         merchant.post("/invoices/drafts", {"document": document, "purpose": purpose})
         for purpose in ("invoice", "proforma") * 6
     ]
     return {
-        "invoice_id": [answer.json()["id"] for answer in sealed],
+        "invoice_id": ids[:8],
+        # Once a refund had touched them all, none could be voided any more.
+        "POST /invoices/{invoice_id}/void": ids[8:],
         "draft_id": [answer.raise_for_status().json()["id"] for answer in drafts],
     }
 

@@ -1,6 +1,7 @@
 """What Schemathesis must know of the tenant it plays: loaded by name in its own process.
 
-FUZZ_FACTS is JSON: `known`, ids that exist by the name of their path parameter, and `instead`,
+FUZZ_FACTS is JSON: `known`, ids that exist by the name of their path parameter, or by the one
+operation that they are kept for ("POST /refunds/{refund_id}/approve"), and `instead`,
 which says what to touch in place of the caller's own key or membership: without them the rest of
 the run would be one long 401. What was answered is counted into the file FUZZ_ANSWERS.
 """
@@ -28,7 +29,7 @@ def before_call(
     path = case.path_parameters or {}
     for name, value in path.items():
         path[name] = FACTS["instead"].get(value, value) if isinstance(value, str) else value
-        known = FACTS["known"].get(name, [])
+        known = FACTS["known"].get(place_of(case), FACTS["known"].get(name, []))
         # What is not well-formed shall stay so.
         if known and str(value)[:3] == known[0][:3]:
             turn = next(_turn)
@@ -52,7 +53,11 @@ def after_call(
     case: schemathesis.Case[Any],
     response: schemathesis.Response,
 ) -> None:
-    _answers[f"{case.method} {case.path}", response.status_code] += 1
+    _answers[place_of(case), response.status_code] += 1
+
+
+def place_of(case: schemathesis.Case[Any]) -> str:
+    return f"{case.method} {case.path}"
 
 
 @atexit.register
