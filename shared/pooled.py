@@ -99,7 +99,7 @@ class _Response(httpx.Response):
 
     @property
     def text(self) -> str:
-        return self.body.decode()
+        return self.body.decode(errors="replace")
 
     def json(self, **_: Any) -> Any:
         return json.loads(self.text)

@@ -7,7 +7,10 @@ from typing import Final
 import httpx
 import pytest
 
-from shared.pooled import PooledClient  # before the fixture of all unit tests replaces it
+from shared.pooled import (
+    PooledClient,
+    _Response,
+)  # before the fixture of all unit tests replaces it
 
 ANSWER: Final = (
     b'HTTP/1.1 %s\r\nContent-Type: application/json\r\nContent-Length: 13\r\n\r\n{"says":"so"}'
@@ -146,3 +149,7 @@ async def test_no_connection_in_time_is_a_timeout_of_connecting(
     assert len(server.sent) == 1
     first.cancel()
     await client.aclose()
+
+
+def test_a_page_of_some_proxy_in_other_letters_is_still_text() -> None:
+    assert _Response(502, b"<h1>\xdcberlastet</h1>").text == "<h1>\ufffdberlastet</h1>"
